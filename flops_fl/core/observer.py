@@ -1,0 +1,87 @@
+"""Observers: told what happens in a federation, never asked.
+
+They are called on the aggregator's event loop, so each call must return at once: an
+observer with slow work (a tracking server, a broker) owns a thread. What they raise is
+logged and costs nothing but their own report.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flops_fl.types import Best, Parameters, RoundRecord, Stage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunInfo:
+    """What is known of a run before its first round."""
+
+    project_id: str
+    run_id: str
+    repo_source: str
+    repo_commit: str | None
+    strategy: str
+    seed: int
+    rounds: int
+    options: dict[str, Any] = field(default_factory=dict)
+    """Training options by name: min_available_clients, min_fit_clients,
+    min_evaluate_clients, fraction_fit, fraction_evaluate, ..."""
+
+
+class Observer:
+    """Base of all observers; every hook does nothing until overridden."""
+
+    def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
+        """A run begins, or goes on after `history`."""
+
+    def on_wait(self, waiting_for: str, present: int, minimum: int) -> None:
+        """The federation waits; `waiting_for` says for what, in words."""
+
+    def on_stage(self, round: int, stage: Stage, learners: Sequence[str]) -> None:
+        """`learners` were asked to fit or evaluate in `round`."""
+
+    def on_answer(self, round: int, stage: Stage, learner: str, failure: str | None) -> None:
+        """One of them has answered; `failure` is the reason if it failed."""
+
+    def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
+        """A round is complete. `parameters` is the new global model: read, do not write."""
+
+    def on_end(self, status: str, error: str | None, parameters: Parameters) -> None:
+        """The run is over: status ``completed``, ``failed`` or ``interrupted``."""
+
+
+class Observers(Observer):
+    """Several observers as one; whatever one of them raises stays with it."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = list(observers)
+
+    def _each(self, call: Callable[[Observer], None]) -> None:
+        for observer in self._observers:
+            try:
+                call(observer)
+            except Exception:
+                log.exception("observer %s failed; training goes on", type(observer).__name__)
+
+    def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
+        self._each(lambda o: o.on_start(run, history))
+
+    def on_wait(self, waiting_for: str, present: int, minimum: int) -> None:
+        self._each(lambda o: o.on_wait(waiting_for, present, minimum))
+
+    def on_stage(self, round: int, stage: Stage, learners: Sequence[str]) -> None:
+        self._each(lambda o: o.on_stage(round, stage, learners))
+
+    def on_answer(self, round: int, stage: Stage, learner: str, failure: str | None) -> None:
+        self._each(lambda o: o.on_answer(round, stage, learner, failure))
+
+    def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
+        self._each(lambda o: o.on_round(record, parameters, best))
+
+    def on_end(self, status: str, error: str | None, parameters: Parameters) -> None:
+        self._each(lambda o: o.on_end(status, error, parameters))

@@ -1,0 +1,103 @@
+"""Every error this runtime raises on purpose, split by who is at fault.
+
+FlopsError                  exit code
+├── UsageError              2    options, files and addresses the operator gave
+│   └── DataError           2    the training data: none matches, cannot be read
+├── RepositoryError         3    the user's ML repository: its code or its shape
+├── FederationError         4    the federation as a whole: quorum, deadline
+│   └── Unreachable         4    no aggregator answered
+├── Refused                 5    identity or TLS: not let in
+├── ProtocolError           4    the peer broke the wire protocol
+└── BadUpdate               -    one learner's update; a failure of that learner only
+
+Only `learner/__main__.py`, `aggregator/__main__.py` and `flops_fl/cli.py` turn them into
+exit codes, with `run_main`. The message of each is one sentence or two: the value, what
+was expected, the remedy.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TextIO
+
+INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
+
+
+class FlopsError(Exception):
+    """Base of every error raised on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(FlopsError):
+    """Options, files or addresses that cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(UsageError):
+    """Training data that cannot be found or read."""
+
+
+class RepositoryError(FlopsError):
+    """The user's ML repository breaks the contract, or its code raised.
+
+    Args:
+        message: One sentence for a person.
+        stage: What was being done: ``import``, ``__init__``, ``fit_model``, ...
+        traceback: The user's own traceback, when their code raised; else empty.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, stage: str, traceback: str = "") -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.traceback = traceback
+
+
+class FederationError(FlopsError):
+    """The federation cannot go on: no quorum, a deadline, nobody left."""
+
+    exit_code = 4
+
+
+class Unreachable(FederationError):
+    """Nobody answers at the aggregator's address."""
+
+
+class ProtocolError(FlopsError):
+    """The other side sent something that the protocol does not allow."""
+
+    exit_code = 4
+
+
+class Refused(FlopsError):
+    """The aggregator does not let this learner in."""
+
+    exit_code = 5
+
+
+class BadUpdate(FlopsError):
+    """A learner's update that must not touch the global model."""
+
+
+def report(error: FlopsError, stream: TextIO) -> None:
+    """Write the error for a person: the user's own traceback if any, then one line."""
+    if isinstance(error, RepositoryError) and error.traceback:
+        stream.write(error.traceback.rstrip("\n") + "\n")
+    stream.write(f"error: {error}\n")
+    stream.flush()
+
+
+def run_main(main: Callable[[], int]) -> int:
+    """Run an entry point; return its exit code, with errors reported on stderr."""
+    try:
+        return main()
+    except FlopsError as error:
+        report(error, sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED

@@ -1,0 +1,175 @@
+"""The values that travel through the runtime: tensors, tasks, answers, records.
+
+All are frozen; numpy arrays inside them are shared, never written to after they were
+put in. `Layout` is the contract of a model's parameters, fixed by the initial model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+Parameters: TypeAlias = Sequence[Array]
+Scalar: TypeAlias = bool | int | float | str | bytes
+Stage: TypeAlias = Literal["fit", "evaluate"]
+
+# Booleans, integers, floats and complex numbers: what arithmetic and a plain byte
+# representation exist for. Objects would need pickle; strings have no mean.
+TENSOR_KINDS = "biufc"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """dtype (numpy's string, byte order included, such as ``<f4``) and shape of a tensor."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return np.dtype(self.dtype).itemsize * math.prod(self.shape)
+
+    def __str__(self) -> str:
+        return f"{np.dtype(self.dtype).name}{list(self.shape)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """dtypes and shapes of a model's tensors, in order."""
+
+    tensors: tuple[TensorSpec, ...]
+
+    @classmethod
+    def of(cls, parameters: Iterable[Array]) -> Layout:
+        return cls(tuple(TensorSpec(p.dtype.str, p.shape) for p in parameters))
+
+    @property
+    def nbytes(self) -> int:
+        return sum(spec.nbytes for spec in self.tensors)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over dtypes and shapes: equal for models that can be averaged."""
+        text = ";".join(f"{s.dtype}{list(s.shape)}" for s in self.tensors)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def difference(self, other: Layout) -> str:
+        """Say in words where `other` departs from this layout; empty when it does not."""
+        if len(self.tensors) != len(other.tensors):
+            return f"{len(other.tensors)} tensors, expected {len(self.tensors)}"
+        for index, (ours, theirs) in enumerate(zip(self.tensors, other.tensors, strict=True)):
+            if ours != theirs:
+                return f"tensor {index} is {theirs}, expected {ours}"
+        return ""
+
+    def empty(self) -> list[Array]:
+        """Allocate arrays of this layout, values undefined."""
+        return [np.empty(spec.shape, spec.dtype) for spec in self.tensors]
+
+
+def parameters_sha256(parameters: Parameters) -> str:
+    """SHA-256 (hex) of a model: per tensor its dtype string, shape, little-endian C-order bytes."""
+    digest = hashlib.sha256()
+    for array in parameters:
+        digest.update(f"{array.dtype.str}{list(array.shape)}".encode())
+        little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+        digest.update(np.ascontiguousarray(little).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """What one learner is asked to do: fit or evaluate the global model of `version`.
+
+    `version` counts the aggregations a model has behind it: the initial model is 0, the
+    result of round r is r. With `run_id` it names one set of parameters, for ever, since
+    runs are deterministic.
+    """
+
+    stage: Stage
+    run_id: str
+    round: int
+    version: int
+    seed: int
+    config: Mapping[str, Scalar] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return f"{self.run_id}/{self.round}/{self.stage}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Update:
+    """What a learner sends back after a fit. `examples` is the number of training samples."""
+
+    learner: str
+    parameters: Parameters
+    examples: int
+    metrics: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """A learner's judgement of the global model on its own data."""
+
+    learner: str
+    loss: float
+    examples: int
+    metrics: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LearnerFailure:
+    """One learner that did not do what it was asked; costs its contribution, not the round."""
+
+    learner: str
+    stage: str
+    reason: str
+    traceback: str = ""
+
+
+Answer: TypeAlias = Update | Evaluation | LearnerFailure
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoundRecord:
+    """The history of one round, as it stands in result.json. Times in seconds."""
+
+    round: int
+    seconds: float
+    fit_seconds: float
+    evaluate_seconds: float
+    loss: float | None
+    accuracy: float | None
+    examples: int
+    bytes_down: int
+    bytes_up: int
+    learners: tuple[str, ...]
+    failures: tuple[LearnerFailure, ...] = ()
+    metrics: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Best:
+    """The best global model so far: highest accuracy, then lowest loss, then earliest."""
+
+    round: int
+    loss: float | None
+    accuracy: float | None
+
+    def beaten_by(self, record: RoundRecord) -> bool:
+        return _rank(record.accuracy, record.loss) > _rank(self.accuracy, self.loss)
+
+
+def _rank(accuracy: float | None, loss: float | None) -> tuple[float, float]:
+    return (
+        -math.inf if accuracy is None else accuracy,
+        -math.inf if loss is None else -loss,
+    )
