@@ -1,0 +1,1 @@
+"""The wire: frames, conversations and gRPC. Knows bytes and peers, no learning."""

@@ -1,0 +1,125 @@
+"""The weighted mean of updates, one at a time: memory for one model, not for all of them.
+
+McMahan et al. 2017 (arXiv:1602.05629) weigh each learner's parameters by its number of
+examples. Here the mean is updated incrementally (West 1979, doi:10.1145/359146.359153),
+
+    mean += (x - mean) * n / (n_1 + ... + n)
+
+in float64, whatever the tensors' dtype. Unlike a sum divided at the end it is exact where
+all learners send the same tensor, and it cannot overflow. Float addition is not
+associative: whoever wants the same bits again adds updates in the same order.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from flops_fl.errors import BadUpdate
+from flops_fl.types import Array, Layout, Update
+
+BLOCK = 1 << 15  # elements: three float64 blocks of 256 KB stay in a core's second-level cache
+MAX_EXAMPLES = 1 << 40  # far beyond any data set, far below where float64 loses integers
+
+
+def check_update(update: Update, layout: Layout) -> None:
+    """Refuse an update that must not touch the global model.
+
+    Raises:
+        BadUpdate: wrong tensors, a non-finite value, an absurd number of examples.
+    """
+    if not 0 < update.examples <= MAX_EXAMPLES:
+        raise BadUpdate(f"{update.examples} training samples, expected 1 to {MAX_EXAMPLES}")
+    difference = layout.difference(Layout.of(update.parameters))
+    if difference:
+        raise BadUpdate(difference)
+    for index, array in enumerate(update.parameters):
+        if array.dtype.kind in "fc" and not _finite(array):
+            raise BadUpdate(f"tensor {index} ({layout.tensors[index]}) has NaN or infinite values")
+
+
+def _finite(array: Array) -> bool:
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return all(bool(np.isfinite(flat[at : at + BLOCK]).all()) for at in range(0, flat.size, BLOCK))
+
+
+class WeightedMean:
+    """Fold updates one by one; an update may be dropped as soon as it was added.
+
+    >>> mean = WeightedMean(Layout.of([np.float32([0.0])]))
+    >>> mean.add(Update(learner="a", parameters=[np.float32([1.0])], examples=3))
+    >>> mean.add(Update(learner="b", parameters=[np.float32([5.0])], examples=1))
+    >>> mean.result()
+    [array([2.], dtype=float32)]
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.examples = 0
+        self.updates = 0
+        self._means: list[Array] = []
+        self._bases: dict[int, Array] = {}
+
+    def add(self, update: Update) -> None:
+        """Fold one update, already checked."""
+        self.examples += update.examples
+        self.updates += 1
+        if not self._means:
+            self._start(update)
+            return
+        weight = update.examples / self.examples
+        for index, mean in enumerate(self._means):
+            array = np.ascontiguousarray(update.parameters[index]).reshape(-1)
+            base = self._bases.get(index)
+            _fold(mean, array, base, weight)
+
+    def result(self) -> list[Array]:
+        """The mean so far, in the layout's dtypes; integers rounded to the nearest.
+
+        Raises:
+            ValueError: nothing was added.
+        """
+        if not self._means:
+            raise ValueError("the mean of no updates")
+        out = []
+        for index, (mean, spec) in enumerate(zip(self._means, self.layout.tensors, strict=True)):
+            base = self._bases.get(index)
+            values = mean if base is None else _rounded(mean, base)
+            out.append(values.astype(spec.dtype).reshape(spec.shape))
+        return out
+
+    def _start(self, update: Update) -> None:
+        for index, array in enumerate(update.parameters):
+            flat = np.ascontiguousarray(array).reshape(-1)
+            wide = np.result_type(array.dtype.newbyteorder("="), np.float64)
+            if array.dtype.kind in "iu":
+                # Integers beyond 2**53 are no float64: fold differences to the first update.
+                self._bases[index] = flat.copy()
+                self._means.append(np.zeros(flat.shape, wide))
+            else:
+                self._means.append(flat.astype(wide))
+
+
+def _fold(mean: Array, array: Array, base: Array | None, weight: float) -> None:
+    """mean += (array - base - mean) * weight, block by block."""
+    scratch = np.empty(min(BLOCK, mean.size), mean.dtype)
+    for at in range(0, mean.size, BLOCK):
+        part = mean[at : at + BLOCK]
+        step = scratch[: part.size]
+        if base is None:
+            np.subtract(array[at : at + BLOCK], part, out=step)
+        else:
+            step[:] = array[at : at + BLOCK]
+            step -= base[at : at + BLOCK]
+            step -= part
+        step *= weight
+        part += step
+
+
+def _rounded(mean: Array, base: Array) -> Array:
+    """base + mean to the nearest integer, and exactly base where the mean is 0."""
+    bounds = np.iinfo(base.dtype)
+    top = math.nextafter(bounds.max + 1.0, 0.0) if bounds.bits == 64 else float(bounds.max)
+    values = np.clip(np.rint(mean + base), float(bounds.min), top)
+    return np.where(mean == 0.0, base, values.astype(base.dtype))

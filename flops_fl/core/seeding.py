@@ -1,0 +1,24 @@
+"""Make draws depend on seed, learner and round only: not on host, order or retries.
+
+User code draws from the global generators of `random`, NumPy and torch. They are seeded
+before a ModelManager is built and before each fit and evaluation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sys
+
+import numpy as np
+
+
+def seed_generators(seed: int, learner: str, round: int, stage: str) -> None:
+    """Seed the process's global generators; torch's only if something has imported it."""
+    text = f"{seed}/{learner}/{round}/{stage}".encode()
+    value = int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
+    random.seed(value)
+    np.random.seed(value % 2**32)  # noqa: NPY002 - the generator that user code draws from
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(value)  # every device's

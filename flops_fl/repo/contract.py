@@ -1,0 +1,200 @@
+"""What a ModelManager must do, and the one place where user code is called.
+
+The contract (docs/ml-repositories.md): `ModelManager()` takes no arguments and touches no
+data; `set_model_data()` runs on learners only; parameters are a list of arrays whose
+dtypes and shapes never change; `fit_model()` returns the number of training samples,
+`evaluate_model()` loss, accuracy and the number of samples. No framework is named here.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from flops_fl.errors import FlopsError, RepositoryError
+from flops_fl.repo.loader import LoadData, Workspace, no_data
+from flops_fl.types import TENSOR_KINDS, Array, Layout, Parameters
+
+T = TypeVar("T")
+
+METHODS = (
+    "set_model_data",
+    "get_model",
+    "get_model_parameters",
+    "set_model_parameters",
+    "fit_model",
+    "evaluate_model",
+)
+
+
+class ManagedModel:
+    """A user's ModelManager behind a contract that holds.
+
+    Args:
+        folder: The ML repository's files.
+        load_data: Gives the learner's Dataset; an aggregator leaves it out.
+        before_build: Called after the repository's import and before `ModelManager()`: the
+            place to seed random generators, once the user's framework is loaded.
+
+    Raises:
+        RepositoryError: the repository breaks the contract, or its code raised.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        load_data: LoadData = no_data,
+        before_build: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.workspace = Workspace(folder, load_data)
+        module = self._call("import", self.workspace.import_module, "model_manager")
+        build = getattr(module, "ModelManager", None)
+        if not callable(build):
+            raise RepositoryError(
+                "model_manager.py defines no class ModelManager: the runtime builds one "
+                "with ModelManager()",
+                stage="import",
+            )
+        missing = [name for name in METHODS if not callable(getattr(build, name, None))]
+        if missing:
+            raise RepositoryError(
+                f"ModelManager has no method {', '.join(missing)}: the contract needs "
+                f"{', '.join(METHODS)}",
+                stage="import",
+            )
+        before_build()
+        self._manager = self._call("__init__", build)
+        self.layout = Layout.of(self._read_parameters())
+
+    # -- the contract, stage by stage ----------------------------------------------------
+
+    def parameters(self) -> list[Array]:
+        """The model's parameters, copied, in the dtypes and shapes of the initial model."""
+        arrays = self._read_parameters()
+        if len(arrays) != len(self.layout.tensors):
+            raise self._broken(
+                "get_model_parameters",
+                f"returned {len(arrays)} arrays, {len(self.layout.tensors)} at the start",
+            )
+        out = []
+        for index, (array, spec) in enumerate(zip(arrays, self.layout.tensors, strict=True)):
+            if array.shape != spec.shape:
+                raise self._broken(
+                    "get_model_parameters",
+                    f"returned shape {array.shape} for array {index}, {spec.shape} at the start",
+                )
+            # Frameworks drift (scikit-learn gives float64 for float32): the contract's
+            # dtype wins. What does not fit becomes inf, which the aggregator refuses.
+            with np.errstate(over="ignore", invalid="ignore"):
+                out.append(array.astype(spec.dtype, order="C", copy=True))
+        return out
+
+    def load(self, parameters: Parameters) -> None:
+        """Give the model its own, writable copy of the parameters."""
+        own = [np.array(p, order="C", copy=True) for p in parameters]
+        self._call("set_model_parameters", self._manager.set_model_parameters, own)
+
+    def attach_data(self) -> None:
+        """Let the model fetch its training data."""
+        self._call("set_model_data", self._manager.set_model_data)
+
+    def fit(self) -> int:
+        """Train on the local data; the number of training samples, at least 1."""
+        return self._count("fit_model", self._call("fit_model", self._manager.fit_model))
+
+    def evaluate(self) -> tuple[float, float, int]:
+        """Loss, accuracy and number of samples, at least 1, on the local test data."""
+        got = self._call("evaluate_model", self._manager.evaluate_model)
+        if not isinstance(got, Sequence) or len(got) != 3:
+            raise self._broken(
+                "evaluate_model", f"returned {got!r:.80}, expected (loss, accuracy, samples)"
+            )
+        loss, accuracy = (self._number("evaluate_model", value) for value in got[:2])
+        return loss, accuracy, self._count("evaluate_model", got[2])
+
+    def model(self) -> Any:
+        """The user's model object, as `get_model` gives it."""
+        return self._call("get_model", self._manager.get_model)
+
+    # -- helpers -------------------------------------------------------------------------
+
+    def _read_parameters(self) -> list[Array]:
+        stage = "get_model_parameters"
+        got = self._call(stage, self._manager.get_model_parameters)
+        if not isinstance(got, Sequence) or not got:
+            raise self._broken(stage, f"returned {_kind(got)}, expected a list of NumPy arrays")
+        arrays = []
+        for index, value in enumerate(got):
+            array = np.asarray(value) if np.isscalar(value) else value
+            if not isinstance(array, np.ndarray) or array.dtype.kind not in TENSOR_KINDS:
+                raise self._broken(
+                    stage, f"returned {_kind(value)} as item {index}, expected a NumPy array "
+                    "of numbers"
+                )  # fmt: skip
+            arrays.append(array)
+        return arrays
+
+    def _count(self, stage: str, value: Any) -> int:
+        try:
+            count = operator.index(value.item() if hasattr(value, "item") else value)
+        except TypeError:
+            count = -1
+        if count < 1:
+            raise self._broken(stage, f"returned {value!r:.80}, expected a number of samples >= 1")
+        return count
+
+    def _number(self, stage: str, value: Any) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise self._broken(stage, f"returned {value!r:.80}, expected a finite number")
+        return number
+
+    def _broken(self, stage: str, what: str) -> RepositoryError:
+        return RepositoryError(f"ModelManager.{stage} {what}", stage=stage)
+
+    def _call(self, stage: str, function: Callable[..., T], *arguments: Any) -> T:
+        """Run user code; whatever it raises is the user's, with their own traceback."""
+        try:
+            with self.workspace.active():
+                return function(*arguments)
+        except KeyboardInterrupt:
+            raise
+        except FlopsError:
+            raise
+        except BaseException as error:
+            raise RepositoryError(
+                _sentence(stage, error), stage=stage, traceback=self._own_traceback(error)
+            ) from error
+
+    def _own_traceback(self, error: BaseException) -> str:
+        """The traceback from the first frame in the user's files on."""
+        frame = error.__traceback__
+        while frame and not self.workspace.owns(frame.tb_frame.f_code.co_filename):
+            frame = frame.tb_next
+        return "".join(traceback.format_exception(type(error), error, frame))
+
+
+def _sentence(stage: str, error: BaseException) -> str:
+    where = "model_manager.py" if stage == "import" else f"ModelManager.{stage}"
+    if isinstance(error, ImportError):
+        return (
+            f"{where} failed: {error}. Install what the repository's conda.yaml lists into "
+            "this environment"
+        )
+    if isinstance(error, SystemExit):
+        return f"{where} called sys.exit({error.code!r}): raise an exception instead"
+    return f"{where} failed: {type(error).__name__}: {error}"
+
+
+def _kind(value: Any) -> str:
+    empty = isinstance(value, Sequence) and not value
+    return f"{'an empty' if empty else 'a'} {type(value).__name__}"

@@ -1,0 +1,130 @@
+"""Where an ML repository comes from: a folder, or a Git URL with an optional @ref."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from flops_fl.errors import RepositoryError, UsageError
+
+CLONE_TIMEOUT = 300  # seconds; a repository of code is small, a hung proxy is not rare
+_URL = re.compile(r"^(?:[a-z][a-z0-9+.-]*://|[\w.-]+@[\w.-]+:)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """A repository's files on disk. `commit` is None outside Git, and ends in ``+changes``
+    where a folder's files differ from it."""
+
+    path: Path
+    source: str
+    commit: str | None
+
+
+@contextmanager
+def checkout(source: str) -> Iterator[Checkout]:
+    """Give the repository's folder; a clone lives until the context ends.
+
+    Args:
+        source: A folder, or a Git URL, with ``@`` and a branch, tag or commit if wanted.
+
+    Raises:
+        UsageError: no such folder; Git is missing or cannot fetch the URL.
+        RepositoryError: the folder has no model_manager.py.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        yield _inspect(folder.resolve(), source, _commit_of(folder))
+    elif _URL.match(source):
+        with tempfile.TemporaryDirectory(prefix="flops-repo-") as temporary:
+            target = Path(temporary) / "repo"
+            yield _inspect(target, source, _clone(source, target))
+    else:
+        raise UsageError(
+            f"no ML repository at {source!r}: expected a folder with model_manager.py, or a "
+            "Git URL such as https://example.org/me/model.git@main"
+        )
+
+
+def _inspect(folder: Path, source: str, commit: str | None) -> Checkout:
+    if not (folder / "model_manager.py").is_file():
+        raise RepositoryError(
+            f"{source} has no model_manager.py: an ML repository needs one at its top level, "
+            "with a class ModelManager (see docs/ml-repositories.md)",
+            stage="import",
+        )
+    return Checkout(folder, source, commit)
+
+
+def split_ref(source: str) -> tuple[str, str]:
+    """Cut ``URL@ref`` into URL and ref; the @ of ``git@host:`` or ``user@host`` is no ref."""
+    match = _URL.match(source)
+    host_end = match.end() if match else 0
+    if match and match.group().endswith("//"):  # scheme://user@host/path: look past the host
+        host_end = max(source.find("/", host_end), host_end)
+    path, at, ref = source[host_end:].rpartition("@")
+    if at and path and ref:
+        return source[:host_end] + path, ref
+    return source, "HEAD"
+
+
+def _clone(source: str, target: Path) -> str:
+    url, ref = split_ref(source)
+    target.mkdir()
+    _git(target, source, "init", "--quiet")
+    try:
+        _git(target, source, "fetch", "--quiet", "--depth", "1", "--", url, ref)
+    except UsageError:
+        # Servers may refuse a bare commit id that no branch points at: fetch everything.
+        if not re.fullmatch(r"[0-9a-f]{7,40}", ref):
+            raise
+        _git(target, source, "fetch", "--quiet", "--", url, "+refs/*:refs/remotes/all/*")
+        _git(target, source, "checkout", "--quiet", "--detach", ref)
+    else:
+        _git(target, source, "checkout", "--quiet", "--detach", "FETCH_HEAD")
+    return _git(target, source, "rev-parse", "HEAD")
+
+
+def _commit_of(folder: Path) -> str | None:
+    """The commit of a folder that is the top of a Git work tree, or a folder within one."""
+    try:
+        commit = _git(folder, str(folder), "rev-parse", "HEAD")
+        changes = _git(folder, str(folder), "status", "--porcelain", "--", ".")
+    except UsageError:
+        return None
+    return f"{commit}+changes" if changes else commit
+
+
+def _git(folder: Path, source: str, *arguments: str) -> str:
+    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=CLONE_TIMEOUT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise UsageError(
+            f"Git is needed for {source!r} but not installed: install git, or give a folder"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise UsageError(
+            f"{source!r} did not answer within {CLONE_TIMEOUT} s: check the address"
+        ) from None
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise UsageError(
+            f"Git cannot fetch {source!r} ({said[-1] if said else 'no reason given'}): check "
+            "the address, the part after @, and that the repository is public"
+        )
+    return done.stdout.strip()
