@@ -1,0 +1,1 @@
+"""``python -m aggregator``: lead the rounds on the root node."""

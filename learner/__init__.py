@@ -1,0 +1,1 @@
+"""``python -m learner``: train in an edge container."""

@@ -86,6 +86,8 @@ class WeightedMean:
         for index, (mean, spec) in enumerate(zip(self._means, self.layout.tensors, strict=True)):
             base = self._bases.get(index)
             values = mean if base is None else _rounded(mean, base)
+            if spec.dtype.endswith("b1"):
+                values = np.rint(values)  # a cast alone calls every fraction True
             out.append(values.astype(spec.dtype).reshape(spec.shape))
         return out
 

@@ -18,7 +18,7 @@ def seed_generators(seed: int, learner: str, round: int, stage: str) -> None:
     text = f"{seed}/{learner}/{round}/{stage}".encode()
     value = int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
     random.seed(value)
-    np.random.seed(value % 2**32)  # noqa: NPY002 - the generator that user code draws from
+    np.random.seed(value % 2**32)
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(value)  # every device's

@@ -1,0 +1,1 @@
+"""Put the rooms together: an aggregator, a learner process, a simulation, a Flower app."""

@@ -40,11 +40,13 @@ class Workspace:
 
     def __init__(self, folder: Path, load_data: LoadData = no_data) -> None:
         self.folder = folder.resolve()
+        self._names = {entry.stem for entry in self.folder.iterdir()} - sys.stdlib_module_names
         self._modules = _data_modules(load_data)
         self._depth = 0
 
     def import_module(self, name: str) -> ModuleType:
         """Import one of the repository's top-level modules."""
+        importlib.invalidate_caches()  # the folder may be younger than the last import
         with self.active():
             return importlib.import_module(name)
 
@@ -60,16 +62,17 @@ class Workspace:
             return
         hidden = self._hide_namesakes()
         writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+        before = set(sys.modules)
         sys.modules.update(self._modules)
         sys.path.insert(0, str(self.folder))
-        importlib.invalidate_caches()
         try:
             yield
         finally:
             sys.dont_write_bytecode = writes_bytecode
             sys.path.remove(str(self.folder))
-            for name in self._own_names():
-                self._modules[name] = sys.modules.pop(name)
+            for name in set(sys.modules) - before:
+                if name in self._modules or self.owns(_origin(sys.modules[name])):
+                    self._modules[name] = sys.modules.pop(name)
             sys.modules.update(hidden)
             self._depth -= 1
 
@@ -79,16 +82,8 @@ class Workspace:
         The standard library's stay: a plain ``python model_manager.py`` would have them
         loaded before any file of the user's, too.
         """
-        ours = {entry.stem for entry in self.folder.iterdir()} - sys.stdlib_module_names
-        names = [n for n in sys.modules if n.partition(".")[0] in ours or n in _INJECTED]
+        names = [n for n in sys.modules if n.partition(".")[0] in self._names or n in _INJECTED]
         return {name: sys.modules.pop(name) for name in names}
-
-    def _own_names(self) -> list[str]:
-        return [
-            name
-            for name, module in list(sys.modules.items())
-            if name in self._modules or self.owns(_origin(module))
-        ]
 
     def owns(self, file: str | None) -> bool:
         """Whether a source file belongs to the repository (and not to a venv within it)."""

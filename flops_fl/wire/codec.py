@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias, get_args
+from typing import Any, get_args
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -20,103 +19,26 @@ from google.protobuf.message import DecodeError
 from flops_fl.errors import ProtocolError
 from flops_fl.types import TENSOR_KINDS, Array, Layout, Parameters, Scalar, Stage, Task, TensorSpec
 from flops_fl.wire import flops_pb2 as pb
+from flops_fl.wire.messages import (
+    Cancel,
+    Chunk,
+    Failure,
+    Goodbye,
+    Grant,
+    Hello,
+    Message,
+    Order,
+    Ping,
+    Refusal,
+    Result,
+    Welcome,
+)
 
-PROTOCOL = 1
 CHUNK_BYTES = 4 << 20
 MAX_FRAME = CHUNK_BYTES + (1 << 20)
 MAX_MODEL = 1 << 40  # bytes; a layout beyond it is an attack or a bug, not a model
 INLINE_BYTES = 256 << 10  # results up to this size travel with their header
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Hello:
-    learner: str
-    nonce: str
-    fingerprint: str
-    protocol: int = PROTOCOL
-    commit: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    holding: str = ""
-    run_id: str = ""
-    parameters: int = -1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Welcome:
-    learner: str
-    run_id: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Refusal:
-    reason: str
-    retry: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
-    """A task on the wire; `layout` is set when the tensors follow in chunks."""
-
-    task: Task
-    layout: Layout | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Result:
-    key: str
-    examples: int
-    loss: float = 0.0
-    metrics: Mapping[str, Scalar] = field(default_factory=dict)
-    layout: Layout | None = None
-    inline: bytes = b""
-
-    @property
-    def needs_grant(self) -> bool:
-        return self.layout is not None and self.layout.nbytes > len(self.inline)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failure:
-    key: str
-    stage: str
-    reason: str
-    traceback: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Grant:
-    key: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cancel:
-    key: str
-    reason: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Goodbye:
-    reason: str = ""
-    final: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ping:
-    """Are you alive? Asked of a learner whose id a second process claims."""
-
-    answer: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Chunk:
-    of: int
-    offset: int
-    data: memoryview
-
-
-Message: TypeAlias = (
-    Hello | Welcome | Refusal | Order | Result | Failure | Grant | Cancel | Goodbye | Ping | Chunk
-)
 
 # Messages whose fields are plain and named alike in flops.proto.
 _PLAIN: dict[str, type[Any]] = {

@@ -21,7 +21,7 @@ from enum import Enum, auto
 
 from flops_fl.errors import ProtocolError
 from flops_fl.types import Task
-from flops_fl.wire.codec import (
+from flops_fl.wire.messages import (
     Cancel,
     Chunk,
     Failure,

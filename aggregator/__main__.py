@@ -1,0 +1,22 @@
+"""``python -m aggregator REPO --min-clients 3 --rounds 10``."""
+
+from __future__ import annotations
+
+import sys
+
+from flops_fl.config import AggregatorOptions, parse
+from flops_fl.errors import run_main
+
+DESCRIPTION = "Lead the federated training of an ML repository's model."
+
+
+def main() -> int:
+    """Run an aggregator; its exit code."""
+    options = parse(AggregatorOptions, "python -m aggregator", DESCRIPTION)
+    from flops_fl.engines.aggregate import aggregate
+
+    return aggregate(options)
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

@@ -1,0 +1,346 @@
+"""Every option, default, port and limit, once.
+
+An option comes from the command line, else from its environment variable (`--round-timeout`
+is FLOPS_ROUND_TIMEOUT), else from the default here. All that are wrong are reported
+together. The field's description is its help text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from flops_fl.errors import UsageError
+from flops_fl.address import Address
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+ExistingFile = Annotated[Path, AfterValidator(lambda path: _existing(path))]
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError("expected an existing file")
+    return path
+
+
+def _commas(value: Any) -> Any:
+    """``a,b`` given once or several times, as one list."""
+    if isinstance(value, str):
+        value = [value]
+    return [part.strip() for item in value for part in item.split(",") if part.strip()]
+
+
+def _pairs(value: Any) -> Any:
+    """``KEY=VALUE`` given several times, as a mapping of numbers, booleans or text."""
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, Mapping):
+        return value
+    out: dict[str, Any] = {}
+    for item in value:
+        key, equals, text = item.partition("=")
+        if not (key and equals):
+            raise ValueError(f"{item!r}, expected KEY=VALUE")
+        out[key.replace("-", "_")] = _literal(text)
+    return out
+
+
+def _literal(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for convert in (int, float):
+        try:
+            return convert(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _address(value: Any) -> Any:
+    return Address.parse(value) if isinstance(value, str) else value
+
+
+Listing = Annotated[list[str], BeforeValidator(_commas)]
+Pairs = Annotated[dict[str, Any], BeforeValidator(_pairs)]
+HostPort = Annotated[Address, BeforeValidator(_address)]
+
+
+class Options(BaseModel):
+    """Base of the options of each command."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class RepoOptions(Options):
+    repo: str = Field(
+        description="the ML repository: a folder, or a Git URL with an optional @ref",
+        json_schema_extra={"positional": True},
+    )
+
+
+class TlsOptions(Options):
+    tls_cert: ExistingFile | None = Field(None, description="own certificate, a PEM file")
+    tls_key: ExistingFile | None = Field(None, description="its private key, a PEM file")
+    tls_ca: ExistingFile | None = Field(
+        None, description="certificate of the authority that the other side's must be signed by"
+    )
+    insecure: bool = Field(False, description="allow addresses beyond loopback without TLS")
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key go together: give both")
+        return self
+
+
+class TrainingOptions(Options):
+    project_id: str = Field(
+        "project", description="names the training and its folder", pattern=r"^[\w.@:+=-]{1,128}$"
+    )
+    rounds: PositiveInt = Field(3, description="how many rounds to train")
+    min_clients: PositiveInt | None = Field(
+        None, description="sets the three minimums below at once"
+    )
+    min_available_clients: PositiveInt = Field(
+        1, description="learners that must be present before a round starts"
+    )
+    min_fit_clients: PositiveInt = Field(1, description="updates that a round needs")
+    min_evaluate_clients: PositiveInt = Field(1, description="evaluations that a round needs")
+    fraction_fit: Fraction = Field(1.0, description="share of the learners that train in a round")
+    fraction_evaluate: Fraction = Field(
+        1.0, description="share of the learners that evaluate in a round; 0 for none"
+    )
+    round_timeout: PositiveFloat = Field(
+        3600.0, description="seconds that a fit, or an evaluation, may take"
+    )
+    join_timeout: PositiveFloat = Field(
+        600.0, description="seconds to wait for --min-available-clients learners"
+    )
+    reconnect_timeout: PositiveFloat = Field(
+        60.0, description="seconds after which a learner that was cut off counts as gone"
+    )
+    strategy: str = Field("FedAvg", description="how updates become the next global model")
+    strategy_option: Pairs = Field(
+        default_factory=dict, description="KEY=VALUE, an option of the strategy; may be repeated"
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="makes the run repeatable, bit for bit")
+    output: Path | None = Field(None, description="folder of the results, ./runs/PROJECT-ID")
+    resume: bool = Field(False, description="go on with the unfinished run in --output")
+    fresh: bool = Field(False, description="start anew, whatever is in --output")
+    tracking_uri: str | None = Field(
+        None, description="MLflow server, default: an SQLite file in --output"
+    )
+    no_tracking: bool = Field(False, description="do without MLflow")
+    model_flavor: Literal["sklearn", "pytorch", "keras", "tensorflow"] | None = Field(
+        None, description="MLflow flavor of the model: sklearn, pytorch, keras, tensorflow"
+    )
+    json_: bool = Field(False, alias="json", description="print result.json on stdout, too")
+
+    @property
+    def folder(self) -> Path:
+        return self.output or Path("runs") / self.project_id
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_minimum(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("min_clients") is not None:
+            for name in ("min_available_clients", "min_fit_clients", "min_evaluate_clients"):
+                values.setdefault(name, values["min_clients"])
+        return values
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        most = max(self.min_fit_clients, self.min_evaluate_clients)
+        if most > self.min_available_clients:
+            raise ValueError(
+                f"--min-available-clients {self.min_available_clients} is less than the "
+                f"{most} that must fit or evaluate: raise it to {most}"
+            )
+        if self.resume and self.fresh:
+            raise ValueError("--resume and --fresh exclude each other: give one")
+        return self
+
+
+class AggregatorOptions(RepoOptions, TrainingOptions, TlsOptions):
+    """Options of ``python -m aggregator``."""
+
+    listen: HostPort = Field(Address("127.0.0.1", 8080), description="HOST:PORT to serve on")
+
+    @model_validator(mode="after")
+    def _safe(self) -> Self:
+        if not (self.listen.loopback or self.tls_cert or self.insecure):
+            raise ValueError(
+                f"--listen {self.listen} can be reached from other machines: give --tls-cert and "
+                "--tls-key, or say --insecure"
+            )
+        return self
+
+
+class LearnerOptions(RepoOptions, TlsOptions):
+    """Options of ``python -m learner``."""
+
+    aggregator: HostPort = Field(description="HOST:PORT of the aggregator")
+    data: Path | None = Field(None, description="folder of Parquet or Arrow files to train on")
+    data_tags: Listing = Field(
+        default_factory=list,
+        description="use only files named TAG.<anything>.parquet; {id} stands for the learner's id",
+    )
+    learner_id: Listing = Field(
+        default_factory=list,
+        description="this learner's id, default: the certificate's name, else the host's; "
+        "several, with commas, are hosted in this one process",
+    )
+    connect_timeout: PositiveFloat = Field(
+        300.0, description="seconds to try to reach the aggregator"
+    )
+    threads: int = Field(
+        1,
+        ge=0,
+        description="threads for numerical libraries; 0 for all cores. Results are the same on "
+        "every machine only if it is the same for all learners",
+    )
+    stay: bool = Field(False, description="wait for the next project when one has ended")
+    quiet: bool = Field(False, description="say nothing but errors")
+
+    @model_validator(mode="after")
+    def _safe(self) -> Self:
+        if not (self.aggregator.loopback or self.tls_ca or self.insecure):
+            raise ValueError(
+                f"--aggregator {self.aggregator} is another machine: give --tls-ca, or say "
+                "--insecure"
+            )
+        return self
+
+
+class SimulateOptions(RepoOptions, TrainingOptions):
+    """Options of ``flops-fl simulate``."""
+
+    learners: PositiveInt = Field(description="how many learners to simulate")
+    processes: PositiveInt | None = Field(
+        None, description="processes that host them, default: one a core"
+    )
+    data: str = Field(
+        "digits", description="digits, fashion-mnist, hf:NAME, a Parquet file or a folder"
+    )
+    partition: str = Field("iid", description="iid or dirichlet:ALPHA")
+    resize: PositiveInt | None = Field(None, description="make images of the digits N x N")
+    threads: int = Field(1, ge=0, description="threads for numerical libraries, a learner")
+
+
+class PartitionOptions(Options):
+    """Options of ``flops-fl data partition``."""
+
+    source: str = Field(
+        description="digits, fashion-mnist, hf:NAME or a Parquet file",
+        json_schema_extra={"positional": True},
+    )
+    parts: PositiveInt = Field(description="how many parts, one for each learner")
+    tag: str = Field(description="data tag, the first part of each file's name")
+    out: Path = Field(description="folder for the parts")
+    scheme: str = Field("iid", description="iid or dirichlet:ALPHA")
+    seed: int = Field(0, ge=0, lt=2**63, description="of the shuffle")
+    resize: PositiveInt | None = Field(None, description="make images of the digits N x N")
+
+
+O = TypeVar("O", bound=Options)
+
+
+def parse(
+    cls: type[O],
+    prog: str,
+    description: str,
+    argv: Sequence[str] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> O:
+    """Read options from the command line and the environment.
+
+    Raises:
+        UsageError: at least one is wrong; the message names all that are.
+        SystemExit: 0, after ``--help``.
+    """
+    parser = _parser(cls, prog, description)
+    problems: list[str] = []
+    given: dict[str, Any] | None
+    try:
+        known, unknown = parser.parse_known_args(sys.argv[1:] if argv is None else list(argv))
+        problems += [f"{item}: no such option" for item in unknown]
+        given = {name: value for name, value in vars(known).items() if value is not None}
+    except argparse.ArgumentError as error:
+        problems.append(f"{error.argument_name}: {error.message}")
+        given = None
+    try:
+        options = cls(**(_from_environment(cls, environ) | (given or {})))
+    except ValidationError as error:
+        # After a broken command line, what seems to be missing may have been there.
+        wrong = [e for e in error.errors() if given is not None or e["type"] != "missing"]
+        problems += [_sentence(cls, e) for e in wrong]
+    if problems:
+        raise UsageError("; ".join(problems) + f". See {prog} --help")
+    return options
+
+
+def _parser(cls: type[Options], prog: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog="Each option may be set by an environment variable: --some-option by "
+        "FLOPS_SOME_OPTION.",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    for name, info in cls.model_fields.items():
+        text = (info.description or "").replace("%", "%%")
+        if not info.is_required() and info.default not in (None, False) and not info.default_factory:
+            text += f" (default: {info.default})"
+        flag, extra = _flag(name), info.json_schema_extra
+        key = info.alias or name
+        if isinstance(extra, dict) and extra.get("positional"):
+            parser.add_argument(key, nargs="?", metavar=name.upper(), help=text)
+        elif info.annotation is bool:
+            parser.add_argument(flag, dest=key, action="store_true", default=None, help=text)
+        else:
+            action = "append" if name in ("strategy_option", "data_tags", "learner_id") else "store"
+            metavar = name.rpartition("_")[2].upper()
+            parser.add_argument(flag, dest=key, action=action, metavar=metavar, help=text)
+    return parser
+
+
+def _flag(name: str) -> str:
+    return "--" + name.rstrip("_").replace("_", "-")
+
+
+def _from_environment(cls: type[Options], environ: Mapping[str, str]) -> dict[str, Any]:
+    names = {(info.alias or name): name.rstrip("_") for name, info in cls.model_fields.items()}
+    found = {key: environ.get(f"FLOPS_{name.upper()}") for key, name in names.items()}
+    return {key: value for key, value in found.items() if value}
+
+
+def _sentence(cls: type[Options], error: Any) -> str:
+    message = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:
+        return str(message)
+    name = str(error["loc"][0])
+    info = cls.model_fields.get(name)
+    positional = info and isinstance(info.json_schema_extra, dict)
+    flag = name.upper() if positional else _flag(name)
+    if error["type"] == "missing":
+        return f"{flag} is missing: {info.description if info else message}"
+    value = error["input"]
+    shown = ",".join(map(str, value)) if isinstance(value, list) else value
+    return f"{flag} {shown}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,150 @@
+"""The aggregator process: model without data, rounds over the wire, observers, results."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from flops_fl.address import Address
+from flops_fl.config import AggregatorOptions
+from flops_fl.core.observer import Observer, Observers, RunInfo
+from flops_fl.core.rounds import Plan, State, train
+from flops_fl.core.seeding import seed_generators
+from flops_fl.core.strategy import Selector, flower_strategy
+from flops_fl.engines.report import Report, report_on
+from flops_fl.errors import INTERRUPTED, FlopsError, UsageError
+from flops_fl.repo.contract import ManagedModel
+from flops_fl.repo.source import Checkout, checkout
+from flops_fl.types import Layout, Parameters
+from flops_fl.wire.hub import Hub, HubOptions
+from flops_fl.wire.serve import ServerTls, serve
+
+GOODBYE_GRACE = 5.0  # seconds for learners to hear that it is over
+
+Listening = Callable[[Address, Callable[[FlopsError], None]], None]
+"""Called with the address served on and a function that ends the run with an error."""
+
+
+def aggregate(options: AggregatorOptions, on_listening: Listening | None = None) -> int:
+    """Lead a whole federated training.
+
+    Args:
+        on_listening: Called once learners can join.
+
+    Returns:
+        The exit code: 0 done, 4 the federation failed, 130 interrupted.
+
+    Raises:
+        FlopsError: before the first round; afterwards it stands in result.json, too.
+    """
+    with checkout(options.repo) as repo:
+        # Building seeds the initial global model: same seed, same start.
+        seed = partial(seed_generators, options.seed, "aggregator", 0, "build")
+        model = ManagedModel(repo.path, before_build=seed)
+        strategy = flower_strategy(options.strategy, _strategy_options(options))
+        report = report_on(options, repo, model)
+        state = report.state or State(parameters=model.parameters())
+        run = _Run(options, report, Selector(strategy, options.seed), on_listening)
+        error = run.play(state)
+        return report.finish(error)
+
+
+def _strategy_options(options: AggregatorOptions) -> dict[str, object]:
+    names = (
+        "fraction_fit",
+        "fraction_evaluate",
+        "min_fit_clients",
+        "min_evaluate_clients",
+        "min_available_clients",
+    )
+    return {name: getattr(options, name) for name in names} | options.strategy_option
+
+
+class _Run:
+    """The rounds on their event loop, with the server around them."""
+
+    def __init__(
+        self,
+        options: AggregatorOptions,
+        report: Report,
+        selector: Selector,
+        on_listening: Listening | None,
+    ) -> None:
+        self._options = options
+        self._report = report
+        self._selector = selector
+        self._on_listening = on_listening
+        self._abort: FlopsError | None = None
+
+    def play(self, state: State) -> FlopsError | KeyboardInterrupt | None:
+        """Serve and train; what ended it before its time, if anything did."""
+        try:
+            asyncio.run(self._serve(state))
+        except FlopsError as error:
+            return error
+        except (KeyboardInterrupt, asyncio.CancelledError) as error:
+            return self._abort or KeyboardInterrupt(*error.args)
+        return None
+
+    async def _serve(self, state: State) -> None:
+        options = self._options
+        loop, main = asyncio.get_running_loop(), asyncio.current_task()
+        assert main is not None
+        loop.add_signal_handler(signal.SIGTERM, main.cancel)
+        layout = Layout.of(state.parameters)
+        limits = HubOptions(
+            reconnect_timeout=options.reconnect_timeout, spool=self._report.folder
+        )
+        hub = Hub(self._report.run.run_id, layout.fingerprint, limits)
+        server, port = await serve(hub, options.listen, _tls(options))
+
+        def abort(error: FlopsError) -> None:
+            self._abort = error
+            loop.call_soon_threadsafe(main.cancel)
+
+        observer = self._report.observers
+        hub.on_presence = lambda: observer.on_wait(
+            "learners", len(hub.present()), options.min_available_clients
+        )
+        observer.on_start(self._report.run, state.history)
+        reason, final = "interrupted", False
+        try:
+            if self._on_listening:
+                self._on_listening(Address(options.listen.host, port), abort)
+            hub.on_presence()
+            await train(state, self._plan(), hub, self._selector, observer)
+            reason, final = "completed", True
+        except FlopsError as error:
+            reason, final = f"failed: {error}", True
+            raise
+        finally:
+            await hub.close(reason, final=final)
+            await server.stop(GOODBYE_GRACE)
+
+    def _plan(self) -> Plan:
+        options = self._options
+        return Plan(
+            run_id=self._report.run.run_id,
+            rounds=options.rounds,
+            seed=options.seed,
+            min_available=options.min_available_clients,
+            min_fit=options.min_fit_clients,
+            min_evaluate=options.min_evaluate_clients,
+            round_timeout=options.round_timeout,
+            join_timeout=options.join_timeout,
+        )
+
+
+def _tls(options: AggregatorOptions) -> ServerTls | None:
+    if options.tls_cert is None or options.tls_key is None:
+        return None
+    ca = options.tls_ca.read_bytes() if options.tls_ca else None
+    return ServerTls(
+        certificate=options.tls_cert.read_bytes(), key=options.tls_key.read_bytes(), ca=ca
+    )

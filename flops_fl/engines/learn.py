@@ -1,0 +1,125 @@
+"""A learner process: one learner in a container, or many under `simulate`."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from flops_fl.config import LearnerOptions
+from flops_fl.core.client import ROUND, SEED, LearnerClient
+from flops_fl.core.seeding import seed_generators
+from flops_fl.errors import DataError
+from flops_fl.repo.contract import ManagedModel
+from flops_fl.repo.source import checkout
+from flops_fl.types import Evaluation, Parameters, Task, Update
+from flops_fl.wire.dial import ClientTls, DialOptions, serve_workers
+
+
+class ClientWorker:
+    """A LearnerClient as the wire sees it."""
+
+    def __init__(self, client: LearnerClient) -> None:
+        self.client = client
+        self.learner = client.learner
+        self.layout = client.model.layout
+
+    def perform(self, task: Task, parameters: Parameters) -> Update | Evaluation:
+        """Fit or evaluate on the local data."""
+        config = {**task.config, SEED: task.seed, ROUND: task.round}
+        if task.stage == "fit":
+            arrays, examples, metrics = self.client.fit(parameters, config)
+            return Update(
+                learner=self.learner, parameters=arrays, examples=examples, metrics=metrics
+            )
+        loss, examples, metrics = self.client.evaluate(parameters, config)
+        return Evaluation(learner=self.learner, loss=loss, examples=examples, metrics=metrics)
+
+
+def learn(options: LearnerOptions) -> int:
+    """Build the learners, train for the aggregator until the project ends.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        FlopsError: see flops_fl.errors for who is at fault.
+    """
+    tls = _tls(options)
+    ids = options.learner_id or [_own_name(options)]
+    with checkout(options.repo) as repo, ExitStack() as stack:
+        clients = [_build(options, repo.path, name) for name in ids]
+        if len(clients) == 1:
+            # Alone in its process, user code may import lazily, from threads of its own, too.
+            stack.enter_context(clients[0].model.workspace.active())
+        dial = DialOptions(
+            address=options.aggregator,
+            tls=tls,
+            connect_timeout=options.connect_timeout,
+            stay=options.stay,
+            commit=repo.commit or "",
+            versions={name: version(name) for name in ("flops-fl", "flwr", "numpy")},
+            on_event=_silence if options.quiet else _say,
+        )
+        last_word = serve_workers([ClientWorker(client) for client in clients], dial)
+    if not options.quiet:
+        _say(ids[0], f"the project has ended: {last_word}")
+    return 0
+
+
+def _build(options: LearnerOptions, folder: Path, learner: str) -> LearnerClient:
+    """A learner with its model and data.
+
+    The generators are seeded by its id alone: the run's seed is the aggregator's to say, and
+    how a learner splits its data should not change with it.
+    """
+    tags = [tag.replace("{id}", learner) for tag in options.data_tags]
+    seed = partial(seed_generators, 0, learner, 0, "build")
+    model = ManagedModel(folder, partial(_load, options.data, tags), before_build=seed)
+    model.attach_data()
+    return LearnerClient(model, learner)
+
+
+def _load(folder: Path | None, tags: Sequence[str]) -> Any:
+    from flops_fl.data.folder import load_folder
+
+    if folder is None:
+        raise DataError(
+            "the model asks for training data and there is none: give --data FOLDER with "
+            "Parquet or Arrow files"
+        )
+    return load_folder(folder, tags)
+
+
+def _own_name(options: LearnerOptions) -> str:
+    if options.tls_cert is None:
+        return socket.gethostname()
+    from cryptography import x509
+
+    certificate = x509.load_pem_x509_certificate(options.tls_cert.read_bytes())
+    names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return str(names[0].value) if names else socket.gethostname()
+
+
+def _tls(options: LearnerOptions) -> ClientTls | None:
+    if not (options.tls_ca or options.tls_cert):
+        return None
+    ca, certificate, key = (
+        path.read_bytes() if path else None
+        for path in (options.tls_ca, options.tls_cert, options.tls_key)
+    )
+    return ClientTls(ca=ca, certificate=certificate, key=key)
+
+
+def _say(learner: str, event: str) -> None:
+    sys.stderr.write(f"[{learner}] {event}\n")
+    sys.stderr.flush()
+
+
+def _silence(learner: str, event: str) -> None:
+    pass

@@ -1,0 +1,49 @@
+"""Who is let in: the judgement of a learner's Hello. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from flops_fl.wire.messages import PROTOCOL, Hello, Refusal
+
+_ID = re.compile(r"[\w.@:+=-]{1,128}")
+
+
+def name_of(hello: Hello, certified: Sequence[str]) -> str:
+    """The learner's id: what it says, else what its certificate says."""
+    return hello.learner or (certified[0] if certified else "")
+
+
+def judge(
+    hello: Hello, certified: Sequence[str], *, fingerprint: str, closing: bool
+) -> Refusal | None:
+    """Why a learner is not let in; None if it is.
+
+    Args:
+        certified: Names in its certificate; empty without mutual TLS.
+        fingerprint: Of the global model's tensors, which the learner's must equal.
+        closing: Whether the aggregator is about to end.
+    """
+    name = name_of(hello, certified)
+    if hello.protocol != PROTOCOL:
+        return Refusal(
+            reason=f"protocol version {hello.protocol}, this aggregator speaks {PROTOCOL}: "
+            "install the same flops-fl version on both"
+        )
+    if certified and name not in certified:
+        return Refusal(
+            reason=f"learner id {name!r} is not in the certificate, which says "
+            f"{', '.join(certified)}: use that id, or another certificate"
+        )
+    if not _ID.fullmatch(name):
+        return Refusal(reason=f"learner id {name!r}: expected 1 to 128 letters, digits or _.@:+=-")
+    if hello.fingerprint != fingerprint:
+        return Refusal(
+            reason="the model's tensors differ from the aggregator's in number, shape or "
+            "dtype: use the same commit of the ML repository on both"
+            + (f" (this learner has {hello.commit})" if hello.commit else "")
+        )
+    if closing:
+        return Refusal(reason="the aggregator is closing", retry=True)
+    return None

@@ -1,0 +1,102 @@
+"""What an aggregator and a learner say to each other: flops.proto as frozen dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from flops_fl.types import Layout, Scalar, Task
+
+PROTOCOL = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hello:
+    learner: str
+    nonce: str
+    fingerprint: str
+    protocol: int = PROTOCOL
+    commit: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    holding: str = ""
+    run_id: str = ""
+    parameters: int = -1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Welcome:
+    learner: str
+    run_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refusal:
+    reason: str
+    retry: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """A task on the wire; `layout` is set when the tensors follow in chunks."""
+
+    task: Task
+    layout: Layout | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    key: str
+    examples: int
+    loss: float = 0.0
+    metrics: Mapping[str, Scalar] = field(default_factory=dict)
+    layout: Layout | None = None
+    inline: bytes = b""
+
+    @property
+    def needs_grant(self) -> bool:
+        return self.layout is not None and self.layout.nbytes > len(self.inline)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    key: str
+    stage: str
+    reason: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grant:
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cancel:
+    key: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Goodbye:
+    reason: str = ""
+    final: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ping:
+    """Are you alive? Asked of a learner whose id a second process claims."""
+
+    answer: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chunk:
+    of: int
+    offset: int
+    data: memoryview
+
+
+Message: TypeAlias = (
+    Hello | Welcome | Refusal | Order | Result | Failure | Grant | Cancel | Goodbye | Ping | Chunk
+)

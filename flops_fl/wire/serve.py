@@ -1,0 +1,70 @@
+"""The aggregator's gRPC server: an event loop, not a thread a learner."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+import grpc
+
+from flops_fl.errors import UsageError
+from flops_fl.address import Address
+from flops_fl.wire.hub import Hub
+from flops_fl.wire.stream import KEEPALIVE, METHOD
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerTls:
+    """PEM bytes. With `ca`, learners must show a certificate of it, which names them."""
+
+    certificate: bytes
+    key: bytes
+    ca: bytes | None = None
+
+
+async def serve(hub: Hub, listen: Address, tls: ServerTls | None) -> tuple[grpc.aio.Server, int]:
+    """Start serving; the server and the port it got (of use where 0 was asked for).
+
+    Raises:
+        UsageError: the address cannot be listened on, or the TLS files are no good.
+    """
+    _probe(listen)
+    server = grpc.aio.server(options=[*KEEPALIVE, ("grpc.so_reuseport", 0)])
+    service, method = METHOD.strip("/").split("/")
+    handler = grpc.stream_stream_rpc_method_handler(hub.join)
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(service, {method: handler}),)
+    )
+    try:
+        if tls is None:
+            port = server.add_insecure_port(str(listen))
+        else:
+            port = server.add_secure_port(str(listen), _credentials(tls))
+    except RuntimeError as error:
+        raise UsageError(f"cannot listen on {listen}: {error}") from None
+    await server.start()
+    return server, port
+
+
+def _probe(listen: Address) -> None:
+    """Bind once by hand: gRPC's own message does not say that the port is in use."""
+    try:
+        family, kind, protocol, _, target = socket.getaddrinfo(
+            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(target)
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen on {listen}: {error.strerror}. Choose another --listen, or stop "
+            "what uses that port"
+        ) from None
+
+
+def _credentials(tls: ServerTls) -> grpc.ServerCredentials:
+    return grpc.ssl_server_credentials(
+        [(tls.key, tls.certificate)],
+        root_certificates=tls.ca,
+        require_client_auth=tls.ca is not None,
+    )
