@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from flops_fl.config import AggregatorOptions, parse
+from flops_fl.config import AggregatorOptions
 from flops_fl.errors import run_main
+from flops_fl.options import parse
 
 DESCRIPTION = "Lead the federated training of an ML repository's model."
 

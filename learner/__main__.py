@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from flops_fl.config import LearnerOptions, parse
+from flops_fl.config import LearnerOptions
 from flops_fl.errors import run_main
+from flops_fl.options import parse
 
 DESCRIPTION = "Train the model of an ML repository on local data, for an aggregator."
 

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from flops_fl.address import Address
 from flops_fl.config import AggregatorOptions
-from flops_fl.core.observer import Observer, Observers, RunInfo
 from flops_fl.core.rounds import Plan, State, train
 from flops_fl.core.seeding import seed_generators
 from flops_fl.core.strategy import Selector, flower_strategy
 from flops_fl.engines.report import Report, report_on
-from flops_fl.errors import INTERRUPTED, FlopsError, UsageError
+from flops_fl.errors import FlopsError
 from flops_fl.repo.contract import ManagedModel
-from flops_fl.repo.source import Checkout, checkout
-from flops_fl.types import Layout, Parameters
+from flops_fl.repo.source import checkout
+from flops_fl.types import Layout
 from flops_fl.wire.hub import Hub, HubOptions
 from flops_fl.wire.serve import ServerTls, serve
 
@@ -98,9 +93,7 @@ class _Run:
         assert main is not None
         loop.add_signal_handler(signal.SIGTERM, main.cancel)
         layout = Layout.of(state.parameters)
-        limits = HubOptions(
-            reconnect_timeout=options.reconnect_timeout, spool=self._report.folder
-        )
+        limits = HubOptions(reconnect_timeout=options.reconnect_timeout, spool=self._report.folder)
         hub = Hub(self._report.run.run_id, layout.fingerprint, limits)
         server, port = await serve(hub, options.listen, _tls(options))
 

@@ -18,7 +18,8 @@ from flops_fl.errors import DataError
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.source import checkout
 from flops_fl.types import Evaluation, Parameters, Task, Update
-from flops_fl.wire.dial import ClientTls, DialOptions, serve_workers
+from flops_fl.wire.dial import serve_workers
+from flops_fl.wire.line import ClientTls, DialOptions
 
 
 class ClientWorker:

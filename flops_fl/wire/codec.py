@@ -1,4 +1,4 @@
-"""Messages and tensors <-> frames. Pure: bytes in, values out, no I/O.
+"""Messages <-> frames. Pure: bytes in, values out, no I/O.
 
 A frame is the protobuf message `Frame` of flops.proto. Chunks of tensors take a short cut
 that yields the very same bytes: their data is sliced out of the frame, not parsed, which
@@ -9,15 +9,14 @@ saves two copies of every byte of every model.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from flops_fl.errors import ProtocolError
-from flops_fl.types import TENSOR_KINDS, Array, Layout, Parameters, Scalar, Stage, Task, TensorSpec
+from flops_fl.types import TENSOR_KINDS, Layout, Scalar, Stage, Task, TensorSpec
 from flops_fl.wire import flops_pb2 as pb
 from flops_fl.wire.messages import (
     Cancel,
@@ -33,11 +32,10 @@ from flops_fl.wire.messages import (
     Result,
     Welcome,
 )
+from flops_fl.wire.tensors import CHUNK_BYTES, chunk_frame, slice_chunk
 
-CHUNK_BYTES = 4 << 20
 MAX_FRAME = CHUNK_BYTES + (1 << 20)
 MAX_MODEL = 1 << 40  # bytes; a layout beyond it is an attack or a bug, not a model
-INLINE_BYTES = 256 << 10  # results up to this size travel with their header
 
 
 # Messages whose fields are plain and named alike in flops.proto.
@@ -83,7 +81,7 @@ def decode(frame: bytes) -> Message:
     """
     if len(frame) > MAX_FRAME:
         raise ProtocolError(f"frame of {len(frame)} bytes, at most {MAX_FRAME} are allowed")
-    chunk = _slice_chunk(frame)
+    chunk = slice_chunk(frame)
     if chunk is not None:
         return chunk
     try:
@@ -108,122 +106,7 @@ def decode(frame: bytes) -> Message:
     return message
 
 
-# -- tensors --------------------------------------------------------------------------------
-
-
-def byte_views(parameters: Parameters) -> list[memoryview]:
-    """Each tensor's bytes in C order; copies only what is not contiguous."""
-    return [np.ascontiguousarray(p).reshape(-1).view(np.uint8).data for p in parameters]
-
-
-def chunks(of: int, parameters: Parameters) -> Iterator[bytes]:
-    """Cut a model into frames of `CHUNK_BYTES` of data each; they may span tensors."""
-    offset, pieces, room = 0, [], CHUNK_BYTES
-    for view in byte_views(parameters):
-        start = 0
-        while start < len(view):
-            piece = view[start : start + room]
-            pieces.append(piece)
-            start += len(piece)
-            room -= len(piece)
-            if room == 0:
-                yield chunk_frame(of, offset, pieces)
-                offset, pieces, room = offset + CHUNK_BYTES, [], CHUNK_BYTES
-    if pieces:
-        yield chunk_frame(of, offset, pieces)
-
-
-def inline(parameters: Parameters) -> bytes:
-    """A small model's bytes as they travel inside a Result."""
-    return b"".join(byte_views(parameters))
-
-
-class Assembler:
-    """Puts chunks together, straight into the arrays they belong to."""
-
-    def __init__(self, arrays: list[Array]) -> None:
-        self.arrays = arrays
-        self.expected = sum(a.nbytes for a in arrays)
-        self.received = 0
-        self._views = [a.reshape(-1).view(np.uint8) for a in arrays]
-        self._tensor, self._at = 0, 0
-
-    @property
-    def complete(self) -> bool:
-        return self.received == self.expected
-
-    def add(self, offset: int, data: bytes | memoryview) -> None:
-        """Take the next piece.
-
-        Raises:
-            ProtocolError: it is not the next one, or more than was announced.
-        """
-        if offset != self.received or offset + len(data) > self.expected:
-            raise ProtocolError(
-                f"tensor bytes {offset} to {offset + len(data)}, expected to go on at "
-                f"{self.received} of {self.expected}"
-            )
-        source = np.frombuffer(data, np.uint8)
-        taken = 0
-        while taken < len(source):
-            view = self._views[self._tensor]
-            piece = source[taken : taken + len(view) - self._at]
-            view[self._at : self._at + len(piece)] = piece
-            taken += len(piece)
-            self._at += len(piece)
-            if self._at == len(view):
-                self._tensor, self._at = self._tensor + 1, 0
-        self.received += len(source)
-
-
 # -- the parts of messages --------------------------------------------------------------------
-
-_FIXED = struct.Struct("<BQBQB")
-_TAG_FRAME_CHUNK = 15 << 3 | 2
-_TAG_OF, _TAG_OFFSET, _TAG_DATA = 1 << 3 | 1, 2 << 3 | 1, 3 << 3 | 2
-
-
-def chunk_frame(of: int, offset: int, pieces: list[memoryview]) -> bytes:
-    """Frame{Chunk{of, offset, data}} in protobuf's wire format, the pieces joined once."""
-    size = _varint(sum(len(p) for p in pieces))
-    head = _FIXED.pack(_TAG_OF, of, _TAG_OFFSET, offset, _TAG_DATA) + size
-    body = len(head) + sum(len(p) for p in pieces)
-    return b"".join([bytes([_TAG_FRAME_CHUNK]), _varint(body), head, *pieces])
-
-
-def _slice_chunk(frame: bytes) -> Chunk | None:
-    """Read what `chunk_frame` writes; None for any other frame, equivalent ones included."""
-    if not frame or frame[0] != _TAG_FRAME_CHUNK:
-        return None
-    body, at = _read_varint(frame, 1)
-    if body != len(frame) - at or body < _FIXED.size:
-        return None
-    tag_of, of, tag_offset, offset, tag_data = _FIXED.unpack_from(frame, at)
-    if (tag_of, tag_offset, tag_data) != (_TAG_OF, _TAG_OFFSET, _TAG_DATA):
-        return None
-    size, start = _read_varint(frame, at + _FIXED.size)
-    if size != len(frame) - start:
-        return None
-    return Chunk(of=of, offset=offset, data=memoryview(frame)[start:])
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _read_varint(frame: bytes, at: int) -> tuple[int, int]:
-    """Value and the position after it; -1 where none ends within five bytes."""
-    value = 0
-    for shift, byte in enumerate(frame[at : at + 5]):
-        value |= (byte & 0x7F) << (7 * shift)
-        if byte < 0x80:
-            return value, at + shift + 1
-    return -1, at
 
 
 def _fill_order(body: pb.Task, message: Order) -> None:

@@ -20,8 +20,8 @@ import numpy as np
 
 from flops_fl.errors import ProtocolError
 from flops_fl.types import Answer, Array, Evaluation, Layout, LearnerFailure, Task, Update
-from flops_fl.wire.codec import Assembler
 from flops_fl.wire.messages import Chunk, Result
+from flops_fl.wire.tensors import Assembler
 
 _ALIGN = 64  # bytes; tensors in a spool file start on a cache line
 

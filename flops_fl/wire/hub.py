@@ -6,37 +6,26 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flops_fl.errors import FederationError, ProtocolError
+from flops_fl.errors import FederationError
 from flops_fl.types import Answer, Layout, Parameters, Task
-from flops_fl.wire.codec import chunks, decode
 from flops_fl.wire.collect import Collection
-from flops_fl.wire.door import judge, name_of
+from flops_fl.wire.links import Link, Links
 from flops_fl.wire.messages import (
     Cancel,
     Chunk,
     Failure,
-    Goodbye,
     Grant,
-    Hello,
     Message,
     Order,
-    Ping,
-    Refusal,
     Result,
-    Welcome,
 )
-from flops_fl.wire.session import Conversation, Side, State
-from flops_fl.wire.stream import Outbox
+from flops_fl.wire.tensors import chunks
 
 log = logging.getLogger(__name__)
-
-HELLO_TIMEOUT = 20.0  # seconds for a new stream to say who it is
-PING_TIMEOUT = 5.0  # seconds for a learner to show that it is alive
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,20 +38,6 @@ class HubOptions:
     spool: Path | None = None
 
 
-class Link:
-    """One learner's stream, as long as it lasts."""
-
-    def __init__(self) -> None:
-        self.conversation = Conversation()
-        self.outbox = Outbox(Side.AGGREGATOR, self.conversation)
-        self.learner = ""
-        self.nonce = ""
-        self.holds: tuple[str, int] | None = None  # run id and version of its parameters
-        self.holding = ""  # key of a task it works on or has finished
-        self.alive = asyncio.Event()
-        self.replaced = asyncio.Event()
-
-
 class Hub:
     """The connected learners; the `Cohort` that `core.rounds` talks to.
 
@@ -72,30 +47,27 @@ class Hub:
     """
 
     def __init__(self, run_id: str, fingerprint: str, options: HubOptions) -> None:
-        self._run_id = run_id
-        self._fingerprint = fingerprint
         self._options = options
-        self._links: dict[str, Link] = {}
-        self._lost: dict[str, asyncio.TimerHandle] = {}
-        self._changed = asyncio.Condition()
+        self._links = Links(run_id, fingerprint, options.reconnect_timeout, self)
+        self._changed = asyncio.Event()
         self._collection: Collection | None = None
         self._encoded: tuple[int, Layout, list[bytes]] | None = None
-        self._down = self._up = 0
-        self._closing = False
         self.on_presence: Callable[[], None] = lambda: None
 
     # -- the Cohort ----------------------------------------------------------------------
 
     def present(self) -> Sequence[str]:
         """Learners connected, or cut off so shortly that they are expected back."""
-        return sorted({*self._links, *self._lost})
+        return self._links.present()
 
     async def gather(self, minimum: int, timeout: float) -> None:
         """Wait until `minimum` learners are present."""
         started = time.monotonic()
         try:
-            async with asyncio.timeout(timeout), self._changed:
-                await self._changed.wait_for(lambda: len(self.present()) >= minimum)
+            async with asyncio.timeout(timeout):
+                while len(self.present()) < minimum:
+                    self._changed.clear()
+                    await self._changed.wait()
         except TimeoutError:
             here = ", ".join(self.present()) or "none"
             raise FederationError(
@@ -138,7 +110,7 @@ class Hub:
 
     def traffic(self) -> tuple[int, int]:
         """Bytes sent and received so far, without HTTP/2's and TLS's own."""
-        return self._down, self._up
+        return self._links.bytes_down, self._links.bytes_up
 
     def _publish(self, version: int, parameters: Parameters) -> Layout:
         """Encode a version of the global model, once for all learners."""
@@ -164,7 +136,9 @@ class Hub:
             link.outbox.send_tensors(task.key, frames, lambda: setattr(link, "holds", version))
 
     def _grant(self, learner: str, task: Task) -> None:
-        self._links[learner].outbox.send(Grant(key=task.key))
+        link = self._links.get(learner)
+        assert link is not None  # it has just offered
+        link.outbox.send(Grant(key=task.key))
         self._watch_upload(learner, task, -1)
 
     def _watch_upload(self, learner: str, task: Task, seen: int) -> None:
@@ -184,7 +158,7 @@ class Hub:
 
     def _expire(self, timeout: float) -> None:
         for learner in self._collection.late() if self._collection else []:
-            lost = "" if learner in self._links else "; its connection is lost"
+            lost = "" if self._links.get(learner) else "; its connection is lost"
             self._fail(learner, f"no answer within {timeout:.0f} s (--round-timeout){lost}")
 
     def _fail(self, learner: str, reason: str) -> None:
@@ -198,42 +172,19 @@ class Hub:
         if link is not None and task is not None:
             link.outbox.send(Cancel(key=task.key, reason=reason))
 
-    # -- streams -------------------------------------------------------------------------
+    # -- what the links report ---------------------------------------------------------------
 
     async def join(self, requests: AsyncIterator[bytes], context: Any) -> None:
         """Serve one learner's stream: the handler of Federation.Join."""
-        link = Link()
+        await self._links.join(requests, context)
 
-        async def write(frame: bytes) -> None:
-            self._down += len(frame)
-            await context.write(frame)
+    def entered(self, link: Link) -> None:
+        """Give a learner the task it has yet to answer, if there is one."""
+        self._dispatch(link.learner)
+        self._announce()
 
-        writer = asyncio.create_task(link.outbox.run(write))
-        try:
-            if await self._greet(link, requests, _certified_names(context)):
-                await self._listen(link, requests)
-        except ProtocolError as error:
-            log.warning("learner %s broke the protocol: %s", link.learner or "(unnamed)", error)
-            link.outbox.send(Goodbye(reason=f"protocol error: {error}"))
-        finally:
-            self._leave(link)
-            link.outbox.close()
-            with suppress(Exception):  # the peer may be gone: nothing to tell it
-                await asyncio.wait_for(writer, 5.0)
-
-    async def _listen(self, link: Link, requests: AsyncIterator[bytes]) -> None:
-        while link.conversation.state is not State.CLOSED and not link.replaced.is_set():
-            frame = await anext(requests, None)
-            if frame is None:
-                return
-            self._up += len(frame)
-            message = decode(frame)
-            if link.conversation.step(Side.LEARNER, message):
-                self._receive(link, message)
-
-    def _receive(self, link: Link, message: Message) -> None:
-        if isinstance(message, Ping):
-            link.alive.set()
+    def heard(self, link: Link, message: Message) -> None:
+        """Take an answer, or a piece of one."""
         collection = self._collection
         if collection is None or collection.open_task(link.learner) is None:
             return
@@ -247,98 +198,22 @@ class Hub:
         elif isinstance(message, Failure):
             collection.fail(link.learner, message.stage, message.reason, message.traceback)
 
-    async def _greet(
-        self, link: Link, requests: AsyncIterator[bytes], certified: Sequence[str]
-    ) -> bool:
-        """Let a learner in, or say why not."""
-        try:
-            frame = await asyncio.wait_for(anext(requests, None), HELLO_TIMEOUT)
-        except TimeoutError:
-            raise ProtocolError(f"no Hello within {HELLO_TIMEOUT:.0f} s") from None
-        if frame is None:
-            return False
-        hello = decode(frame)
-        link.conversation.step(Side.LEARNER, hello)
-        if not isinstance(hello, Hello):
-            return False
-        link.learner, link.nonce = name_of(hello, certified), hello.nonce
-        refusal = judge(
-            hello, certified, fingerprint=self._fingerprint, closing=self._closing
-        ) or await self._contest(link)
-        if refusal:
-            log.warning("learner %s refused: %s", link.learner, refusal.reason)
-            link.outbox.send(refusal)
-            return False
-        if hello.run_id and hello.parameters >= 0:
-            link.holds = (hello.run_id, hello.parameters)
-        link.holding = hello.holding
-        link.outbox.send(Welcome(learner=link.learner, run_id=self._run_id))
-        await self._enter(link)
-        return True
-
-    async def _contest(self, link: Link) -> Refusal | None:
-        """A second process under a connected id is refused, if the first one is alive."""
-        other = self._links.get(link.learner)
-        if other is None:
-            return None
-        if other.nonce != link.nonce:
-            other.alive.clear()
-            other.outbox.send(Ping())
-            try:
-                await asyncio.wait_for(other.alive.wait(), PING_TIMEOUT)
-            except TimeoutError:
-                log.warning("learner %s was gone: its place is taken again", link.learner)
-            else:
-                return Refusal(
-                    reason=f"learner id {link.learner!r} is in use by another running process: "
-                    "stop it, or choose another --learner-id"
-                )
-        self._leave(other)
-        other.replaced.set()
-        other.outbox.send(Goodbye(reason="replaced by a newer connection"))
-        return None
-
-    async def _enter(self, link: Link) -> None:
-        self._links[link.learner] = link
-        timer = self._lost.pop(link.learner, None)
-        if timer:
-            timer.cancel()
-        self._dispatch(link.learner)
-        await self._announce()
-
-    def _leave(self, link: Link) -> None:
-        if self._links.get(link.learner) is not link:
-            return
-        del self._links[link.learner]
+    def left(self, learner: str) -> None:
+        """What it had not finished sending will be offered again."""
         if self._collection:
-            self._collection.interrupt(link.learner)
-        timeout = self._options.reconnect_timeout
-        loop = asyncio.get_running_loop()
-        self._lost[link.learner] = loop.call_later(timeout, self._give_up, link.learner)
+            self._collection.interrupt(learner)
 
-    def _give_up(self, learner: str) -> None:
-        self._lost.pop(learner, None)
+    def gone(self, learner: str) -> None:
+        """Stop waiting for it."""
         if self._collection and self._collection.open_task(learner):
             away = self._options.reconnect_timeout
             self._fail(learner, f"connection lost, not back within {away:.0f} s")
+        self._announce()
 
-    async def _announce(self) -> None:
+    def _announce(self) -> None:
         self.on_presence()
-        async with self._changed:
-            self._changed.notify_all()
+        self._changed.set()
 
     async def close(self, reason: str, *, final: bool) -> None:
         """Say goodbye to all. `final`: the project has ended, learners need not come back."""
-        self._closing = True
-        for timer in self._lost.values():
-            timer.cancel()
-        for link in self._links.values():
-            link.outbox.send(Goodbye(reason=reason, final=final))
-            link.outbox.close()
-
-
-def _certified_names(context: Any) -> list[str]:
-    """The names in the client's certificate (mutual TLS): common name and DNS names."""
-    auth = context.auth_context()
-    names = [*auth.get("x509_common_name", []), *auth.get("x509_subject_alternative_name", [])]
-    return [name.decode() for name in names if name]
+        self._links.close(reason, final=final)

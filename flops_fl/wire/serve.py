@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import grpc
 
-from flops_fl.errors import UsageError
 from flops_fl.address import Address
+from flops_fl.errors import UsageError
 from flops_fl.wire.hub import Hub
 from flops_fl.wire.stream import KEEPALIVE, METHOD
 

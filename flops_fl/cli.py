@@ -1,0 +1,85 @@
+"""``flops-fl``: simulate a federation, prepare data."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from flops_fl import __version__
+from flops_fl.config import PartitionOptions, SimulateOptions
+from flops_fl.errors import UsageError, run_main
+from flops_fl.options import parse
+from flops_fl.threads import limit_threads
+
+USAGE = """usage: flops-fl COMMAND ...
+
+Train the model of a plain ML repository by federated learning.
+
+commands:
+  simulate REPO --learners N    a whole federation on this machine
+  data partition SOURCE ...     cut a dataset into one part for each learner
+
+  python -m aggregator REPO     lead the rounds, on the root node
+  python -m learner REPO ...    train, in an edge container
+
+Add --help to a command for its options.
+"""
+
+
+def main() -> None:
+    """Entry point of the ``flops-fl`` command."""
+    sys.exit(run_main(lambda: run(sys.argv[1:])))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command; its exit code.
+
+    Raises:
+        UsageError: no such command, or wrong options.
+    """
+    if argv and argv[0] in ("-h", "--help", "help"):
+        sys.stdout.write(USAGE)
+        return 0
+    if argv and argv[0] == "--version":
+        sys.stdout.write(f"flops-fl {__version__}\n")
+        return 0
+    for words, command in _COMMANDS.items():
+        if tuple(argv[: len(words)]) == words:
+            return command(argv[len(words) :])
+    said = " ".join(argv[:2])
+    known = ", ".join(" ".join(words) for words in _COMMANDS)
+    raise UsageError(f"no command {said!r}: expected {known}. See flops-fl --help")
+
+
+def _simulate(argv: Sequence[str]) -> int:
+    description = "A whole federation on this machine, through the same code as a real one."
+    options = parse(SimulateOptions, "flops-fl simulate", description, argv)
+    limit_threads(options.threads)  # before NumPy is imported
+    from flops_fl.engines.simulate import simulate
+
+    return simulate(options)
+
+
+def _partition(argv: Sequence[str]) -> int:
+    description = "Cut a dataset into parts, a folder with a Parquet file for each learner."
+    options = parse(PartitionOptions, "flops-fl data partition", description, argv)
+    from flops_fl.data.command import partition_command
+
+    paths = partition_command(
+        options.source,
+        options.parts,
+        options.tag,
+        options.out,
+        scheme=options.scheme,
+        seed=options.seed,
+        resize=options.resize,
+    )
+    for path in paths:
+        sys.stdout.write(f"{path}\n")
+    return 0
+
+
+_COMMANDS: dict[tuple[str, ...], Callable[[Sequence[str]], int]] = {
+    ("simulate",): _simulate,
+    ("data", "partition"): _partition,
+}

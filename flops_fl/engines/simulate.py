@@ -1,0 +1,137 @@
+"""A whole federation on one machine: the same aggregator, the same learners, on loopback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from flops_fl.address import Address
+from flops_fl.config import AggregatorOptions, SimulateOptions, TrainingOptions
+from flops_fl.engines.aggregate import aggregate
+from flops_fl.errors import FederationError, FlopsError, UsageError
+from flops_fl.repo.source import checkout
+
+STOP_TIMEOUT = 10.0  # seconds for learner processes to end by themselves
+
+
+def simulate(options: SimulateOptions) -> int:
+    """Cut the data into parts, one for each learner, and train; the exit code.
+
+    Raises:
+        FlopsError: wrong options or data, a broken repository, a learner that cannot start.
+    """
+    ids = learner_ids(options.learners)
+    processes = min(options.processes or os.cpu_count() or 1, len(ids))
+    with checkout(options.repo) as repo, tempfile.TemporaryDirectory(prefix="flops-data-") as data:
+        _partition(options, ids, Path(data))
+        hosts = _Hosts(str(repo.path), Path(data), options.threads)
+        hosted = [ids[index::processes] for index in range(processes)]
+
+        def start(address: Address, abort: Callable[[FlopsError], None]) -> None:
+            hosts.start(hosted, address, abort)
+
+        try:
+            return aggregate(_aggregator_options(options), on_listening=start)
+        finally:
+            hosts.stop()
+
+
+def learner_ids(count: int) -> list[str]:
+    """``learner-00`` and so on: as many digits as it takes to sort by number."""
+    digits = len(str(count - 1))
+    return [f"learner-{index:0{digits}d}" for index in range(count)]
+
+
+def _partition(options: SimulateOptions, ids: Sequence[str], folder: Path) -> None:
+    from flops_fl.data.folder import load_folder
+    from flops_fl.data.partition import write_partitions
+    from flops_fl.data.sources import load_source
+
+    source = Path(options.data)
+    if source.is_dir():
+        dataset = load_folder(source, [])
+    else:
+        dataset = load_source(options.data, resize=options.resize)
+    write_partitions(dataset, ids, folder, scheme=options.partition, seed=options.seed)
+
+
+def _aggregator_options(options: SimulateOptions) -> AggregatorOptions:
+    """The same training, with every learner awaited unless the user said otherwise."""
+    values: dict[str, Any] = {
+        name: getattr(options, name) for name in options.model_fields_set & set(_TRAINING)
+    }
+    if "min_clients" not in values:
+        values.setdefault("min_available_clients", options.learners)
+    if options.min_available_clients > options.learners:
+        raise UsageError(
+            f"--min-available-clients {options.min_available_clients} with --learners "
+            f"{options.learners}: that many will never come, lower it"
+        )
+    values["json"] = values.pop("json_", False)
+    return AggregatorOptions(repo=options.repo, listen=Address("127.0.0.1", 0), **values)
+
+
+_TRAINING = TrainingOptions.model_fields
+
+
+class _Hosts:
+    """The learner processes, each hosting several learners."""
+
+    def __init__(self, repo: str, data: Path, threads: int) -> None:
+        self._repo = repo
+        self._data = data
+        self._threads = threads
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._stopping = False
+
+    def start(
+        self,
+        hosted: Sequence[Sequence[str]],
+        address: Address,
+        abort: Callable[[FlopsError], None],
+    ) -> None:
+        """Start a process for each group of learners; one that fails ends the run."""
+        for ids in hosted:
+            command = [sys.executable, "-m", "learner", self._repo, "--aggregator", str(address)]
+            command += ["--data", str(self._data), "--data-tags", "{id}", "--quiet"]
+            command += ["--learner-id", ",".join(ids), "--threads", str(self._threads)]
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+            self._running.append(process)
+            watch = threading.Thread(target=self._watch, args=(process, ids, abort), daemon=True)
+            watch.start()
+
+    def _watch(
+        self,
+        process: subprocess.Popen[bytes],
+        ids: Sequence[str],
+        abort: Callable[[FlopsError], None],
+    ) -> None:
+        code = process.wait()
+        if code and not self._stopping:
+            error = FederationError(
+                f"the process of {', '.join(ids[:3])}{' and more' if len(ids) > 3 else ''} ended "
+                f"with exit code {code}; its error stands above"
+            )
+            error.exit_code = code if code > 0 else FederationError.exit_code
+            abort(error)
+
+    def stop(self) -> None:
+        """End all processes: by themselves if they can, else by a signal."""
+        self._stopping = True
+        for process in self._running:
+            try:
+                process.wait(STOP_TIMEOUT if sys.exc_info()[0] is None else 0.1)
+            except subprocess.TimeoutExpired:
+                process.terminate()
+        for process in self._running:
+            try:
+                process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

@@ -1,0 +1,96 @@
+"""The shape of the source tree, as sentences."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FILES = [p for room in ("flops_fl", "learner", "aggregator") for p in (ROOT / room).rglob("*.py")]
+
+# A room may import from rooms of a lower rank, and from itself.
+RANKS = {
+    "__init__": 0,
+    "types": 0,
+    "errors": 0,
+    "address": 0,
+    "threads": 0,
+    "config": 1,
+    "options": 2,
+    "repo": 2,
+    "core": 3,
+    "wire": 4,
+    "data": 4,
+    "observers": 4,
+    "engines": 5,
+    "cli": 6,
+    "learner": 7,
+    "aggregator": 7,
+}
+NOT_IN = {
+    "core": {"grpc", "datasets", "torch", "sklearn", "mlflow", "socket"},
+    "wire": {"flwr", "datasets", "torch", "sklearn", "mlflow", "flops_fl.core", "flops_fl.repo"},
+    "repo": {"grpc", "flwr", "torch", "sklearn", "mlflow"},
+}
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    if parts[0] != "flops_fl":
+        return parts[0]
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def imports_of(file: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            found.add(node.module or "")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def module_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts)
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_of)
+def test_imports_go_one_way(file: Path) -> None:
+    own = room_of(module_of(file))
+    for name in imports_of(file):
+        if name.split(".")[0] in ("flops_fl", "learner", "aggregator"):
+            other = room_of(name)
+            if other in RANKS:
+                assert other == own or RANKS[other] < RANKS[own], f"{own} imports {name}"
+
+
+@pytest.mark.parametrize("room", NOT_IN)
+def test_a_room_does_not_know_what_is_not_its_business(room: str) -> None:
+    for file in (ROOT / "flops_fl" / room).rglob("*.py"):
+        for name in imports_of(file):
+            known = [f for f in NOT_IN[room] if name == f or name.startswith(f + ".")]
+            assert not known, f"{file} imports {name}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_of)
+def test_files_are_short_enough_to_be_read(file: Path) -> None:
+    assert len(file.read_text().splitlines()) <= 300
+
+
+def test_only_the_public_part_of_flower_is_used() -> None:
+    public = (
+        "flwr.client",
+        "flwr.clientapp",
+        "flwr.common",
+        "flwr.server",
+        "flwr.serverapp",
+    )
+    deprecated = {"start_server", "start_client", "start_numpy_client", "aggregate_inplace"}
+    used = {name for file in FILES for name in imports_of(file) if name.startswith("flwr")}
+    assert used
+    for name in used:
+        assert name.startswith(public), name
+        assert not deprecated & set(name.split(".")), name

@@ -1,0 +1,177 @@
+"""Frames: what goes in comes out, and nothing but ProtocolError comes of garbage."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from flops_fl.errors import ProtocolError
+from flops_fl.types import Layout, Task
+from flops_fl.wire import flops_pb2 as pb
+from flops_fl.wire import messages as m
+from flops_fl.wire.codec import decode, encode
+from flops_fl.wire.tensors import CHUNK_BYTES, Assembler, chunk_frame, chunks, inline
+
+TEXT = st.text(max_size=20)
+KEYS = st.text(max_size=10)
+SCALARS = st.dictionaries(
+    KEYS,
+    st.one_of(
+        st.booleans(),
+        st.integers(-(2**63), 2**63 - 1),
+        st.floats(allow_nan=False),
+        st.text(max_size=5),
+        st.binary(max_size=5),
+    ),
+    max_size=3,
+)
+LAYOUTS = st.lists(
+    st.tuples(
+        st.sampled_from(["<f4", ">f8", "<i8", "|b1", "<f2", "<c8"]),
+        hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5),
+    ),
+    min_size=1,
+    max_size=4,
+).map(lambda specs: Layout.of([np.zeros(shape, dtype) for dtype, shape in specs]))
+TASKS = st.builds(
+    Task,
+    stage=st.sampled_from(["fit", "evaluate"]),
+    run_id=TEXT,
+    round=st.integers(0, 2**40),
+    version=st.integers(0, 2**40),
+    seed=st.integers(0, 2**63 - 1),
+    config=SCALARS,
+)
+MESSAGES = st.one_of(
+    st.builds(
+        m.Hello,
+        learner=TEXT,
+        nonce=TEXT,
+        fingerprint=TEXT,
+        commit=TEXT,
+        versions=st.dictionaries(KEYS, TEXT, max_size=3),
+        holding=TEXT,
+        run_id=TEXT,
+        parameters=st.integers(-1, 2**40),
+    ),
+    st.builds(m.Welcome, learner=TEXT, run_id=TEXT),
+    st.builds(m.Refusal, reason=TEXT, retry=st.booleans()),
+    st.builds(m.Order, task=TASKS, layout=st.none() | LAYOUTS),
+    st.builds(
+        m.Result,
+        key=TEXT,
+        examples=st.integers(-(2**63), 2**63 - 1),
+        loss=st.floats(allow_nan=False),
+        metrics=SCALARS,
+        layout=st.none() | LAYOUTS,
+    ),
+    st.builds(m.Failure, key=TEXT, stage=TEXT, reason=TEXT, traceback=TEXT),
+    st.builds(m.Grant, key=TEXT),
+    st.builds(m.Cancel, key=TEXT, reason=TEXT),
+    st.builds(m.Goodbye, reason=TEXT, final=st.booleans()),
+    st.builds(m.Ping, answer=st.booleans()),
+    st.builds(
+        m.Chunk,
+        of=st.integers(0, 2**64 - 1),
+        offset=st.integers(0, 2**64 - 1),
+        data=st.binary(max_size=300).map(memoryview),
+    ),
+)
+ARRAYS = st.lists(
+    hnp.arrays(
+        st.sampled_from(["<f4", ">f4", "<i8", "|b1", "<f2", "<c16"]).map(np.dtype),
+        hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=6),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(MESSAGES)
+def test_what_is_encoded_is_decoded(message):
+    assert decode(encode(message)) == message
+
+
+@given(st.binary(max_size=200) | MESSAGES.map(encode).flatmap(lambda frame: _damaged(frame)))
+def test_arbitrary_bytes_decode_or_raise_the_protocols_own_error(frame):
+    try:
+        decode(frame)
+    except ProtocolError:
+        pass
+
+
+@st.composite
+def _damaged(draw, frame):
+    cut = draw(st.integers(0, len(frame)))
+    at = draw(st.integers(0, max(len(frame) - 1, 0)))
+    byte = draw(st.binary(min_size=1, max_size=1))
+    return draw(st.sampled_from([frame[:cut], frame[:at] + byte + frame[at + 1 :], frame * 2]))
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.binary(max_size=500))
+def test_a_chunk_is_the_protobuf_message_it_claims_to_be(of, offset, data):
+    parsed = pb.Frame.FromString(chunk_frame(of, offset, [memoryview(data)]))
+    assert (parsed.chunk.of, parsed.chunk.offset, parsed.chunk.data) == (of, offset, data)
+    by_protobuf = parsed.SerializeToString()
+    assert decode(by_protobuf) == m.Chunk(of=of, offset=offset, data=memoryview(data))
+
+
+@given(ARRAYS)
+def test_a_model_in_chunks_is_the_same_model(arrays):
+    target = Assembler(Layout.of(arrays).empty())
+    for frame in chunks(7, arrays):
+        chunk = decode(frame)
+        assert chunk.of == 7
+        target.add(chunk.offset, chunk.data)
+    assert target.complete
+    for ours, theirs in zip(target.arrays, arrays, strict=True):
+        assert ours.dtype == theirs.dtype
+        assert ours.shape == theirs.shape
+        assert ours.tobytes() == theirs.tobytes()
+
+
+def test_tensors_span_chunks_and_chunks_span_tensors():
+    big = np.arange(CHUNK_BYTES // 4 * 2 + 5, dtype="<f4")
+    arrays = [np.ones(3, "<f8"), big, np.asfortranarray(np.ones((4, 5), "<i2")), np.array(7)]
+    frames = list(chunks(1, arrays))
+    assert len(frames) == 3
+    target = Assembler(Layout.of(arrays).empty())
+    for frame in frames:
+        target.add(decode(frame).offset, decode(frame).data)
+    assert [a.tolist() for a in target.arrays] == [a.tolist() for a in arrays]
+    assert inline(arrays) == b"".join(a.tobytes() for a in target.arrays)
+
+
+@pytest.mark.parametrize("offset", [0, 3, 100])
+def test_a_piece_out_of_place_is_refused(offset):
+    target = Assembler([np.zeros(4, "<f4")])
+    target.add(0, b"12345")
+    with pytest.raises(ProtocolError, match="expected to go on at 5 of 16"):
+        target.add(offset, b"x")
+
+
+def test_more_than_was_announced_is_refused():
+    with pytest.raises(ProtocolError):
+        Assembler([np.zeros(1, "|u1")]).add(0, b"12")
+
+
+@pytest.mark.parametrize("dtype", ["|O", "|O8", "<U4", "|V8", "<M8[s]", "nonsense", "", "f4"])
+def test_a_tensor_that_cannot_be_averaged_is_refused(dtype):
+    frame = pb.Frame()
+    frame.task.stage = "fit"
+    frame.task.tensors.add(dtype=dtype, shape=[2])
+    with pytest.raises(ProtocolError):
+        decode(frame.SerializeToString())
+
+
+def test_a_layout_of_absurd_size_is_refused_before_anything_is_allocated():
+    frame = pb.Frame()
+    frame.result.tensors.add(dtype="<f8", shape=[2**40, 2**40])
+    with pytest.raises(ProtocolError, match="at most"):
+        decode(frame.SerializeToString())
+
+
+def test_surrogates_from_user_code_do_not_break_a_frame():
+    failure = m.Failure(key="k", stage="fit_model", reason="bad \udcff name")
+    assert decode(encode(failure)).reason == "bad ? name"
