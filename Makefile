@@ -1,0 +1,55 @@
+# Everything is made in .venv, from the package registries alone. Safe to run twice.
+PYTHON ?= python3
+BIN := .venv/bin
+EXTRAS := aggregator,ui,data,dev
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check format lock proto clean torch
+
+help:  ## show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The stamp is made last: an installation that was cut off is taken up again.
+.venv/.installed: pyproject.toml requirements.lock
+	@echo "installing into .venv (some minutes, once)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than 3.11: give another, make PYTHON=python3.12 ..."; exit 2; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[$(EXTRAS)]'
+	@touch $@
+
+demo: .venv/.installed  ## train on real digits: one aggregator, three learners, a process each
+	@$(BIN)/python -m examples.demo
+
+test: .venv/.installed  ## the tests, without torch's and the slow ones
+	@$(BIN)/python -m pytest -m "not slow and not torch" -n 2
+
+torch: .venv/.installed
+	@$(BIN)/python -c 'import torch' 2>/dev/null || \
+		$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+
+test-all: .venv/.installed torch  ## all tests; installs torch's CPU build
+	@$(BIN)/python -m pytest -n 2
+
+check: .venv/.installed  ## ruff, mypy, the import rule
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest tests/test_structure.py
+
+format: .venv/.installed  ## put the code into shape
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock:  ## write requirements.lock: the versions that pyproject.toml's ranges give today
+	@rm -rf build/lock && $(PYTHON) -m venv build/lock
+	@build/lock/bin/pip install --quiet -e '.[$(EXTRAS)]'
+	@build/lock/bin/pip freeze --exclude-editable > requirements.lock
+	@rm -rf build/lock
+
+proto:  ## make flops_pb2 from flops.proto
+	@$(PYTHON) -m venv build/proto && build/proto/bin/pip install --quiet 'grpcio-tools==1.68.1' 'setuptools<80'
+	@build/proto/bin/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. flops_fl/wire/flops.proto
+
+clean:  ## remove what the commands above made
+	@rm -rf .venv build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,54 @@
+"""`flops-fl data partition`: a dataset in, one folder of local data for each learner out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flops_fl.data.partition import parse_scheme, partition
+from flops_fl.data.parts import Part, check_tags, write_parts
+from flops_fl.data.sources import load_source
+from flops_fl.errors import UsageError
+
+
+def partition_command(
+    source: str,
+    parts: int,
+    tag: str,
+    out: Path,
+    *,
+    scheme: str = "iid",
+    seed: int = 0,
+    resize: int | None = None,
+) -> list[Path]:
+    """Write part i of a source as ``OUT/part-<i>/TAG.<i>-<hash>.parquet``; return the paths.
+
+    Learner 0 of at most ten then trains with ``--data OUT/part-0 --data-tags TAG``; the
+    index has as many digits as the last one. The same arguments give the same files.
+
+    Args:
+        source: See `flops_fl.data.sources.load_source`.
+        parts: How many learners.
+        tag: The data tag of every file.
+        out: The folder of the parts' folders; made when missing.
+        scheme: ``iid`` or ``dirichlet:ALPHA``.
+        seed: Of the shuffle and the draws.
+        resize: Width and height of images in pixels; None leaves them.
+
+    Raises:
+        UsageError: An option or the source is not usable.
+        DataError: The data is not, or `out` already holds other files of this tag.
+    """
+    check_tags([tag])
+    parse_scheme(scheme)
+    if parts < 1:
+        raise UsageError(f"--parts {parts}: expected at least 1")
+    dataset = load_source(source, resize=resize)
+    digits = len(str(parts - 1))
+    planned = [
+        Part(out / f"part-{index:0{digits}}", f"{tag}.{index:0{digits}}-", rows)
+        for index, rows in enumerate(partition(dataset, parts, scheme=scheme, seed=seed))
+    ]
+    # Folders of an earlier run with more parts count too: OUT is one partition of the data.
+    earlier = [path for path in out.glob("part-*") if path.is_dir()]
+    folders = sorted({part.folder for part in planned}.union(earlier))
+    return write_parts(dataset, planned, tags=[tag], folders=folders)

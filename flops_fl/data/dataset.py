@@ -1,0 +1,68 @@
+"""A `datasets.Dataset` whose columns are values again, as they were before datasets 4.
+
+Since datasets 4.0 ``dataset["image"]`` is a lazy `Column`, without ``reshape`` or
+arithmetic. ML repositories written for FLOps do ``dataset.set_format("numpy")`` and then
+``dataset["image"].reshape(...)``. Their code runs unchanged on an `EagerDataset`.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import datasets
+
+
+class EagerDataset(datasets.Dataset):  # type: ignore[misc]  # datasets is untyped here
+    """A Dataset that gives a whole column for a string key: an array, or a list.
+
+    Whatever its methods return (of select, map, train_test_split, ...) is one as well.
+    Functions of the package, such as `datasets.concatenate_datasets`, return plain ones.
+    """
+
+    def __getitem__(self, key: Any) -> Any:
+        value = super().__getitem__(key)
+        return value[:] if isinstance(value, datasets.Column) else value
+
+
+def wrap(dataset: Any) -> EagerDataset:
+    """Give the dataset as an `EagerDataset`: same table, format and fingerprint, no copy of data.
+
+    Source: https://huggingface.co/docs/datasets, "What's new in datasets 4", lazy columns.
+    """
+    return dataset if isinstance(dataset, EagerDataset) else _adopt(copy.copy(dataset))
+
+
+def _adopt(dataset: Any) -> Any:
+    # Assigning the class keeps indices, format and fingerprint, where a constructor call
+    # would have to know every field that a Dataset has in each version.
+    dataset.__class__ = EagerDataset
+    return dataset
+
+
+def _eager(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        result = method(*args, **kwargs)
+        # A plain Dataset here was made by the method: no one else holds it.
+        if type(result) is datasets.Dataset:
+            return _adopt(result)
+        if isinstance(result, datasets.DatasetDict):
+            for name, part in result.items():
+                result[name] = wrap(part)
+        return result
+
+    return call
+
+
+def _wrap_methods() -> None:
+    """Wrap every public method, rather than a list of them that the next version outgrows."""
+    for name, method in vars(datasets.Dataset).items():
+        if not name.startswith("_") and inspect.isfunction(method):
+            setattr(EagerDataset, name, _eager(method))
+
+
+_wrap_methods()

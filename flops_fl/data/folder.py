@@ -1,0 +1,180 @@
+"""A learner's local data: a folder of Parquet or Arrow files, chosen by tag.
+
+A file named ``mnist.4f2a9c01.parquet`` bears the tag ``mnist``, as on the ML data server of
+FLOps. Nothing is converted, and no cache is written: data folders are often read-only, and
+shared by several learners.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flops_fl.data.tables import join_tables
+from flops_fl.errors import DataError
+
+SUFFIXES = (".parquet", ".arrow", ".feather")
+_IPC_FILE_MAGIC = b"ARROW1"  # the stream format has no magic
+_SHOWN = 8  # names in a message; a folder may hold thousands
+
+
+def load_folder(path: Path, tags: Sequence[str] = ()) -> Any:
+    """Load local training data as one `datasets.Dataset` with eager columns.
+
+    Args:
+        path: A folder of ``*.parquet``, ``*.arrow``, ``*.feather`` files (Arrow IPC, stream
+            or file format), one such file, or a folder from `Dataset.save_to_disk`.
+        tags: Load only the files named ``TAG.<anything>`` for one of these; none: all files.
+
+    Raises:
+        DataError: Nothing there, nothing that matches, unreadable, no rows, or files that
+            disagree in their columns or features.
+    """
+    if not path.exists():
+        raise DataError(f"the data path {path} does not exist: expected a folder or a file")
+    if path.is_dir():
+        if (path / "dataset_dict.json").is_file():
+            raise _split_needed(path)
+        if (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
+            return _load_saved(path, tags)
+    files = choose_files(path, tags)
+    named = [(str(file), read_table(file)) for file in files]
+    return join_tables(named, fingerprint=_fingerprint(files))
+
+
+def choose_files(path: Path, tags: Sequence[str]) -> list[Path]:
+    """List the data files at `path` that bear one of `tags` (all without tags), by name.
+
+    Raises:
+        DataError: There is no data file, or none with such a tag.
+    """
+    if path.is_dir():
+        entries = sorted(path.iterdir(), key=lambda entry: entry.name)
+        files = [entry for entry in entries if is_data_file(entry)]
+    else:
+        entries, files = [], [path] if path.suffix in SUFFIXES else []
+    if not files:
+        folders = [e.name for e in entries if e.is_dir() and any(map(is_data_file, e.iterdir()))]
+        hint = f"; point to one of its folders: {_some(folders)}" if folders else ""
+        raise DataError(f"no data files at {path}: expected {', '.join(SUFFIXES)}{hint}")
+    chosen = [file for file in files if not tags or has_tag(file.name, tags)]
+    if not chosen:
+        there = sorted({_likely_tag(file) for file in files})
+        raise DataError(
+            f"no file at {path} has a tag among {_some(tags)}: the tags there are {_some(there)}; "
+            "a file is named TAG.<anything>.parquet"
+        )
+    return chosen
+
+
+def is_data_file(path: Path) -> bool:
+    """Whether the name is one of a data file. Hidden ones are being written, or someone's own."""
+    return path.suffix in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def has_tag(name: str, tags: Sequence[str]) -> bool:
+    """Whether a data file's name bears one of the tags: the tag, then a dot. Tags may hold dots."""
+    return any(name.startswith(f"{tag}.") for tag in tags)
+
+
+def read_table(file: Path) -> Any:
+    """Read one Parquet or Arrow IPC file as a `pyarrow.Table`; Arrow is memory-mapped.
+
+    Raises:
+        DataError: It cannot be read, or is not of the format that its suffix says.
+    """
+    import datasets  # noqa: F401 - registers the Arrow extension types of its features
+    import pyarrow as pa
+
+    try:
+        table = _read_parquet(file) if file.suffix == ".parquet" else _read_ipc(file)
+        table.validate()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        kind = "Parquet" if file.suffix == ".parquet" else "Arrow IPC"
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise DataError(
+            f"{file} cannot be read as {kind} ({reason}): replace it, or move it away"
+        ) from error
+    return table
+
+
+def _read_parquet(file: Path) -> Any:
+    import pyarrow.parquet as pq
+
+    # Not `pq.read_table`: it would take `key=value` folders on the path for columns.
+    with pq.ParquetFile(file) as parquet:
+        return parquet.read()
+
+
+def _read_ipc(file: Path) -> Any:
+    import pyarrow as pa
+
+    source = pa.memory_map(str(file))
+    is_file_format = source.read(len(_IPC_FILE_MAGIC)) == _IPC_FILE_MAGIC
+    source.seek(0)
+    opened = pa.ipc.open_file(source) if is_file_format else pa.ipc.open_stream(source)
+    return opened.read_all()
+
+
+def _load_saved(path: Path, tags: Sequence[str]) -> Any:
+    import datasets
+
+    from flops_fl.data.dataset import wrap
+
+    if tags:
+        raise DataError(
+            f"{path} is a dataset saved with save_to_disk, which tags ({_some(tags)}) cannot "
+            "filter: leave the tags out, or write it as TAG.<anything>.parquet"
+        )
+    try:
+        saved = datasets.load_from_disk(str(path))
+        # Without its file names the table is one in memory (still mapped) to `datasets`,
+        # which then does not put the results of `map` next to the user's data.
+        dataset = datasets.Dataset(
+            saved.data.table,
+            info=saved.info,
+            split=saved.split,
+            fingerprint=_fingerprint(sorted(path.iterdir())),
+        )
+        dataset.set_format(**saved.format)
+    except Exception as error:  # whatever JSON, Arrow and `datasets` make of damaged files
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise DataError(
+            f"the dataset saved at {path} cannot be read ({reason}): save it again"
+        ) from error
+    if not len(dataset):
+        raise DataError(f"no rows in the dataset saved at {path}: training needs at least one")
+    return wrap(dataset)
+
+
+def _split_needed(path: Path) -> DataError:
+    try:
+        splits = json.loads((path / "dataset_dict.json").read_bytes())["splits"]
+    except (OSError, ValueError, KeyError, TypeError):
+        splits = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+    example = path / splits[0] if splits else path / "train"
+    return DataError(
+        f"{path} is a DatasetDict with the splits {_some(splits)}: point to one of them, "
+        f"such as {example}"
+    )
+
+
+def _fingerprint(files: Sequence[Path]) -> str:
+    """Name the content by names, sizes and times: hashing it all would cost 20 ms a MB."""
+    digest = hashlib.sha256()
+    for file in files:
+        stat = file.stat()
+        digest.update(f"{file.name}/{stat.st_size}/{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _likely_tag(file: Path) -> str:
+    return file.stem.rpartition(".")[0] or file.stem
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:_SHOWN]) or "none"
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"

@@ -1,0 +1,149 @@
+"""Cut one dataset into the local data of many learners, the same way every time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flops_fl.data.parts import Part, check_tags, write_parts
+from flops_fl.errors import DataError, UsageError
+
+Rows: TypeAlias = NDArray[np.int64]
+
+SCHEMES = "iid or dirichlet:ALPHA (such as dirichlet:0.5)"
+# Draws until every part has a row. More would hardly help: a part is then empty in
+# more than 99 of 100 draws.
+ATTEMPTS = 100
+
+
+def parse_scheme(scheme: str) -> float | None:
+    """Give the alpha of ``dirichlet:ALPHA``; None for ``iid``.
+
+    Raises:
+        UsageError: Another scheme, or an alpha that is not a positive number.
+    """
+    if scheme == "iid":
+        return None
+    name, _, value = scheme.partition(":")
+    if name != "dirichlet":
+        raise UsageError(f"no partition scheme '{scheme}': expected {SCHEMES}")
+    try:
+        alpha = float(value)
+    except ValueError:
+        alpha = math.nan
+    if not (math.isfinite(alpha) and alpha > 0):
+        raise UsageError(f"partition scheme '{scheme}': expected an alpha above 0, as in {SCHEMES}")
+    return alpha
+
+
+def partition(
+    dataset: Any, parts: int, *, scheme: str, seed: int, label: str = "label"
+) -> list[Rows]:
+    """Assign every row of a dataset to exactly one of `parts` parts, none of them empty.
+
+    ``iid`` shuffles, then cuts into parts whose sizes differ by one row at most.
+    ``dirichlet:ALPHA`` draws, for each class, the parts' shares of it from a symmetric
+    Dirichlet distribution: the smaller alpha, the fewer classes a part has.
+    Rows within a part are shuffled, since user code often takes the last ones for testing.
+
+    Args:
+        dataset: A `datasets.Dataset`; with ``iid`` anything that has a length.
+        parts: How many learners will share it.
+        scheme: ``iid`` or ``dirichlet:ALPHA``.
+        seed: 0 or more; the same seed gives the same parts.
+        label: The column of classes, for ``dirichlet``.
+
+    Returns:
+        Row numbers, one array a part.
+
+    Raises:
+        UsageError: Values outside of what is said above.
+        DataError: Too few rows, no such label column, or a part would stay empty.
+
+    Source: Hsu, Qi, Brown 2019, arXiv:1909.06335 (Dirichlet label skew); shares drawn for
+    each class as in Yurochkin et al. 2019, arXiv:1905.12022.
+    """
+    alpha = parse_scheme(scheme)
+    if parts < 1:
+        raise UsageError(f"{parts} parts: expected at least 1")
+    if seed < 0:
+        raise UsageError(f"seed {seed}: expected 0 or more")
+    if parts > len(dataset):
+        raise DataError(
+            f"{parts} parts of {len(dataset)} rows: every part needs a row; lower the parts"
+        )
+    if alpha is None:
+        order = np.random.default_rng(seed).permutation(len(dataset))
+        return list(np.array_split(order, parts))
+    return _dirichlet(_classes(dataset, label), parts, alpha, seed)
+
+
+def write_partitions(
+    dataset: Any, tags: Sequence[str], out: Path, *, scheme: str, seed: int
+) -> list[Path]:
+    """Write one part for each tag, as ``OUT/TAG.<hash>.parquet``; return the paths in order.
+
+    The hash is the start of the file's SHA-256. The same arguments give the same files.
+
+    Raises:
+        UsageError: Tags that are empty, twice there or prefixes of others; see `partition`.
+        DataError: `out` already holds other files of these tags; see `partition`.
+    """
+    check_tags(tags)
+    rows = partition(dataset, len(tags), scheme=scheme, seed=seed)
+    parts = [Part(out, f"{tag}.", part) for tag, part in zip(tags, rows, strict=True)]
+    return write_parts(dataset, parts, tags=tags, folders=[out])
+
+
+def _classes(dataset: Any, label: str) -> Rows:
+    """Number each row's class, from 0, in the order in which classes first occur."""
+    import pyarrow as pa
+
+    if label not in dataset.column_names:
+        raise DataError(
+            f"no column '{label}' for dirichlet: there are {', '.join(dataset.column_names)}; "
+            "rename the column of classes, or use iid"
+        )
+    column = dataset.select_columns([label]).with_format("arrow")[:].column(label)
+    try:
+        encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    except pa.ArrowException as error:
+        raise DataError(
+            f"column '{label}' is {column.type}: dirichlet needs one class a row; use iid"
+        ) from error
+    return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def _dirichlet(classes: Rows, parts: int, alpha: float, seed: int) -> list[Rows]:
+    sizes = np.bincount(classes)
+    for attempt in range(ATTEMPTS):
+        rng = np.random.default_rng([seed, attempt])
+        shares = rng.dirichlet(np.full(parts, alpha), size=len(sizes))
+        if not np.isfinite(shares).all():  # alpha beyond what floats can do
+            continue
+        cuts = np.rint(np.cumsum(shares, axis=1)[:, :-1] * sizes[:, None]).astype(np.int64)
+        if _every_part_has_rows(cuts, sizes):
+            return _deal(classes, cuts, rng)
+    raise DataError(
+        f"dirichlet:{alpha:g} left a part without rows in each of {ATTEMPTS} draws "
+        f"({len(classes)} rows, {parts} parts): raise alpha or lower the parts"
+    )
+
+
+def _every_part_has_rows(cuts: Rows, sizes: Rows) -> bool:
+    edges = np.hstack([np.zeros((len(sizes), 1), np.int64), cuts, sizes[:, None]])
+    return bool(np.diff(edges, axis=1).sum(axis=0).min() > 0)
+
+
+def _deal(classes: Rows, cuts: Rows, rng: np.random.Generator) -> list[Rows]:
+    dealt: list[list[Rows]] = [[] for _ in range(cuts.shape[1] + 1)]
+    for number, cut in enumerate(cuts):
+        members = rng.permutation(np.flatnonzero(classes == number))
+        for part, rows in zip(dealt, np.split(members, cut), strict=True):
+            part.append(rows)
+    return [rng.permutation(np.concatenate(part)) for part in dealt]

@@ -1,0 +1,119 @@
+"""Write the parts of a dataset as Parquet files: all of them, or none.
+
+Every file is first written under a hidden temporary name. Only when all are there, and
+nothing else bears their tags, do they get their names: a learner never reads half a file,
+and a refusal leaves every file as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flops_fl.data.folder import has_tag, is_data_file
+from flops_fl.errors import DataError, UsageError
+
+_GROUP = 1000  # rows in memory at a time, and in a Parquet row group: 30 MB at 30 KB an image
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows to write as ``FOLDER/STEM<hash>.parquet``."""
+
+    folder: Path
+    stem: str
+    rows: NDArray[np.int64]
+
+
+def check_tags(tags: Sequence[str]) -> None:
+    """Refuse tags that cannot be a file's name, or that would match each other's files.
+
+    Raises:
+        UsageError: Names the tag and what is wrong with it.
+    """
+    if not tags:
+        raise UsageError("no tags: expected one for each part")
+    for tag in tags:
+        # Commas separate tags on the command line; a leading dot hides the file.
+        if not tag or tag.startswith(".") or set(tag) & set("/\\,\0"):
+            raise UsageError(
+                f"tag '{tag}': expected a file name's beginning, without '/', '\\', ',' "
+                "and without a leading dot"
+            )
+    # In this order a tag comes right after the one that it extends: '.' sorts first.
+    ordered = sorted(tags, key=lambda tag: tag.split("."))
+    for shorter, longer in pairwise(ordered):
+        if has_tag(f"{longer}.", [shorter]):
+            raise UsageError(f"tag '{shorter}' also matches files of tag '{longer}': rename one")
+
+
+def write_parts(
+    dataset: Any, parts: Sequence[Part], *, tags: Sequence[str], folders: Sequence[Path]
+) -> list[Path]:
+    """Write each part of the dataset; return the paths in order. Existing folders are kept.
+
+    Args:
+        dataset: A `datasets.Dataset`.
+        parts: What goes where.
+        tags: The tags that are being written.
+        folders: Where files of these tags would be mixed up with the new ones.
+
+    Raises:
+        DataError: Such files are there, other than the very ones to be written, or the
+            folder cannot be written to.
+    """
+    from datasets import Features
+
+    # Only the features: other metadata (of pandas, say) would change with what made it.
+    schema = Features(dataset.features).arrow_schema
+    plain = dataset.with_format("arrow")
+    try:
+        with ExitStack() as cleanup:
+            staged = [_stage(plain, schema, part, cleanup) for part in parts]
+            _refuse_others([path for _, path in staged], tags, folders)
+            for temporary, path in staged:
+                os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"cannot write the parts ({error}): choose another --out") from error
+    return [path for _, path in staged]
+
+
+def _stage(dataset: Any, schema: Any, part: Part, cleanup: ExitStack) -> tuple[Path, Path]:
+    """Write a part under a temporary name; give that and the name it shall have."""
+    part.folder.mkdir(parents=True, exist_ok=True)
+    temporary = part.folder / f".{part.stem}{os.getpid()}.tmp"
+    cleanup.callback(temporary.unlink, missing_ok=True)
+    _write_parquet(dataset, schema, part.rows, temporary)
+    with temporary.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return temporary, part.folder / f"{part.stem}{digest[:8]}.parquet"
+
+
+def _write_parquet(dataset: Any, schema: Any, rows: NDArray[np.int64], path: Path) -> None:
+    import pyarrow.parquet as pq
+    from datasets.table import embed_table_storage
+
+    with pq.ParquetWriter(path, schema) as writer:
+        for start in range(0, len(rows), _GROUP):
+            table = dataset[rows[start : start + _GROUP].tolist()]
+            # Images that the dataset only points to go into the file: it will travel.
+            writer.write_table(embed_table_storage(table.select(schema.names).cast(schema)))
+
+
+def _refuse_others(new: Sequence[Path], tags: Sequence[str], folders: Sequence[Path]) -> None:
+    for folder in folders:
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if is_data_file(path) and has_tag(path.name, tags) and path not in new:
+                raise DataError(
+                    f"{path} is there already, and a learner would load it together with the "
+                    "new files of its tag: choose another --out, or remove it"
+                )
