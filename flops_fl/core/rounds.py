@@ -124,6 +124,7 @@ async def play_round(
     state: State, plan: Plan, cohort: Cohort, selector: Selector, observer: Observer
 ) -> State:
     """One round: fit and fold, then evaluate the new global model."""
+    await cohort.gather(plan.min_available, plan.join_timeout)
     number, started, before = state.round + 1, time.monotonic(), cohort.traffic()
     stage = _Stages(plan, cohort, selector, observer, number)
     parameters, fit = await stage.fit(state.parameters, state.round)
@@ -202,7 +203,6 @@ class _Stages:
     async def _ask(
         self, stage: Stage, parameters: Parameters, version: int, outcome: _StageOutcome
     ) -> AsyncIterator[Update | Evaluation]:
-        await self.cohort.gather(self.plan.min_available, self.plan.join_timeout)
         chosen = self.selector.choose(self.round, stage, self.cohort.present())
         tasks = {learner: self._task(stage, version, chosen[learner]) for learner in chosen}
         if not tasks:

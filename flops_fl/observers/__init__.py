@@ -1,0 +1,1 @@
+"""Observers: console, checkpoint, MLflow, picture, result. They read and never write back."""

@@ -1,0 +1,234 @@
+"""What a run leaves behind: its folder, its observers, and the result at its end."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from flops_fl.config import AggregatorOptions
+from flops_fl.core.observer import Observer, Observers, RunInfo
+from flops_fl.core.rounds import State
+from flops_fl.errors import INTERRUPTED, FlopsError, UsageError
+from flops_fl.observers.checkpoint import (
+    BEST,
+    CHECKPOINT,
+    LAST,
+    CheckpointObserver,
+    load_checkpoint,
+    load_npz,
+)
+from flops_fl.observers.console import ConsoleObserver
+from flops_fl.observers.mlflow import BestModel, MlflowObserver, local_store
+from flops_fl.observers.picture import draw_history
+from flops_fl.observers.result import result_document, write_result
+from flops_fl.repo.contract import ManagedModel
+from flops_fl.repo.dependencies import pip_requirements
+from flops_fl.repo.source import Checkout
+from flops_fl.types import Best, Parameters, RoundRecord, parameters_sha256
+
+RESULT, PICTURE = "result.json", "history.png"
+OPTIONS = (
+    "min_available_clients",
+    "min_fit_clients",
+    "min_evaluate_clients",
+    "fraction_fit",
+    "fraction_evaluate",
+)
+
+
+class _Latest(Observer):
+    """The newest state: what stands when the run ends, however it ends."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
+        self.state = State(
+            parameters=parameters,
+            round=record.round,
+            history=(*self.state.history, record),
+            best=best,
+        )
+
+
+class Report:
+    """Observers of one run, and its result.
+
+    Args:
+        state: Where the run starts: the initial model, or a checkpoint to go on from.
+    """
+
+    def __init__(
+        self, options: AggregatorOptions, repo: Checkout, model: ManagedModel, state: State,
+        run: RunInfo,
+    ) -> None:  # fmt: skip
+        self.folder = options.folder
+        self.run = run
+        self._options = options
+        self._repo = repo
+        self._model = model
+        self._latest = _Latest(state)
+        self._console = Console(stderr=True)
+        self._mlflow = None if options.no_tracking else self._tracker()
+        observers: list[Observer] = [self._latest, CheckpointObserver(self.folder)]
+        observers += [self._mlflow] if self._mlflow else []
+        observers.append(ConsoleObserver(self._console))
+        self.observers = Observers(observers)
+
+    def _tracker(self) -> MlflowObserver:
+        if self._options.tracking_uri:
+            return MlflowObserver(self._options.tracking_uri)
+        return MlflowObserver(*local_store(self.folder))
+
+    def finish(self, error: FlopsError | KeyboardInterrupt | None) -> int:
+        """Write everything that a run leaves; the exit code, error reported."""
+        state = self._latest.state
+        status = "completed" if error is None else "failed"
+        if isinstance(error, KeyboardInterrupt):
+            status = "interrupted"
+        said = str(error) if isinstance(error, FlopsError) else None
+        self.observers.on_end(status, said, state.parameters)
+        if state.history:
+            title = f"{self.run.project_id}: {len(state.history)} rounds, {self.run.strategy}"
+            draw_history(state.history, self.folder / PICTURE, title)
+        document = result_document(
+            self.run,
+            state.history,
+            state.best,
+            model_sha256=parameters_sha256(state.parameters),
+            peak_memory_bytes=_peak_memory(),
+            mlflow=self._close_mlflow(state),
+            status=status,
+            error=said,
+        )
+        write_result(self.folder / RESULT, document)
+        self._say_where(state)
+        if self._options.json_:
+            sys.stdout.write(json.dumps(document, indent=2) + "\n")
+            sys.stdout.flush()
+        if isinstance(error, FlopsError):
+            raise error
+        return 0 if error is None else INTERRUPTED
+
+    def _close_mlflow(self, state: State) -> dict[str, str] | None:
+        if self._mlflow is None:
+            return None
+        if state.best is None:
+            return self._mlflow.close(None)
+        # Serialising may import the user's modules by name.
+        with self._model.workspace.active():
+            return self._mlflow.close(self._best_model())
+
+    def _best_model(self) -> BestModel | None:
+        try:
+            self._model.load(load_npz(self.folder / BEST))
+            model = self._model.model()
+            requirements = pip_requirements(self._repo.path)
+        except FlopsError as error:
+            self._console.print(f"the best model was not logged to MLflow: {error}", style="red")
+            return None
+        code = sorted(str(path) for path in self._repo.path.glob("*.py"))
+        return BestModel(
+            model=model,
+            flavor=self._options.model_flavor,
+            requirements=requirements,
+            code_paths=code,
+        )
+
+    def _say_where(self, state: State) -> None:
+        names = [RESULT, LAST] + ([BEST, PICTURE] if state.history else [])
+        shown = ", ".join(names)
+        self._console.print(f"in {self.folder}: {shown}", highlight=False, soft_wrap=True)
+        if self._mlflow and self._mlflow.experiment_id:
+            uri = self._mlflow.tracking_uri
+            text = f"MLflow: mlflow ui --backend-store-uri {uri}" if "://" in uri else uri
+            if uri.startswith("http"):
+                text = f"MLflow: {uri}/#/experiments/{self._mlflow.experiment_id}"
+            self._console.print(text, highlight=False, soft_wrap=True)
+
+
+def report_on(
+    options: AggregatorOptions, repo: Checkout, model: ManagedModel
+) -> tuple[Report, State]:
+    """Prepare the folder and the observers; the report, and the state to start from.
+
+    Raises:
+        UsageError: the folder holds an unfinished run and neither --resume nor --fresh was
+            said, or the run there is another one.
+    """
+    info = RunInfo(
+        project_id=options.project_id,
+        run_id=uuid.uuid4().hex[:12],
+        repo_source=options.repo,
+        repo_commit=repo.commit,
+        strategy=options.strategy,
+        seed=options.seed,
+        rounds=options.rounds,
+        options={name: getattr(options, name) for name in OPTIONS},
+    )
+    try:
+        options.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"--output {options.folder} cannot be made ({error.strerror}): choose another folder"
+        ) from None
+    info, state = _starting_point(options, info, model)
+    return Report(options, repo, model, state, info), state
+
+
+def _starting_point(
+    options: AggregatorOptions, info: RunInfo, model: ManagedModel
+) -> tuple[RunInfo, State]:
+    path = options.folder / CHECKPOINT
+    fresh = State(parameters=model.parameters())
+    if options.fresh or not path.exists():
+        return info, fresh
+    unfinished = not _finished(options.folder)
+    if not options.resume:
+        if unfinished:
+            raise UsageError(
+                f"{options.folder} holds an unfinished run: go on with --resume, start anew with "
+                "--fresh, or choose another --output"
+            )
+        return info, fresh
+    checkpoint = load_checkpoint(path)
+    _require_same(checkpoint.run, info)
+    state = State(
+        parameters=checkpoint.parameters,
+        round=checkpoint.history[-1].round,
+        history=checkpoint.history,
+        best=checkpoint.best,
+    )
+    return replace(info, run_id=checkpoint.run.run_id), state
+
+
+def _finished(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / RESULT).read_text())["status"] == "completed")
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _require_same(was: RunInfo, now: RunInfo) -> None:
+    differences = [
+        f"{name} was {getattr(was, name)!r} and is {getattr(now, name)!r}"
+        for name in ("project_id", "repo_commit", "strategy", "seed", "options")
+        if getattr(was, name) != getattr(now, name)
+    ]
+    if differences:
+        raise UsageError(
+            f"--resume would go on with another run: {'; '.join(differences)}. Give the same "
+            "options and commit, or --fresh"
+        )
+
+
+def _peak_memory() -> int:
+    """Peak resident size of this process in bytes (getrusage(2): kilobytes on Linux)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,145 @@
+"""What survives the aggregator: the last and the best model, and the state after each round.
+
+Models are ``.npz`` files, which `numpy.load` reads without pickle: arrays ``t0``, ``t1``, ...
+in the order of the parameters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flops_fl.core.observer import Observer, RunInfo
+from flops_fl.errors import UsageError
+from flops_fl.observers.files import atomic
+from flops_fl.types import (
+    Array,
+    Best,
+    LearnerFailure,
+    Parameters,
+    RoundRecord,
+    parameters_sha256,
+)
+
+LAST, BEST, CHECKPOINT = "model-last.npz", "model-best.npz", "checkpoint.npz"
+_STATE = "state"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """A run as it stood after its last complete round."""
+
+    run: RunInfo
+    history: tuple[RoundRecord, ...]
+    best: Best
+    parameters: list[Array]
+
+
+def save_npz(path: Path, parameters: Parameters, **extra: Array) -> None:
+    """Write a model atomically, uncompressed, dtypes and shapes as they are."""
+    arrays = {f"t{index}": array for index, array in enumerate(parameters)}
+    with atomic(path) as file:
+        np.savez(file, allow_pickle=False, **arrays, **extra)
+
+
+def load_npz(path: Path) -> list[Array]:
+    """Read a model in the order of its parameters.
+
+    Raises:
+        UsageError: the file is missing, cut short or no model.
+    """
+    return _tensors(_read(path))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint and verify it.
+
+    Raises:
+        UsageError: it is missing, cut short, or not what was written.
+    """
+    arrays = _read(path)
+    try:
+        state = json.loads(arrays[_STATE].tobytes())
+        parameters = _tensors(arrays)
+        if state.pop("sha256") != _digest(state, parameters):
+            raise ValueError("checksum")  # noqa: TRY301 - handled like the others below
+        return Checkpoint(
+            run=RunInfo(**state["run"]),
+            history=tuple(_record(entry) for entry in state["history"]),
+            best=Best(**state["best"]),
+            parameters=parameters,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+class CheckpointObserver(Observer):
+    """Writes the models and the checkpoint into a folder after each round."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._run: RunInfo | None = None
+        self._history: list[RoundRecord] = []
+
+    def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
+        self._run, self._history = run, list(history)
+
+    def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
+        assert self._run is not None
+        self._history.append(record)
+        if best.round == record.round:
+            save_npz(self._folder / BEST, parameters)
+        state: dict[str, Any] = {
+            "run": asdict(self._run),
+            "history": [asdict(entry) for entry in self._history],
+            "best": asdict(best),
+        }
+        # JSON turns tuples into lists and back only if both sides of the checksum have them.
+        state = json.loads(json.dumps(state))
+        state["sha256"] = _digest(state, parameters)
+        raw = np.frombuffer(json.dumps(state).encode(), np.uint8)
+        save_npz(self._folder / CHECKPOINT, parameters, **{_STATE: raw})
+
+    def on_end(self, status: str, error: str | None, parameters: Parameters) -> None:
+        save_npz(self._folder / LAST, parameters)
+
+
+def _digest(state: Mapping[str, Any], parameters: Parameters) -> str:
+    text = json.dumps(state, sort_keys=True) + parameters_sha256(parameters)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read(path: Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return dict(stored.items())
+    except FileNotFoundError:
+        raise UsageError(f"{path} is not there: expected a file that flops-fl wrote") from None
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError, NotImplementedError) as e:
+        raise _damaged(path, e) from e
+    except Exception as error:  # zlib, struct and others on a file of random damage
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> UsageError:
+    return UsageError(
+        f"{path} is damaged ({type(error).__name__}: {error}): remove it, or start with --fresh"
+    )
+
+
+def _tensors(arrays: Mapping[str, Array]) -> list[Array]:
+    names = [name for name in arrays if name != _STATE]
+    return [arrays[f"t{index}"] for index in range(len(names))]
+
+
+def _record(entry: dict[str, Any]) -> RoundRecord:
+    entry["learners"] = tuple(entry["learners"])
+    entry["failures"] = tuple(LearnerFailure(**failure) for failure in entry["failures"])
+    return RoundRecord(**entry)

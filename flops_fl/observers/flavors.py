@@ -1,0 +1,83 @@
+"""Log a model with the MLflow flavor it belongs to."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+ARTIFACT = "logged_model_artifact"
+"""Where FLOps looks for the trained model, in the run of the best round."""
+
+_BY_MODULE = {
+    "sklearn": "sklearn",
+    "torch": "pytorch",
+    "keras": "keras",
+    "tensorflow": "tensorflow",
+}
+_MLFLOW_MODULE = {"keras": "tensorflow"}  # mlflow.keras is an alias of it since MLflow 2
+
+
+def flavor_of(model: Any) -> str | None:
+    """The flavor that a model's class, or one it derives from, belongs to."""
+    for cls in type(model).__mro__:
+        flavor = _BY_MODULE.get(cls.__module__.partition(".")[0])
+        if flavor:
+            return flavor
+    return None
+
+
+def log_model(
+    model: Any, flavor: str | None, requirements: Sequence[str], code_paths: Sequence[str]
+) -> None:
+    """Log a model as `ARTIFACT` of MLflow's active run.
+
+    Models of no known framework are logged as a pickle of the object, by cloudpickle.
+
+    Args:
+        flavor: sklearn, pytorch, keras or tensorflow; None to go by the model's class.
+        requirements: For pip; always given, since MLflow's guess takes 7 to 14 s and errs.
+        code_paths: The user's modules, which the model may need to be loaded.
+    """
+    flavor = flavor or flavor_of(model)
+    options: dict[str, Any] = {
+        "pip_requirements": list(requirements),
+        "code_paths": list(code_paths),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice on signatures and formats, for other callers
+        if flavor is None:
+            _log_object(model, options)
+            return
+        module: Any = importlib.import_module(f"mlflow.{_MLFLOW_MODULE.get(flavor, flavor)}")
+        if flavor == "sklearn":
+            _log_sklearn(module, model, options)
+        elif flavor == "pytorch":
+            module.log_model(model, name=ARTIFACT, serialization_format="pickle", **options)
+        else:
+            module.log_model(model, name=ARTIFACT, **options)
+
+
+def _log_sklearn(module: Any, model: Any, options: dict[str, Any]) -> None:
+    """Without pickle where skops can: it knows scikit-learn's own classes only."""
+    try:
+        module.log_model(model, name=ARTIFACT, serialization_format="skops", **options)
+    except Exception:
+        module.log_model(model, name=ARTIFACT, serialization_format="cloudpickle", **options)
+
+
+def _log_object(model: Any, options: dict[str, Any]) -> None:
+    import mlflow.pyfunc
+
+    class Holder(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        """Gives the user's object back; predicts if the object can."""
+
+        def __init__(self, held: Any) -> None:
+            self.held = held
+
+        # Without type hints, from which MLflow would derive a schema of its own.
+        def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+            return self.held.predict(model_input)
+
+    mlflow.pyfunc.log_model(python_model=Holder(model), name=ARTIFACT, **options)
