@@ -19,7 +19,7 @@ help:  ## show this list
 	@touch $@
 
 demo: .venv/.installed  ## train on real digits: one aggregator, three learners, a process each
-	@$(BIN)/python -m examples.demo
+	@$(BIN)/python examples/demo.py
 
 test: .venv/.installed  ## the tests, without torch's and the slow ones
 	@$(BIN)/python -m pytest -m "not slow and not torch" -n 2

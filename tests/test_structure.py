@@ -24,6 +24,7 @@ RANKS = {
     "observers": 4,
     "engines": 5,
     "cli": 6,
+    "__main__": 7,
     "learner": 7,
     "aggregator": 7,
 }

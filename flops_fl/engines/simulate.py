@@ -101,7 +101,14 @@ class _Hosts:
             command = [sys.executable, "-m", "learner", self._repo, "--aggregator", str(address)]
             command += ["--data", str(self._data), "--data-tags", "{id}", "--quiet"]
             command += ["--learner-id", ",".join(ids), "--threads", str(self._threads)]
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr,
+                # A copy: exec from the live environment fails (EFAULT) when another thread,
+                # such as MLflow's import, changes it in that moment.
+                env=dict(os.environ),
+            )
             self._running.append(process)
             watch = threading.Thread(target=self._watch, args=(process, ids, abort), daemon=True)
             watch.start()

@@ -63,6 +63,7 @@ class MlflowObserver(Observer):
             raise UsageError(
                 "MLflow is not installed: pip install 'flops-fl[aggregator]', or give --no-tracking"
             )
+        _configure()
         self.tracking_uri = tracking_uri
         self.experiment_id = ""
         self._artifacts = artifacts
@@ -143,7 +144,6 @@ class MlflowObserver(Observer):
     def _connect(self) -> None:
         if self.experiment_id:
             return
-        _configure()
         from mlflow import MlflowClient
 
         # After the import, which sets levels of its own.
