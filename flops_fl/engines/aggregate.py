@@ -13,7 +13,7 @@ from flops_fl.core.rounds import Plan, State, train
 from flops_fl.core.seeding import seed_generators
 from flops_fl.core.strategy import Selector, flower_strategy
 from flops_fl.engines.report import Report, report_on
-from flops_fl.errors import FlopsError
+from flops_fl.errors import FlopsError, UsageError
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.source import checkout
 from flops_fl.types import Layout
@@ -77,9 +77,15 @@ class _Run:
         self._abort: FlopsError | None = None
 
     def play(self, state: State) -> FlopsError | KeyboardInterrupt | None:
-        """Serve and train; what ended it before its time, if anything did."""
+        """Serve and train; what ended it before its time, if anything did.
+
+        Raises:
+            UsageError: it could not begin.
+        """
         try:
             asyncio.run(self._serve(state))
+        except UsageError:
+            raise  # nothing has begun: an earlier result in the folder stays
         except FlopsError as error:
             return error
         except (KeyboardInterrupt, asyncio.CancelledError) as error:

@@ -1,0 +1,141 @@
+"""Real repositories, real data and real processes for the tests that want them."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+LIMIT = 90  # seconds that any process of a test may take
+
+
+def pytest_report_header():
+    import importlib.util
+
+    if importlib.util.find_spec("torch") is None:
+        return "torch is not installed: the tests that need it are left out (make test-all)"
+    return None
+
+
+def pytest_terminal_summary(terminalreporter):
+    left_out = len(terminalreporter.stats.get("deselected", []))
+    if left_out:
+        terminalreporter.write_line(
+            f"{left_out} tests left out (slow, or with torch): make test-all runs them"
+        )
+
+
+def pytest_collection_modifyitems(items):
+    import importlib.util
+
+    if importlib.util.find_spec("torch") is None:
+        for item in items:
+            if item.get_closest_marker("torch"):
+                item.add_marker(pytest.mark.skip(reason="torch is not installed"))
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """Folder with three learners' digits, 8 x 8: part-0, part-1, part-2; tag ``digits``."""
+    from flops_fl.data.command import partition_command
+
+    folder = tmp_path_factory.mktemp("digits")
+    partition_command("digits", 3, "digits", folder)
+    return folder
+
+
+class Processes:
+    """Aggregators and learners as processes; all gone when the test ends."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.running = []
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
+
+    def start(self, module, *arguments, env=None):
+        log = (self.folder / f"{module}-{len(self.running)}.log").open("w+")
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, **(env or {})},
+        )
+        process.log = log
+        self.running.append(process)
+        return process
+
+    def aggregator(self, repo, *options, tracking=False):
+        more = [] if tracking else ["--no-tracking"]
+        return self.start(
+            "aggregator", repo, "--listen", self.address, "--output", self.folder / "run",
+            "--json", *more, *options,
+        )  # fmt: skip
+
+    def learner(self, repo, data, name, *options, env=None):
+        return self.start(
+            "learner", repo, "--aggregator", self.address, "--data", data, "--learner-id", name,
+            *options, env=env,
+        )  # fmt: skip
+
+    def finish(self, process, code=0):
+        """Wait for a process; what it said on stdout."""
+        out, _ = process.communicate(timeout=LIMIT)
+        assert process.returncode == code, self.stderr(process)
+        return out
+
+    def result(self, aggregator, code=0):
+        return json.loads(self.finish(aggregator, code))
+
+    def stderr(self, process):
+        process.log.flush()
+        return Path(process.log.name).read_text()
+
+    def stop(self):
+        for process in self.running:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.wait()
+            process.stdout.close()
+            process.log.close()
+
+
+@pytest.fixture
+def processes(tmp_path):
+    started = Processes(tmp_path)
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def run_cli():
+    """Run a module to its end: exit code, stdout, stderr."""
+
+    def run(module, *arguments, env=None, cwd=ROOT):
+        done = subprocess.run(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            env={**os.environ, **(env or {})},
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+def without_colour(text):
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)

@@ -1,0 +1,263 @@
+"""A federation of real processes, as its users start it."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from tests.conftest import EXAMPLES, ROOT
+
+NUMPY = EXAMPLES / "numpy_minimal"
+
+SLOW_FIT = """
+import os, time
+from model_manager_plain import ModelManager as Plain
+
+class ModelManager(Plain):
+    def fit_model(self):
+        open(os.environ["MARK"] + f"-fit-{os.getpid()}-{time.monotonic_ns()}", "w").close()
+        time.sleep(float(os.environ.get("FIT_SECONDS", "0")))
+        if os.path.exists(os.environ["MARK"] + "-break"):
+            raise RuntimeError("this learner is broken")
+        return super().fit_model()
+"""
+
+
+@pytest.fixture
+def slow_repo(tmp_path):
+    """The NumPy example, with fits that leave a mark and take as long as they are told."""
+    folder = tmp_path / "repo"
+    folder.mkdir()
+    plain = (NUMPY / "model_manager.py").read_text()
+    (folder / "model_manager_plain.py").write_text(plain)
+    (folder / "data_manager.py").write_text((NUMPY / "data_manager.py").read_text())
+    (folder / "model_manager.py").write_text(SLOW_FIT)
+    return folder
+
+
+def test_three_learners_in_any_order_and_a_simulation_give_the_same_model(
+    processes, digits, run_cli, tmp_path
+):
+    early = processes.learner(NUMPY, digits / "part-0", "learner-0", "--data-tags", "digits")
+    aggregator = processes.aggregator(NUMPY, "--rounds", 3, "--min-clients", 3, "--seed", 7)
+    late = [processes.learner(NUMPY, digits / f"part-{n}", f"learner-{n}") for n in (2, 1)]
+    result = processes.result(aggregator)
+    for learner in (early, *late):
+        processes.finish(learner)
+
+    assert result["status"] == "completed"
+    assert [r["round"] for r in result["rounds"]] == [1, 2, 3]
+    assert result["rounds"][0]["learners"] == ["learner-0", "learner-1", "learner-2"]
+    assert result["best"]["accuracy"] > 0.85
+    assert result == json.loads((tmp_path / "run" / "result.json").read_text())
+    # Each version of the model crosses the wire once a learner: a fit leaves it nowhere, the
+    # evaluation leaves it for the next fit. 2600 bytes of parameters, 3 learners.
+    assert 3 * 2600 <= result["rounds"][1]["bytes_down"] < 3 * 2600 * 1.3
+
+    # The simulation cuts the same data by the run's seed: cut it by 0, as `digits` was.
+    hashes = {result["model_sha256"]}
+    for hosts in (1, 2):
+        data = tmp_path / f"data-{hosts}"
+        data.mkdir()
+        for n in range(3):
+            (part,) = (digits / f"part-{n}").glob("*.parquet")
+            (data / f"learner-{n}.x.parquet").symlink_to(part)
+        names = ["learner-0,learner-2", "learner-1"] if hosts == 2 else [
+            "learner-2,learner-1,learner-0"
+        ]  # fmt: skip
+        again = type(processes)(tmp_path / f"again-{hosts}")
+        again.folder.mkdir()
+        try:
+            aggregator = again.aggregator(NUMPY, "--rounds", 3, "--min-clients", 3, "--seed", 7)
+            for group in names:
+                again.learner(NUMPY, data, group, "--data-tags", "{id}")
+            hashes.add(again.result(aggregator)["model_sha256"])
+        finally:
+            again.stop()
+    assert len(hashes) == 1
+
+
+@pytest.mark.parametrize(
+    "example", ["numpy_minimal", pytest.param("digits_pytorch", marks=pytest.mark.torch)]
+)
+def test_simulations_do_not_depend_on_the_number_of_processes(example, run_cli, tmp_path):
+    hashes = set()
+    for count in (1, 3):
+        code, out, err = run_cli(
+            "flops_fl", "simulate", EXAMPLES / example, "--learners", 3, "--rounds", 2,
+            "--processes", count, "--no-tracking", "--json", "--output", tmp_path / str(count),
+        )  # fmt: skip
+        assert code == 0, err
+        hashes.add(json.loads(out)["model_sha256"])
+    assert len(hashes) == 1
+
+
+@pytest.mark.torch
+def test_torch_gives_the_same_model_in_real_processes(processes, digits, tmp_path, run_cli):
+    """Shuffling, dropout and int64 counters included."""
+    torch_example = EXAMPLES / "digits_pytorch"
+    hashes = []
+    for turn in range(2):
+        group = type(processes)(tmp_path / str(turn))
+        group.folder.mkdir()
+        try:
+            aggregator = group.aggregator(torch_example, "--rounds", 2, "--min-clients", 3)
+            for n in (range(3), reversed(range(3)))[turn]:
+                group.learner(torch_example, digits / f"part-{n}", f"learner-{n}")
+            result = group.result(aggregator)
+        finally:
+            group.stop()
+        hashes.append(result["model_sha256"])
+        with np.load(group.folder / "run" / "model-last.npz") as model:
+            counters = [a for a in model.values() if a.dtype == np.int64]
+        assert counters
+        assert all(c.shape == () and c > 0 for c in counters)
+    assert hashes[0] == hashes[1]
+
+
+def _wait_for(pattern, folder, seconds=40):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = list(folder.glob(pattern))
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"no {pattern} within {seconds} s")
+
+
+def test_a_learner_killed_in_mid_round_is_started_again_and_the_run_completes(
+    processes, digits, slow_repo, tmp_path
+):
+    quick = {"MARK": str(tmp_path / "quick")}
+    slow = {"MARK": str(tmp_path / "slow"), "FIT_SECONDS": "30"}
+    aggregator = processes.aggregator(slow_repo, "--rounds", 3, "--min-clients", 3)
+    for n in (0, 1):
+        processes.learner(slow_repo, digits / f"part-{n}", f"learner-{n}", env=quick)
+    victim = processes.learner(slow_repo, digits / "part-2", "learner-2", env=slow)
+    _wait_for("slow-fit-*", tmp_path)
+    victim.kill()
+    processes.learner(slow_repo, digits / "part-2", "learner-2", env=quick)
+    result = processes.result(aggregator)
+    assert [len(r["learners"]) for r in result["rounds"]] == [3, 3, 3]
+    assert not any(r["failures"] for r in result["rounds"])
+
+
+def test_a_failing_fit_costs_its_update_and_the_learner_stays(
+    processes, digits, slow_repo, tmp_path
+):
+    good, bad = {"MARK": str(tmp_path / "good")}, {"MARK": str(tmp_path / "bad")}
+    (tmp_path / "bad-break").touch()
+    options = ["--rounds", 2, "--min-available-clients", 3, "--min-fit-clients", 2]
+    aggregator = processes.aggregator(slow_repo, *options)
+    for n in (0, 1):
+        processes.learner(slow_repo, digits / f"part-{n}", f"learner-{n}", env=good)
+    broken = processes.learner(slow_repo, digits / "part-2", "learner-2", env=bad)
+    result = processes.result(aggregator)
+    assert [r["learners"] for r in result["rounds"]] == [["learner-0", "learner-1"]] * 2
+    for record in result["rounds"]:
+        (failure,) = record["failures"]
+        assert failure["learner"] == "learner-2"
+        assert failure["stage"] == "fit_model"
+        assert "this learner is broken" in failure["reason"]
+    processes.finish(broken)
+    assert "RuntimeError: this learner is broken" in processes.stderr(aggregator)
+    assert len(list(tmp_path.glob("bad-fit-*"))) == 2
+
+
+def test_too_few_updates_fail_the_federation_and_name_who_is_missing(
+    processes, digits, slow_repo, tmp_path
+):
+    (tmp_path / "bad-break").touch()
+    aggregator = processes.aggregator(slow_repo, "--rounds", 2, "--min-clients", 1)
+    learner = processes.learner(
+        slow_repo, digits / "part-2", "learner-2", env={"MARK": str(tmp_path / "bad")}
+    )
+    result = processes.result(aggregator, code=4)
+    assert result["status"] == "failed"
+    assert "learner-2" in result["error"]
+    assert "learner-2" in processes.stderr(aggregator).splitlines()[-1]
+    processes.finish(learner)
+
+
+def test_a_second_process_under_one_id_is_refused_and_told_so(
+    processes, digits, slow_repo, tmp_path
+):
+    env = {"MARK": str(tmp_path / "one"), "FIT_SECONDS": "4"}
+    aggregator = processes.aggregator(slow_repo, "--rounds", 1)
+    processes.learner(slow_repo, digits / "part-0", "same", env=env)
+    _wait_for("one-fit-*", tmp_path)
+    second = processes.learner(slow_repo, digits / "part-1", "same", env=env)
+    processes.finish(second, code=5)
+    assert "'same' is in use by another running process" in processes.stderr(second)
+    assert processes.result(aggregator)["rounds"][0]["learners"] == ["same"]
+
+
+def test_an_interrupted_run_says_so_and_can_be_resumed(processes, digits, slow_repo, tmp_path):
+    env = {"MARK": str(tmp_path / "x"), "FIT_SECONDS": "0.5"}
+    options = ["--rounds", 4, "--min-clients", 1]
+    aggregator = processes.aggregator(slow_repo, *options)
+    learner = processes.learner(slow_repo, digits / "part-0", "only", env=env)
+    _wait_for("run/checkpoint.npz", tmp_path)
+    aggregator.terminate()
+    first = processes.result(aggregator, code=130)
+    assert first["status"] == "interrupted"
+
+    refused = processes.aggregator(slow_repo, *options)
+    processes.finish(refused, code=2)
+    assert "--resume" in processes.stderr(refused)
+    assert "--fresh" in processes.stderr(refused)
+
+    second = processes.result(processes.aggregator(slow_repo, *options, "--resume"))
+    assert second["status"] == "completed"
+    assert [r["round"] for r in second["rounds"]] == [1, 2, 3, 4]
+    assert second["rounds"][0] == first["rounds"][0]
+    processes.finish(learner)
+
+    whole = type(processes)(tmp_path / "whole")
+    whole.folder.mkdir()
+    try:
+        aggregator = whole.aggregator(slow_repo, *options)
+        whole.learner(slow_repo, digits / "part-0", "only", env={"MARK": str(tmp_path / "y")})
+        assert whole.result(aggregator)["model_sha256"] == second["model_sha256"]
+    finally:
+        whole.stop()
+
+
+def test_resume_refuses_another_run(processes, digits, run_cli, tmp_path):
+    aggregator = processes.aggregator(NUMPY, "--rounds", 1, "--min-clients", 1)
+    processes.learner(NUMPY, digits / "part-0", "only")
+    processes.result(aggregator)
+    code, _, err = run_cli(
+        "aggregator", NUMPY, "--output", tmp_path / "run", "--resume", "--seed", 9, "--rounds", 2
+    )
+    assert code == 2
+    assert "seed was 0 and is 9" in err
+
+
+def test_help_is_quick_and_imports_nothing_heavy(run_cli):
+    code, out, err = run_cli("learner", "--help", env={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert code == 0
+    assert "--aggregator" in out
+    imported = {line.rpartition("|")[2].strip() for line in err.splitlines()}
+    assert "pydantic" in imported
+    for heavy in ("mlflow", "datasets", "torch", "flwr", "numpy", "pyarrow"):
+        assert heavy not in imported
+
+
+def test_the_demo_runs(run_cli):
+    # With the files it leaves in runs/, as a user has them.
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "examples/demo.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "accuracy 0.9" in done.stdout
+    assert (ROOT / "runs/demo/history.png").read_bytes().startswith(b"\x89PNG")
