@@ -1,0 +1,155 @@
+"""Rounds over fake learners: the same result whatever happens on the way."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flops_fl.core.observer import Observer, Observers
+from flops_fl.core.rounds import Plan, State, train
+from flops_fl.core.strategy import Selector, flower_strategy
+from flops_fl.errors import FederationError, UsageError
+from flops_fl.types import Evaluation, LearnerFailure, Update, parameters_sha256
+
+START = [np.zeros(3, np.float32), np.array([10, 20])]
+
+
+class FakeCohort:
+    """Learners that add their own number; those in `broken` fail."""
+
+    def __init__(self, names, broken=(), poisoned=()):
+        self.names, self.broken, self.poisoned = sorted(names), set(broken), set(poisoned)
+        self.asked = []
+
+    def present(self):
+        return self.names
+
+    async def gather(self, minimum, timeout):
+        if len(self.names) < minimum:
+            raise FederationError(f"{len(self.names)} of {minimum}")
+
+    def traffic(self):
+        return (0, 0)
+
+    async def ask(self, tasks, parameters, timeout, on_answer):
+        self.asked.append((next(iter(tasks.values())).stage, sorted(tasks)))
+        for name in sorted(tasks):
+            task = tasks[name]
+            await asyncio.sleep(0)
+            if name in self.broken:
+                on_answer(name, "broken")
+                yield LearnerFailure(learner=name, stage="fit_model", reason="broken")
+            elif task.stage == "fit":
+                step = np.nan if name in self.poisoned else float(name[1:])
+                on_answer(name, None)
+                values = [parameters[0] + np.float32(step), parameters[1]]
+                yield Update(learner=name, parameters=values, examples=int(name[1:]) + 1)
+            else:
+                on_answer(name, None)
+                loss = float(parameters[0].sum())
+                metrics = {"accuracy": 0.5}
+                yield Evaluation(learner=name, loss=loss, examples=2, metrics=metrics)
+
+
+def play(cohort, rounds=2, observer=None, seed=0, min_fit=1, state=None, **options):
+    options = {
+        "min_fit_clients": 1,
+        "min_evaluate_clients": 1,
+        "min_available_clients": 1,
+    } | options
+    plan = Plan(
+        run_id="r",
+        rounds=rounds,
+        seed=seed,
+        min_available=1,
+        min_fit=min_fit,
+        min_evaluate=1,
+        round_timeout=9,
+        join_timeout=9,
+    )
+    selector = Selector(flower_strategy("FedAvg", options), seed)
+    start = state or State(parameters=START)
+    return asyncio.run(train(start, plan, cohort, selector, observer or Observer()))
+
+
+def test_a_training_of_two_rounds():
+    state = play(FakeCohort(["l1", "l2", "l3"]))
+    step = (1 * 2 + 2 * 3 + 3 * 4) / 9
+    np.testing.assert_allclose(state.parameters[0], [2 * step] * 3, rtol=1e-6)
+    assert state.parameters[0].dtype == np.float32
+    assert state.parameters[1].tolist() == [10, 20]
+    assert [r.round for r in state.history] == [1, 2]
+    assert state.history[0].examples == 6
+    assert state.best.round == 1  # same accuracy, lower loss
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sets(st.integers(0, 6), max_size=5), st.sets(st.integers(0, 6), max_size=5))
+def test_bad_learners_change_nothing_but_their_absence(broken, poisoned):
+    names = [f"l{n}" for n in range(7)]
+    bad = {f"l{n}" for n in broken}, {f"l{n}" for n in poisoned}
+    good = [n for n in names if n not in bad[0] | bad[1]]
+    if not good:
+        with pytest.raises(FederationError, match="Missing"):
+            play(FakeCohort(names, *bad))
+        return
+    with_bad, without = play(FakeCohort(names, *bad)), play(FakeCohort(good))
+    assert parameters_sha256(with_bad.parameters) == parameters_sha256(without.parameters)
+    assert {f.learner for f in with_bad.history[0].failures} == bad[0] | bad[1]
+    assert list(with_bad.history[0].learners) == good
+
+
+def test_selection_depends_on_seed_and_round_alone():
+    names = [f"l{n}" for n in range(20)]
+    first, again, other = FakeCohort(names), FakeCohort(names[::-1]), FakeCohort(names)
+    play(first, 4, fraction_fit=0.3, fraction_evaluate=0.2)
+    play(again, 4, fraction_fit=0.3, fraction_evaluate=0.2)
+    play(other, 4, seed=1, fraction_fit=0.3, fraction_evaluate=0.2)
+    assert first.asked == again.asked != other.asked
+    assert [len(names) for _, names in first.asked] == [6, 4] * 4
+    assert len({tuple(names) for _, names in first.asked}) > 4
+
+
+def test_a_run_taken_up_again_ends_where_the_whole_one_does():
+    cohort = FakeCohort(["l1", "l2"])
+    whole = play(cohort, 5)
+    half = play(cohort, 2)
+    resumed = play(cohort, 5, state=half)
+    assert parameters_sha256(resumed.parameters) == parameters_sha256(whole.parameters)
+    assert [r.loss for r in resumed.history] == [r.loss for r in whole.history]
+
+
+def test_too_few_updates_end_the_run_by_name():
+    with pytest.raises(FederationError, match=r"round 1 needs 2 updates.*l2: broken"):
+        play(FakeCohort(["l1", "l2"], broken=["l2"]), min_fit=2)
+
+
+def test_no_evaluation_is_no_failure():
+    state = play(FakeCohort(["l1"]), fraction_evaluate=0.0)
+    assert state.history[0].loss is None
+
+
+def test_an_observer_that_fails_costs_its_own_report_only(caplog):
+    class Broken(Observer):
+        def on_round(self, record, parameters, best):
+            raise RuntimeError("no disk")
+
+    class Counting(Observer):
+        rounds = 0
+
+        def on_round(self, record, parameters, best):
+            self.rounds += 1
+
+    counting = Counting()
+    assert play(FakeCohort(["l1"]), observer=Observers([Broken(), counting])).round == 2
+    assert counting.rounds == 2
+    assert "no disk" in caplog.text
+
+
+def test_an_unknown_strategy_or_option_is_a_usage_error():
+    with pytest.raises(UsageError, match="choose from FedAvg"):
+        flower_strategy("FedNone", {})
+    with pytest.raises(UsageError, match="not_an_option"):
+        flower_strategy("FedAvg", {"not_an_option": 1})

@@ -1,0 +1,72 @@
+"""Our example repositories, and the ones printed in the contract's own page."""
+
+import json
+import re
+from functools import partial
+
+import numpy as np
+import pytest
+
+from flops_fl.core.client import ROUND, SEED, LearnerClient
+from flops_fl.data.folder import load_folder
+from flops_fl.repo.contract import ManagedModel
+from flops_fl.repo.dependencies import pip_requirements
+from tests.conftest import EXAMPLES, ROOT
+
+ALL = ["numpy_minimal", "mnist_sklearn", pytest.param("digits_pytorch", marks=pytest.mark.torch)]
+PAGE = ROOT.parent / "shared" / "seed" / "ml-git-repositories.md"
+
+
+@pytest.fixture(scope="session")
+def large_digits(tmp_path_factory):
+    from flops_fl.data.command import partition_command
+
+    folder = tmp_path_factory.mktemp("digits28")
+    partition_command("digits", 3, "digits", folder, resize=28)
+    return folder
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_example_keeps_the_contract(name, digits, large_digits):
+    parts = large_digits if "mnist" in name else digits
+    load = partial(load_folder, parts / "part-0", ["digits"])
+    start = ManagedModel(EXAMPLES / name).parameters()
+    fits = []
+    for _ in range(2):
+        model = ManagedModel(EXAMPLES / name, load)
+        model.attach_data()
+        client = LearnerClient(model, "a")
+        fitted, examples, _ = client.fit(start, {SEED: 1, ROUND: 1})
+        assert examples == 479
+        fits.append(fitted)
+        loss, samples, metrics = client.evaluate(fitted, {SEED: 1, ROUND: 1})
+        assert samples == 120
+        assert loss > 0
+        assert metrics["accuracy"] > 0.5
+    for one, other, before in zip(*fits, start, strict=True):
+        assert (one.dtype, one.shape) == (before.dtype, before.shape)
+        np.testing.assert_array_equal(one, other)
+    assert any((a != b).any() for a, b in zip(fits[0], start, strict=True))
+    assert pip_requirements(EXAMPLES / name)
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the contract's page lies beside a checkout only")
+def test_the_pages_printed_files_run_word_for_word(tmp_path, processes, large_digits):
+    text = PAGE.read_text()
+    repo = tmp_path / "seed"
+    repo.mkdir()
+    for name, _, content in re.findall(
+        r'details "\*\*([\w.]+)\*\*">\}\}\n```(\w+)\n(.*?)\n\s*```', text, re.DOTALL
+    ):
+        (repo / name).write_text(content)
+    assert {p.name for p in repo.iterdir()} == {"conda.yml", "data_manager.py", "model_manager.py"}
+    aggregator = processes.aggregator(repo, "--rounds", 3, "--min-clients", 3)
+    learners = [
+        processes.learner(repo, large_digits / f"part-{n}", f"learner-{n}") for n in range(3)
+    ]
+    result = processes.result(aggregator)
+    for learner in learners:
+        processes.finish(learner)
+    assert result["best"]["accuracy"] > 0.85, json.dumps(result, indent=1)
+    assert not any(r["failures"] for r in result["rounds"])
+    assert "scikit-learn==1.4.2" in pip_requirements(repo)

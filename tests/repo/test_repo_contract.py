@@ -1,0 +1,305 @@
+"""The user's repository: held to the contract, kept apart, left untouched."""
+
+import random
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from flops_fl.core.client import ROUND, SEED, LearnerClient
+from flops_fl.errors import DataError, RepositoryError, UsageError
+from flops_fl.repo.contract import ManagedModel
+from flops_fl.repo.dependencies import pip_requirements
+from flops_fl.repo.source import checkout, split_ref
+
+GOOD = """
+    import numpy as np
+
+    class ModelManager:
+        def __init__(self):
+            self.p = [np.zeros(3, np.float32), np.array(1)]
+        def set_model_data(self):
+            from flops_utils.ml_repo_building_blocks import load_dataset
+            self.data = load_dataset()
+        def get_model(self): return self
+        def get_model_parameters(self): return self.p
+        def set_model_parameters(self, parameters): self.p = parameters
+        def fit_model(self):
+            self.p[0] += 1
+            return 4
+        def evaluate_model(self): return 0.5, 1, np.int64(2)
+"""
+
+
+@pytest.fixture
+def repo(tmp_path):
+    def write(model=GOOD, **others):
+        folder = tmp_path / f"repo{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        (folder / "model_manager.py").write_text(textwrap.dedent(model))
+        for name, text in others.items():
+            (folder / f"{name}.py").write_text(textwrap.dedent(text))
+        return folder
+
+    return write
+
+
+def replaced(old, new):
+    assert old in GOOD
+    return GOOD.replace(old, new)
+
+
+def test_a_good_repository_fits_and_evaluates(repo):
+    model = ManagedModel(repo(), lambda: "the data")
+    model.attach_data()
+    start = [np.full(3, 5, np.float32), np.array(7)]
+    client = LearnerClient(model, "a")
+    parameters, examples, metrics = client.fit(start, {})
+    assert [p.tolist() for p in parameters] == [[6, 6, 6], 7]
+    assert start[0].tolist() == [5, 5, 5]  # the pristine copy stays ours
+    assert (examples, metrics) == (4, {})
+    assert client.evaluate(start, {}) == (0.5, 2, {"accuracy": 1.0})
+    assert [p.tolist() for p in client.get_parameters({})] == [[5, 5, 5], 7]
+
+
+def test_nothing_is_written_into_the_users_folder(repo):
+    folder = repo(GOOD, data_manager="x = 1")
+    before = sorted(folder.rglob("*"))
+    model = ManagedModel(folder, lambda: 1)
+    model.attach_data()
+    model.fit()
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_dtypes_of_the_initial_model_are_kept(repo):
+    drifting = replaced("self.p[0] += 1", "self.p = [p.astype('f8') + 0.5 for p in self.p]")
+    model = ManagedModel(repo(drifting))
+    model.fit()
+    assert [p.dtype for p in model.parameters()] == [np.float32, np.int64]
+
+
+def test_repositories_in_one_process_do_not_see_each_other(repo):
+    text = replaced("import numpy as np", "import numpy as np\n    import helper")
+    text = text.replace("return 4", "return helper.COUNT + helper.bump()")
+    helper = "COUNT = {}\nseen = []\ndef bump():\n    seen.append(1)\n    return len(seen)\n"
+    one = repo(text, helper=helper.format(10))
+    other = repo(text, helper=helper.format(20))
+    before = set(sys.modules), list(sys.path)
+    models = [ManagedModel(folder) for folder in (one, other, one)]
+    assert [model.fit() for model in models] == [11, 21, 11]
+    assert [model.fit() for model in models] == [12, 22, 12]
+    left = {name for name in set(sys.modules) - before[0] if "." not in name}
+    assert not left & {"helper", "model_manager", "data_loading"}
+    assert sys.path == before[1]
+
+
+def test_each_learner_has_its_own_data(repo):
+    folder = repo(replaced("return 4", "return self.data"))
+    models = [ManagedModel(folder, lambda n=n: n) for n in (3, 5)]
+    for model in models:
+        model.attach_data()
+    assert [model.fit() for model in reversed(models)] == [5, 3]
+
+
+def test_the_older_name_of_the_load_function_works(repo):
+    older = replaced(
+        "from flops_utils.ml_repo_building_blocks import load_dataset",
+        "from flops_utils.flops_learner_files_wrapper import load_ml_data as load_dataset",
+    )
+    model = ManagedModel(repo(older.replace("return 4", "return self.data")), lambda: 9)
+    model.attach_data()
+    assert model.fit() == 9
+
+
+def test_a_module_of_the_users_may_bear_the_name_of_ours(repo):
+    text = replaced("return 4", "return __import__('learner').COUNT")
+    assert ManagedModel(repo(text, learner="COUNT = 6")).fit() == 6
+
+
+def test_the_aggregator_has_no_data(repo):
+    text = replaced("self.p = [np", "self.set_model_data(); self.p = [np")
+    with pytest.raises(DataError, match="set_model_data"):
+        ManagedModel(repo(text))
+
+
+def test_an_import_error_below_the_data_is_no_missing_file(repo):
+    def load():
+        import a_package_that_is_not_there  # noqa: F401
+
+    model = ManagedModel(repo(), load)
+    with pytest.raises(DataError, match="a_package_that_is_not_there"):
+        model.attach_data()
+
+
+@pytest.mark.parametrize(
+    ("model", "stage", "said"),
+    [
+        ("import not_installed_here", "import", "not_installed_here.*conda.yaml"),
+        ("x = = 1", "import", "SyntaxError"),
+        ("import sys; sys.exit(3)", "import", r"sys.exit\(3\)"),
+        ("ModelManager = 3", "import", "defines no class ModelManager"),
+        ("class ModelManager: pass", "import", "has no method set_model_data"),
+        (replaced("self.p = [np", "raise ValueError('boom'); [np"), "__init__", "boom"),
+        (replaced("return self.p", "return []"), "get_model_parameters", "an empty list"),
+        (replaced("return self.p", "return None"), "get_model_parameters", "NoneType"),
+        (replaced("return self.p", "return ['a']"), "get_model_parameters", "item 0"),
+        (replaced("return self.p", "return [np.array(['a'])]"), "get_model_parameters", "item 0"),
+    ],
+)
+def test_what_breaks_the_contract_is_said_in_a_sentence(repo, model, stage, said):
+    with pytest.raises(RepositoryError, match=said) as caught:
+        ManagedModel(repo(model))
+    assert caught.value.stage == stage
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "call", "said"),
+    [
+        ("return 4", "return 0", "fit", "expected a number of samples"),
+        ("return 4", "return None", "fit", "returned None"),
+        ("return 4", "return 2.5", "fit", "2.5"),
+        ("return 0.5, 1, np.int64(2)", "return 0.5, 1", "evaluate", "expected .loss, accuracy"),
+        ("return 0.5, 1, np.int64(2)", "return 'x', 1, 2", "evaluate", "finite number"),
+        ("return 0.5, 1, np.int64(2)", "return float('nan'), 1, 2", "evaluate", "finite number"),
+        ("return 4", "import sys; sys.exit()", "fit", "sys.exit"),
+    ],
+)
+def test_what_methods_return_is_checked(repo, old, new, call, said):
+    model = ManagedModel(repo(replaced(old, new)))
+    with pytest.raises(RepositoryError, match=said):
+        getattr(model, call)()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("self.p[0] = np.zeros(4, np.float32)", r"shape \(4,\) for array 0"),
+        ("self.p = self.p[:1]", "1 arrays, 2 at the start"),
+    ],
+)
+def test_parameters_may_not_change_their_layout(repo, change, said):
+    model = ManagedModel(repo(replaced("self.p[0] += 1", change)))
+    model.fit()
+    with pytest.raises(RepositoryError, match=said):
+        model.parameters()
+
+
+def test_the_traceback_is_the_users_own(repo):
+    folder = repo(replaced("self.p[0] += 1", "{}['gone']"))
+    with pytest.raises(RepositoryError) as caught:
+        ManagedModel(folder).fit()
+    assert "model_manager.py" in caught.value.traceback
+    assert "KeyError: 'gone'" in caught.value.traceback
+    assert "contract.py" not in caught.value.traceback
+
+
+def test_draws_depend_on_seed_learner_and_round_alone(repo):
+    text = replaced("self.p[0] += 1", "self.p[0] += random.random() + np.random.rand()")
+    text = text.replace("import numpy as np", "import random\n    import numpy as np")
+    folder = repo(text)
+    start = [np.zeros(3, np.float32), np.array(0)]
+
+    def draw(learner, seed, round):
+        client = LearnerClient(ManagedModel(folder), learner)
+        random.random()
+        return client.fit(start, {SEED: seed, ROUND: round})[0][0][0]
+
+    assert draw("a", 1, 1) == draw("a", 1, 1)
+    others = [draw("b", 1, 1), draw("a", 2, 1), draw("a", 1, 2)]
+    assert len({draw("a", 1, 1), *others}) == 4
+
+
+# -- where it comes from ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "url", "ref"),
+    [
+        ("https://h/a/b.git", "https://h/a/b.git", "HEAD"),
+        ("https://h/a/b.git@main", "https://h/a/b.git", "main"),
+        ("https://h/a/b@feature/x", "https://h/a/b", "feature/x"),
+        ("https://me:pw@h/a/b", "https://me:pw@h/a/b", "HEAD"),
+        ("https://me:pw@h/a/b@v1", "https://me:pw@h/a/b", "v1"),
+        ("git@h:a/b.git", "git@h:a/b.git", "HEAD"),
+        ("git@h:a/b.git@v1", "git@h:a/b.git", "v1"),
+        ("file:///x/y@v1", "file:///x/y", "v1"),
+    ],
+)
+def test_a_ref_stands_behind_the_last_at(source, url, ref):
+    assert split_ref(source) == (url, ref)
+
+
+def _git(folder, *arguments):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    done = subprocess.run(
+        ["git", "-C", folder, *identity, *arguments], check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def origin(repo):
+    folder = repo()
+    _git(folder, "init", "-q", "-b", "main")
+    commits = []
+    for count in (4, 8):
+        text = textwrap.dedent(replaced("return 4", f"return {count}"))
+        (folder / "model_manager.py").write_text(text)
+        _git(folder, "add", ".")
+        _git(folder, "commit", "-qm", str(count))
+        commits.append(_git(folder, "rev-parse", "HEAD"))
+    _git(folder, "tag", "old", commits[0])
+    return folder, commits
+
+
+def test_a_url_is_cloned_and_its_commit_recorded(origin):
+    folder, (old, new) = origin
+    for ref, commit, count in [("", new, 8), ("@old", old, 4), (f"@{old}", old, 4)]:
+        with checkout(f"file://{folder}{ref}") as repo:
+            assert repo.commit == commit
+            assert ManagedModel(repo.path).fit() == count
+            cloned = repo.path
+        assert not cloned.exists()
+
+
+def test_a_folders_commit_and_changes_are_recorded(origin):
+    folder, (_, new) = origin
+    with checkout(str(folder)) as repo:
+        assert repo.commit == new
+    (folder / "more.py").write_text("")
+    with checkout(str(folder)) as repo:
+        assert repo.commit == f"{new}+changes"
+
+
+def test_a_source_that_cannot_be_had_is_a_usage_error(origin, tmp_path):
+    folder, _ = origin
+    for source in (f"file://{folder}@nowhere", f"file://{tmp_path}/none.git", "not/here"):
+        with pytest.raises(UsageError), checkout(source):
+            pass
+    (folder / "model_manager.py").unlink()
+    with pytest.raises(RepositoryError, match="no model_manager.py"), checkout(str(folder)):
+        pass
+
+
+# -- its dependencies ------------------------------------------------------------------------
+
+
+def test_both_names_and_both_spellings_of_dependencies_are_read(tmp_path, caplog):
+    assert pip_requirements(tmp_path) == []
+    (tmp_path / "conda.yml").write_text(
+        "dependencies:\n  - python=3.11\n  - scipy=1.2\n- pip:\n  - numpy==2.0\n\nname: x\n"
+    )
+    assert pip_requirements(tmp_path) == ["scipy==1.2", "numpy==2.0"]
+    assert "line 4" in caplog.text
+    (tmp_path / "conda.yaml").write_text("dependencies: [pip, 'torch>=2', {pip: [a]}]")
+    assert pip_requirements(tmp_path) == ["torch>=2", "a"]
+
+
+@pytest.mark.parametrize("text", ["[", "a: b", "- x", "dependencies: [\n- pip:\n"])
+def test_a_broken_dependency_file_is_named(tmp_path, text):
+    (tmp_path / "conda.yaml").write_text(text)
+    with pytest.raises(RepositoryError, match=r"conda\.yaml"):
+        pip_requirements(tmp_path)

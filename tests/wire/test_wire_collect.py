@@ -1,0 +1,175 @@
+"""The answers of a stage: in id order, each once, within the memory budget."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flops_fl.types import Evaluation, Layout, LearnerFailure, Task, Update
+from flops_fl.wire.codec import decode
+from flops_fl.wire.collect import Collection, spooled
+from flops_fl.wire.messages import Chunk, Result
+from flops_fl.wire.tensors import chunks
+
+LAYOUT = Layout.of([np.zeros((2, 3), "<f4"), np.array(0, "<i8")])
+
+
+def task(stage="fit"):
+    return Task(stage=stage, run_id="r", round=1, version=0, seed=0)
+
+
+class Learners:
+    """Learners that upload what they are granted, when the test says so."""
+
+    def __init__(self, names, budget):
+        self.granted = []
+        self.answered = []
+        self.held = 0
+        self.collection = Collection(
+            {name: task() for name in names},
+            LAYOUT,
+            budget=budget,
+            grant=lambda name, _: self.granted.append(name),
+            on_answer=lambda name, failure: self.answered.append((name, failure)),
+        )
+
+    def offer(self, name):
+        self.collection.offer(name, Result(key=task().key, examples=3, layout=LAYOUT))
+
+    def upload(self, name):
+        self.granted.remove(name)
+        value = float(name[1:])
+        arrays = [np.full((2, 3), value, "<f4"), np.array(7, "<i8")]
+        for frame in chunks(1, arrays):
+            piece = decode(frame)
+            self.collection.chunk(name, Chunk(of=1, offset=piece.offset, data=piece.data))
+
+
+def run(work):
+    return asyncio.run(work)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.sampled_from(["offer", "upload", "fail", "cut"]), max_size=60),
+    st.integers(1, 6),
+    st.integers(0, 3),
+    st.randoms(use_true_random=False),
+)
+def test_any_interleaving_gives_one_answer_each_in_id_order(actions, count, models, random):
+    async def scenario():
+        names = [f"l{n}" for n in range(count)]
+        learners = Learners(names, budget=models * LAYOUT.nbytes)
+        answers = []
+
+        async def consume():
+            async for answer in learners.collection.answers():
+                answers.append(answer)
+                await asyncio.sleep(0)
+
+        consumer = asyncio.create_task(consume())
+        working = set(names)
+
+        def act(action):
+            open_ = learners.collection.open()
+            if action == "offer" and working:
+                name = random.choice(sorted(working))
+                working.discard(name)
+                learners.offer(name)
+            elif action == "upload" and learners.granted:
+                learners.upload(random.choice(learners.granted))
+            elif action == "fail" and open_:
+                name = random.choice(open_)
+                working.discard(name)
+                if name in learners.granted:
+                    learners.granted.remove(name)
+                learners.collection.fail(name, "fit", "broken")
+            elif action == "cut" and open_:
+                name = random.choice(open_)
+                if name in learners.granted:
+                    learners.granted.remove(name)
+                learners.collection.interrupt(name)
+                working.add(name)
+
+        for action in actions:
+            act(action)
+            # One upload in memory beyond the budget is allowed: the next in order.
+            held = sum(e.charge for e in learners.collection._entries.values())
+            assert held == learners.collection._held
+            assert held <= max(models, 1) * LAYOUT.nbytes + LAYOUT.nbytes
+            if random.random() < 0.5:
+                await asyncio.sleep(0)
+        for _ in range(4 * count):  # whoever is left does its work now: no deadlock
+            act("offer")
+            await asyncio.sleep(0)
+            act("upload")
+            await asyncio.sleep(0)
+        await asyncio.wait_for(consumer, 1)
+        assert [a.learner for a in answers] == names
+        for answer in answers:
+            if isinstance(answer, Update):
+                assert answer.parameters[0].tolist() == [[float(answer.learner[1:])] * 3] * 2
+                assert answer.parameters[1] == 7
+        assert sorted(n for n, _ in learners.answered) == names
+        assert learners.collection._held == 0
+
+    run(scenario())
+
+
+def test_a_late_learner_sends_the_others_to_disk_not_to_wait():
+    async def scenario():
+        learners = Learners(["l1", "l2", "l3"], budget=LAYOUT.nbytes)
+        learners.offer("l2")
+        learners.offer("l3")
+        assert learners.granted == ["l2"]  # within the budget
+        learners.upload("l2")
+        assert learners.granted == ["l3"]  # l1 is late, nothing moves: to disk
+        learners.upload("l3")
+        learners.offer("l1")
+        learners.upload("l1")
+        got = [answer async for answer in learners.collection.answers()]
+        assert [a.parameters[0][0, 0] for a in got] == [1, 2, 3]
+
+    run(scenario())
+
+
+def test_another_layout_is_refused_before_a_byte_of_it_is_sent():
+    async def scenario():
+        learners = Learners(["l1"], budget=0)
+        other = Layout.of([np.zeros(7, "<f4")])
+        reason = learners.collection.offer("l1", Result(key="", examples=1, layout=other))
+        assert "1 tensors, expected 2" in reason
+        assert learners.granted == []
+        (answer,) = [a async for a in learners.collection.answers()]
+        assert isinstance(answer, LearnerFailure)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("loss", "examples"), [(float("nan"), 3), (1.0, 0), (float("inf"), 1)])
+def test_an_evaluation_without_meaning_is_a_failure(loss, examples):
+    async def scenario():
+        collection = Collection(
+            {"a": task("evaluate"), "b": task("evaluate")},
+            LAYOUT,
+            budget=0,
+            grant=lambda *_: None,
+            on_answer=lambda *_: None,
+        )
+        collection.offer("a", Result(key="", examples=examples, loss=loss))
+        collection.offer("b", Result(key="", examples=2, loss=0.5))
+        first, second = [a async for a in collection.answers()]
+        assert isinstance(first, LearnerFailure)
+        assert isinstance(second, Evaluation)
+
+    run(scenario())
+
+
+def test_spooled_arrays_are_plain_arrays_without_a_file(tmp_path):
+    arrays = spooled(LAYOUT, tmp_path)
+    arrays[0][:] = 5
+    assert Layout.of(arrays) == LAYOUT
+    assert arrays[0].sum() == 30
+    assert list(tmp_path.iterdir()) == []

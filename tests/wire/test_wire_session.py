@@ -1,0 +1,134 @@
+"""The conversation's table: both ends agree, whatever is said in whatever order."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flops_fl.errors import ProtocolError
+from flops_fl.types import Layout, Task, TensorSpec
+from flops_fl.wire import messages as m
+from flops_fl.wire.session import Conversation, Side, State
+
+A, L = Side.AGGREGATOR, Side.LEARNER
+LARGE = Layout((TensorSpec("<f4", (4,)),))
+
+
+def task(round):
+    return Task(stage="fit", run_id="r", round=round, version=round - 1, seed=0)
+
+
+def order(round):
+    return m.Order(task=task(round), layout=None)
+
+
+HELLO = m.Hello(learner="a", nonce="n", fingerprint="f")
+WELCOME = m.Welcome(learner="a", run_id="r")
+
+
+def result(round):
+    return m.Result(key=task(round).key, examples=1, layout=LARGE)
+
+
+def chunk(round, size):
+    return m.Chunk(of=round, offset=0, data=memoryview(bytes(size)))
+
+
+def said(*steps):
+    conversation = Conversation()
+    outcomes = [conversation.step(side, message) for side, message in steps]
+    return conversation, outcomes
+
+
+def test_a_round_of_a_large_model():
+    conversation, outcomes = said(
+        (L, HELLO),
+        (A, WELCOME),
+        (A, order(1)),
+        (A, chunk(0, 16)),
+        (L, result(1)),
+        (A, m.Grant(key=task(1).key)),
+        (L, chunk(1, 10)),
+        (L, chunk(1, 6)),
+    )
+    assert all(outcomes)
+    assert conversation.state is State.IDLE
+    assert conversation.task is None
+
+
+def test_an_answer_that_crossed_a_cancel_is_stale_not_wrong():
+    conversation, outcomes = said(
+        (L, HELLO),
+        (A, WELCOME),
+        (A, order(1)),
+        (A, m.Cancel(key=task(1).key)),
+        (L, result(1)),
+        (A, order(2)),
+        (L, m.Failure(key=task(1).key, stage="fit", reason="")),
+        (L, chunk(1, 4)),
+        (L, m.Result(key=task(2).key, examples=1)),
+    )
+    assert outcomes == [True, True, True, True, False, True, False, False, True]
+    assert conversation.state is State.IDLE
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [(L, m.Result(key="x", examples=1))],
+        [(A, WELCOME)],
+        [(L, HELLO), (L, HELLO)],
+        [(L, HELLO), (A, WELCOME), (L, HELLO)],
+        [(L, HELLO), (A, WELCOME), (A, chunk(1, 1))],
+        [(L, HELLO), (A, WELCOME), (L, order(1))],
+        [(L, HELLO), (A, WELCOME), (A, order(1)), (A, order(2))],
+        [(L, HELLO), (A, WELCOME), (A, order(1)), (L, chunk(1, 4))],
+        [(L, HELLO), (A, WELCOME), (A, order(1)), (A, m.Grant(key=task(1).key))],
+        [(L, HELLO), (A, WELCOME), (A, order(1)), (L, result(1)), (L, chunk(1, 4))],
+        [
+            (L, HELLO),
+            (A, WELCOME),
+            (A, order(1)),
+            (L, result(1)),
+            (A, m.Grant(key=task(1).key)),
+            (L, chunk(1, 17)),
+        ],
+        [(L, HELLO), (A, m.Refusal(reason="no")), (A, order(1))],
+        [(L, HELLO), (A, m.Goodbye()), (L, m.Ping(answer=True))],
+    ],
+)
+def test_what_must_not_be_said_now_is_an_error(steps):
+    said(*steps[:-1])
+    with pytest.raises(ProtocolError):
+        said(*steps)
+
+
+ANY = st.tuples(
+    st.sampled_from(Side),
+    st.one_of(
+        st.just(HELLO),
+        st.just(WELCOME),
+        st.builds(order, st.integers(1, 2)),
+        st.builds(result, st.integers(1, 2)),
+        st.builds(lambda r: m.Result(key=task(r).key, examples=1), st.integers(1, 2)),
+        st.builds(lambda r: m.Grant(key=task(r).key), st.integers(1, 2)),
+        st.builds(lambda r: m.Cancel(key=task(r).key), st.integers(1, 2)),
+        st.builds(chunk, st.integers(1, 2), st.integers(0, 20)),
+        st.just(m.Ping()),
+        st.just(m.Goodbye()),
+    ),
+)
+
+
+@given(st.lists(ANY, max_size=30))
+def test_any_sequence_is_followed_or_refused_and_never_corrupts_the_state(steps):
+    conversation = Conversation()
+    for side, message in [(L, HELLO), (A, WELCOME), *steps]:
+        before = conversation.state, conversation.task
+        try:
+            relevant = conversation.step(side, message)
+        except ProtocolError:
+            break
+        if not relevant:
+            assert (conversation.state, conversation.task) == before
+        busy = conversation.state in (State.WORKING, State.OFFERED, State.UPLOADING)
+        assert busy == (conversation.task is not None)
