@@ -58,8 +58,8 @@ class ModelManager(ModelManagerTemplate):
         loss = right = 0.0
         with torch.no_grad():
             for images, labels in self.test:
-                scores, labels = self.model(images.to(DEVICE)), labels.to(DEVICE)
-                loss += self.loss(scores, labels).item() * len(labels)
-                right += (scores.argmax(dim=1) == labels).sum().item()
+                scores, truth = self.model(images.to(DEVICE)), labels.to(DEVICE)
+                loss += self.loss(scores, truth).item() * len(truth)
+                right += (scores.argmax(dim=1) == truth).sum().item()
         samples = len(self.test.dataset)
         return loss / samples, right / samples, samples

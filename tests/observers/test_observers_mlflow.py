@@ -1,0 +1,190 @@
+"""MLflow for real: a local store, a server that dies and comes back, a server that never was."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+
+from flops_fl.core.observer import RunInfo
+from flops_fl.observers import mlflow as module
+from flops_fl.observers.flavors import flavor_of
+from flops_fl.observers.mlflow import BestModel, MlflowObserver, local_store
+from flops_fl.types import Best, RoundRecord
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, many
+
+
+RUN = RunInfo(
+    project_id="p",
+    run_id="r1",
+    repo_source="s",
+    repo_commit=None,
+    strategy="FedAvg",
+    seed=1,
+    rounds=3,
+    options={
+        "min_available_clients": 1,
+        "min_fit_clients": 1,
+        "min_evaluate_clients": 1,
+        "fraction_fit": 1.0,
+        "fraction_evaluate": 0.5,
+    },
+)
+
+
+def record(number, accuracy=0.5):
+    return RoundRecord(
+        round=number, seconds=1.0, fit_seconds=1.0, evaluate_seconds=0.5, loss=None,
+        accuracy=accuracy, examples=9, bytes_down=1, bytes_up=2, learners=("a",),
+    )  # fmt: skip
+
+
+def sklearn_model():
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression().fit(np.eye(4), [0, 1, 0, 1])
+    return BestModel(model=model, flavor=None, requirements=["scikit-learn"], code_paths=[])
+
+
+def runs_at(uri):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("FLOps Project p")
+    return client.search_runs([experiment.experiment_id], order_by=["start_time"])
+
+
+def test_rounds_and_the_best_model_are_in_a_local_store(tmp_path, monkeypatch):
+    elsewhere = tmp_path / "cwd"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    observer = MlflowObserver(*local_store(tmp_path / "out"))
+    (tmp_path / "out").mkdir()
+    observer.on_start(RUN, [])
+    for number, accuracy in ((1, 0.0), (2, 0.7), (3, 0.6)):
+        best = Best(round=min(number, 2), loss=None, accuracy=accuracy)
+        observer.on_round(record(number, accuracy), [], best)
+    found = observer.close(sklearn_model())
+
+    runs = {run.info.run_name: run for run in runs_at(observer.tracking_uri)}
+    assert set(runs) == {"FLOps FL round 1", "FLOps FL round 2", "FLOps FL round 3"}
+    assert all(run.info.status == "FINISHED" for run in runs.values())
+    first = runs["FLOps FL round 1"].data
+    assert first.metrics["accuracy"] == 0.0
+    assert "loss" not in first.metrics
+    assert first.params["fraction_evaluate"] == "0.5"
+    assert any(name.startswith("system/") for name in first.metrics)
+    assert found["run_id"] == runs["FLOps FL round 2"].info.run_id
+
+    import mlflow
+
+    mlflow.set_tracking_uri(observer.tracking_uri)
+    loaded = mlflow.sklearn.load_model(f"runs:/{found['run_id']}/logged_model_artifact")
+    assert loaded.predict(np.eye(4)).tolist() == [0, 1, 0, 1]
+    assert list(elsewhere.iterdir()) == []
+
+    # A run that is taken up again goes on in the same runs.
+    again = MlflowObserver(*local_store(tmp_path / "out"))
+    again.on_start(RUN, [])
+    again.on_round(record(3), [], Best(round=3, loss=None, accuracy=0.6))
+    again.close(None)
+    assert len(runs_at(observer.tracking_uri)) == 3
+
+
+def test_an_object_of_no_framework_is_logged_too(tmp_path):
+    (tmp_path / "out").mkdir()
+    observer = MlflowObserver(*local_store(tmp_path / "out"))
+    observer.on_start(RUN, [])
+    observer.on_round(record(1), [], Best(round=1, loss=None, accuracy=0.5))
+    plain = BestModel(model={"w": 3}, flavor=None, requirements=["numpy"], code_paths=[])
+    found = observer.close(plain)
+    import mlflow
+
+    mlflow.set_tracking_uri(observer.tracking_uri)
+    loaded = mlflow.pyfunc.load_model(f"runs:/{found['run_id']}/logged_model_artifact")
+    assert loaded.unwrap_python_model().held == {"w": 3}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start_server(folder, port):
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    log = (folder / "server.log").open("a")
+    server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, start_new_session=True)
+    log.close()
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
+                return server
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError((folder / "server.log").read_text())
+
+
+def kill(server):
+    os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+
+
+@pytest.mark.slow
+def test_what_a_server_missed_while_it_was_down_arrives_later(tmp_path):
+    port = free_port()
+    server = start_server(tmp_path, port)
+    try:
+        observer = MlflowObserver(f"http://127.0.0.1:{port}")
+        observer.on_start(RUN, [])
+        observer.on_round(record(1), [], Best(round=1, loss=None, accuracy=0.5))
+        end = time.monotonic() + 30
+        while 1 not in observer._run_ids and time.monotonic() < end:
+            time.sleep(0.05)
+        kill(server)
+        started = time.monotonic()
+        observer.on_round(record(2, 0.9), [], Best(round=2, loss=None, accuracy=0.9))
+        observer.on_round(record(3), [], Best(round=2, loss=None, accuracy=0.9))
+        assert time.monotonic() - started < 0.1  # training does not wait
+        time.sleep(1)
+        server = start_server(tmp_path, port)
+        found = observer.close(sklearn_model())
+        runs = runs_at(observer.tracking_uri)
+        assert sorted(run.data.tags["flops.round"] for run in runs) == ["1", "2", "3"]
+        assert {run.info.status for run in runs} == {"FINISHED"}
+        import mlflow
+
+        mlflow.set_tracking_uri(observer.tracking_uri)
+        mlflow.sklearn.load_model(f"runs:/{found['run_id']}/logged_model_artifact")
+    finally:
+        kill(server)
+
+
+def test_a_server_that_is_never_there_costs_a_warning(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(module, "CLOSE_TIMEOUT", 2.0)
+    observer = MlflowObserver(f"http://127.0.0.1:{free_port()}")
+    observer.on_start(RUN, [])
+    observer.on_round(record(1), [], Best(round=1, loss=None, accuracy=0.5))
+    started = time.monotonic()
+    assert observer.close(None) is None
+    assert time.monotonic() - started < 10
+    assert "did not take" in caplog.text
+
+
+def test_a_models_flavor_is_that_of_its_class_or_a_parents():
+    from sklearn.linear_model import LinearRegression
+
+    class Mine(LinearRegression):
+        pass
+
+    assert flavor_of(Mine()) == "sklearn"
+    assert flavor_of({}) is None

@@ -1,0 +1,98 @@
+"""Options: from the line, else the environment, else the default; all mistakes at once."""
+
+import pytest
+
+from flops_fl.config import AggregatorOptions, LearnerOptions, SimulateOptions
+from flops_fl.errors import UsageError
+from flops_fl.options import parse
+
+
+def aggregator(*argv, **environ):
+    return parse(AggregatorOptions, "aggregator", "", argv, environ)
+
+
+def test_the_line_wins_over_the_environment_which_wins_over_the_default():
+    options = aggregator("repo", "--rounds", "7", FLOPS_ROUNDS="5", FLOPS_ROUND_TIMEOUT="2.5")
+    assert (options.rounds, options.round_timeout, options.seed) == (7, 2.5, 0)
+    assert aggregator(FLOPS_REPO="there", FLOPS_JSON="1").json_
+
+
+def test_one_minimum_sets_three_and_each_can_be_set():
+    options = aggregator("repo", "--min-clients", "4", "--min-fit-clients", "2")
+    minimums = (
+        options.min_available_clients,
+        options.min_fit_clients,
+        options.min_evaluate_clients,
+    )
+    assert minimums == (4, 2, 4)
+
+
+def test_lists_and_pairs():
+    learner = parse(
+        LearnerOptions,
+        "learner",
+        "",
+        ["r", "--aggregator", "[::1]:80", "--data-tags", "a,b", "--data-tags", "c"],
+        {},
+    )
+    assert learner.data_tags == ["a", "b", "c"]
+    assert (learner.aggregator.host, learner.aggregator.port) == ("::1", 80)
+    pairs = ["--strategy-option", "eta=0.1", "--strategy-option", "x-y=true"]
+    assert aggregator("r", *pairs).strategy_option == {"eta": 0.1, "x_y": True}
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], ["REPO is missing"]),
+        (["r", "--rounds", "0", "--seed", "x", "--nope"], ["--rounds 0", "--seed x", "--nope"]),
+        (["r", "--rounds"], ["--rounds: expected one argument"]),
+        (["r", "--listen", "here"], ["--listen here", "HOST:PORT"]),
+        (["r", "--listen", "0.0.0.0:80"], ["--insecure", "--tls-cert"]),
+        (["r", "--fraction-fit", "1.5"], ["--fraction-fit 1.5"]),
+        (["r", "--min-fit-clients", "3"], ["--min-available-clients 1", "raise it to 3"]),
+        (["r", "--resume", "--fresh"], ["exclude each other"]),
+        (["r", "--tls-cert", "none.pem"], ["--tls-cert none.pem", "existing file"]),
+        (["r", "--strategy-option", "x"], ["KEY=VALUE"]),
+        (["r", "--project-id", "a/b"], ["--project-id a/b"]),
+    ],
+)
+def test_every_mistake_is_named(argv, said):
+    with pytest.raises(UsageError) as caught:
+        aggregator(*argv)
+    for words in said:
+        assert words in str(caught.value)
+    assert str(caught.value).endswith("See aggregator --help")
+
+
+def test_another_machine_wants_tls_or_a_loud_word():
+    line = ["r", "--aggregator", "10.1.1.1:80"]
+    with pytest.raises(UsageError, match="--tls-ca"):
+        parse(LearnerOptions, "learner", "", line, {})
+    assert parse(LearnerOptions, "learner", "", [*line, "--insecure"], {}).insecure
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["flops_fl", "nonsense"],
+        ["flops_fl", "simulate", "nowhere", "--learners", "2"],
+        ["flops_fl", "simulate", "examples/numpy_minimal", "--learners", "none"],
+        ["flops_fl", "simulate", "examples/numpy_minimal", "--learners", "2", "--data", "wrong"],
+        ["flops_fl", "data", "partition", "digits", "--parts", "0", "--tag", "t", "--out", "o"],
+    ],
+)
+def test_commands_answer_in_one_line(run_cli, command):
+    code, out, err = run_cli(*command)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+def test_simulate_waits_for_all_its_learners():
+    options = parse(SimulateOptions, "simulate", "", ["r", "--learners", "9"], {})
+    from flops_fl.engines.simulate import _aggregator_options, learner_ids
+
+    assert _aggregator_options(options).min_available_clients == 9
+    assert learner_ids(11)[-2:] == ["learner-09", "learner-10"]
