@@ -9,6 +9,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -39,6 +40,7 @@ from flops_fl.wire.tensors import Assembler, chunks
 log = logging.getLogger(__name__)
 
 GREETING_TIMEOUT = 30.0  # seconds for the aggregator to answer a Hello
+PARTING_TIMEOUT = 2.0  # seconds for it to close the stream after a Goodbye
 
 Jobs: TypeAlias = "queue.SimpleQueue[Callable[[], None] | None]"
 """Work for the main thread; None ends it."""
@@ -150,6 +152,7 @@ class Line:
                 message = decode(frame)
                 if self._conversation.step(Side.AGGREGATOR, message):
                     if isinstance(message, Goodbye):
+                        await _part(call)
                         return message
                     self._receive(message, outbox)
             code = await call.code()
@@ -282,3 +285,10 @@ class Line:
     def _tell(self, event: str) -> None:
         log.debug("%s: %s", self._worker.learner, event)
         self._options.on_event(self._worker.learner, event)
+
+
+async def _part(call: Any) -> None:
+    """End a stream in order, so that neither side takes it for a broken one."""
+    with suppress(Exception):
+        await call.done_writing()
+        await asyncio.wait_for(call.code(), PARTING_TIMEOUT)

@@ -91,6 +91,10 @@ class Links:
         try:
             if await self._greet(link, requests, _certified_names(context)):
                 await self._listen(link, requests)
+        except asyncio.CancelledError:
+            # The peer vanished, or the server stops: gRPC cancels the stream's task, and
+            # would print a traceback if it ended that way.
+            pass
         except ProtocolError as error:
             log.warning("learner %s broke the protocol: %s", link.learner or "(unnamed)", error)
             link.outbox.send(Goodbye(reason=f"protocol error: {error}"))
