@@ -22,6 +22,7 @@ demo: .venv/.installed  ## train on real digits: one aggregator, three learners,
 	@$(BIN)/python examples/demo.py
 
 test: .venv/.installed  ## the tests, without torch's and the slow ones
+	@echo "left out here: the slow tests and those with torch (make test-all runs them)"
 	@$(BIN)/python -m pytest -m "not slow and not torch" -n 2
 
 torch: .venv/.installed

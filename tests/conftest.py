@@ -16,22 +16,6 @@ EXAMPLES = ROOT / "examples"
 LIMIT = 90  # seconds that any process of a test may take
 
 
-def pytest_report_header():
-    import importlib.util
-
-    if importlib.util.find_spec("torch") is None:
-        return "torch is not installed: the tests that need it are left out (make test-all)"
-    return None
-
-
-def pytest_terminal_summary(terminalreporter):
-    left_out = len(terminalreporter.stats.get("deselected", []))
-    if left_out:
-        terminalreporter.write_line(
-            f"{left_out} tests left out (slow, or with torch): make test-all runs them"
-        )
-
-
 def pytest_collection_modifyitems(items):
     import importlib.util
 
