@@ -45,13 +45,13 @@ def log_model(
         "pip_requirements": list(requirements),
         "code_paths": list(code_paths),
     }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # advice on signatures and formats, for other callers
+    name = _MLFLOW_MODULE.get(flavor, flavor) if flavor else "pyfunc"
+    module: Any = importlib.import_module(f"mlflow.{name}")
+    # Advice on signatures and formats is for other callers; it sets filters against filters.
+    with warnings.catch_warnings(record=True):
         if flavor is None:
-            _log_object(model, options)
-            return
-        module: Any = importlib.import_module(f"mlflow.{_MLFLOW_MODULE.get(flavor, flavor)}")
-        if flavor == "sklearn":
+            _log_object(module, model, options)
+        elif flavor == "sklearn":
             _log_sklearn(module, model, options)
         elif flavor == "pytorch":
             module.log_model(model, name=ARTIFACT, serialization_format="pickle", **options)
@@ -67,10 +67,8 @@ def _log_sklearn(module: Any, model: Any, options: dict[str, Any]) -> None:
         module.log_model(model, name=ARTIFACT, serialization_format="cloudpickle", **options)
 
 
-def _log_object(model: Any, options: dict[str, Any]) -> None:
-    import mlflow.pyfunc
-
-    class Holder(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+def _log_object(module: Any, model: Any, options: dict[str, Any]) -> None:
+    class Holder(module.PythonModel):  # type: ignore[misc]
         """Gives the user's object back; predicts if the object can."""
 
         def __init__(self, held: Any) -> None:
@@ -80,4 +78,4 @@ def _log_object(model: Any, options: dict[str, Any]) -> None:
         def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
             return self.held.predict(model_input)
 
-    mlflow.pyfunc.log_model(python_model=Holder(model), name=ARTIFACT, **options)
+    module.log_model(python_model=Holder(model), name=ARTIFACT, **options)
