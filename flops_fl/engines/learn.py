@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -51,6 +52,8 @@ def learn(options: LearnerOptions) -> int:
     Raises:
         FlopsError: see flops_fl.errors for who is at fault.
     """
+    # Containers are stopped by SIGTERM: leave as after Ctrl-C, with a goodbye.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     tls = _tls(options)
     ids = options.learner_id or [_own_name(options)]
     with checkout(options.repo) as repo, ExitStack() as stack:

@@ -36,10 +36,12 @@ def simulate(options: SimulateOptions) -> int:
         def start(address: Address, abort: Callable[[FlopsError], None]) -> None:
             hosts.start(hosted, address, abort)
 
+        code = -1
         try:
-            return aggregate(_aggregator_options(options), on_listening=start)
+            code = aggregate(_aggregator_options(options), on_listening=start)
         finally:
-            hosts.stop()
+            hosts.stop(in_peace=code == 0)
+        return code
 
 
 def learner_ids(count: int) -> list[str]:
@@ -128,17 +130,21 @@ class _Hosts:
             error.exit_code = code if code > 0 else FederationError.exit_code
             abort(error)
 
-    def stop(self) -> None:
-        """End all processes: by themselves if they can, else by a signal."""
+    def stop(self, *, in_peace: bool) -> None:
+        """End all processes; after a good run they end by themselves."""
         self._stopping = True
         for process in self._running:
-            try:
-                process.wait(STOP_TIMEOUT if sys.exc_info()[0] is None else 0.1)
-            except subprocess.TimeoutExpired:
+            if not (in_peace and _ends(process)):
                 process.terminate()
         for process in self._running:
-            try:
-                process.wait(STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
+            if not _ends(process):
                 process.kill()
                 process.wait()
+
+
+def _ends(process: subprocess.Popen[bytes]) -> bool:
+    try:
+        process.wait(STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return False
+    return True

@@ -1,7 +1,10 @@
 """A federation of real processes, as its users start it."""
 
 import json
+import socket
+import threading
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -116,11 +119,11 @@ def test_torch_gives_the_same_model_in_real_processes(processes, digits, tmp_pat
     assert hashes[0] == hashes[1]
 
 
-def _wait_for(pattern, folder, seconds=40):
+def _wait_for(pattern, folder, seconds=40, count=1):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = list(folder.glob(pattern))
-        if found:
+        if len(found) >= count:
             return found
         time.sleep(0.02)
     raise AssertionError(f"no {pattern} within {seconds} s")
@@ -261,3 +264,85 @@ def test_the_demo_runs(run_cli):
     assert done.returncode == 0, done.stderr
     assert "accuracy 0.9" in done.stdout
     assert (ROOT / "runs/demo/history.png").read_bytes().startswith(b"\x89PNG")
+
+
+class Proxy:
+    """A TCP proxy whose connections the test can cut."""
+
+    def __init__(self, target):
+        host, _, port = target.rpartition(":")
+        self._target = (host, int(port))
+        self._sockets = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                far = socket.create_connection(self._target)
+            except OSError:
+                near.close()
+                continue
+            self._sockets += [near, far]
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def _pump(source, sink):
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def cut(self):
+        for end in self._sockets:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self._sockets.clear()
+
+    def close(self):
+        self._listener.close()
+        self.cut()
+
+
+def test_a_learner_that_is_cut_off_trains_on_and_delivers_without_training_again(
+    processes, digits, slow_repo, tmp_path
+):
+    env = {"MARK": str(tmp_path / "x"), "FIT_SECONDS": "1"}
+    aggregator = processes.aggregator(slow_repo, "--rounds", 3, "--min-clients", 1)
+    _wait_for_port(processes.address)
+    proxy = Proxy(processes.address)
+    try:
+        learner = processes.start(
+            "learner", slow_repo, "--aggregator", proxy.address, "--data", digits / "part-0",
+            "--learner-id", "only", env=env,
+        )  # fmt: skip
+        for count in (1, 2):
+            _wait_for("x-fit-*", tmp_path, count=count)
+            proxy.cut()
+        result = processes.result(aggregator)
+        processes.finish(learner)
+    finally:
+        proxy.close()
+    assert [r["learners"] for r in result["rounds"]] == [["only"]] * 3
+    assert not any(r["failures"] for r in result["rounds"])
+    assert len(list(tmp_path.glob("x-fit-*"))) == 3
+    assert "disconnected" in processes.stderr(learner)
+
+
+def _wait_for_port(address, seconds=40):
+    host, _, port = address.rpartition(":")
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with suppress(OSError), socket.create_connection((host, int(port)), 1):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"nobody listens on {address}")
