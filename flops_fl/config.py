@@ -30,6 +30,13 @@ def _existing(path: Path) -> Path:
     return path
 
 
+COHORT_OPTIONS = (
+    "min_available_clients",
+    "min_fit_clients",
+    "min_evaluate_clients",
+    "fraction_fit",
+    "fraction_evaluate",
+)
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 ExistingFile = Annotated[Path, AfterValidator(_existing)]
 
@@ -146,6 +153,11 @@ class TrainingOptions(Options):
         None, description="MLflow flavor of the model: sklearn, pytorch, keras, tensorflow"
     )
     json_: bool = Field(False, alias="json", description="print result.json on stdout, too")
+
+    @property
+    def cohort(self) -> dict[str, Any]:
+        """The options on numbers of learners, under the names that Flower's strategies have."""
+        return {name: getattr(self, name) for name in COHORT_OPTIONS}
 
     @property
     def folder(self) -> Path:

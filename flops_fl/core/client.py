@@ -41,7 +41,8 @@ class LearnerClient(NumPyClient):  # type: ignore[misc]  # flwr ships no usable 
         """
         self._seed(config, "fit")
         self.model.load(parameters)
-        examples = self.model.fit()
+        own = {key: value for key, value in config.items() if key not in (SEED, ROUND)}
+        examples = self.model.fit(own)
         return self.model.parameters(), examples, {}
 
     def evaluate(

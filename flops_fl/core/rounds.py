@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, TypeVar
 
-from flops_fl.core.mean import WeightedMean, check_update
 from flops_fl.core.observer import Observer
-from flops_fl.core.strategy import Selector
+from flops_fl.core.strategy import Strategy
 from flops_fl.errors import BadUpdate, FederationError
 from flops_fl.types import (
     Answer,
@@ -105,7 +104,7 @@ async def train(
     state: State,
     plan: Plan,
     cohort: Cohort,
-    selector: Selector,
+    strategy: Strategy,
     observer: Observer,
 ) -> State:
     """Play all rounds that are left; the final state.
@@ -114,19 +113,19 @@ async def train(
         FederationError: too few learners came, or too few of those asked delivered.
     """
     while state.round < plan.rounds:
-        state = await play_round(state, plan, cohort, selector, observer)
+        state = await play_round(state, plan, cohort, strategy, observer)
         assert state.best is not None
         observer.on_round(state.history[-1], state.parameters, state.best)
     return state
 
 
 async def play_round(
-    state: State, plan: Plan, cohort: Cohort, selector: Selector, observer: Observer
+    state: State, plan: Plan, cohort: Cohort, strategy: Strategy, observer: Observer
 ) -> State:
     """One round: fit and fold, then evaluate the new global model."""
     await cohort.gather(plan.min_available, plan.join_timeout)
     number, started, before = state.round + 1, time.monotonic(), cohort.traffic()
-    stage = _Stages(plan, cohort, selector, observer, number)
+    stage = _Stages(plan, cohort, strategy, observer, number)
     parameters, fit = await stage.fit(state.parameters, state.round)
     (loss, accuracy, examples), judged = await stage.evaluate(parameters, number)
     down, up = (now - then for now, then in zip(cohort.traffic(), before, strict=True))
@@ -153,20 +152,20 @@ async def play_round(
 class _Stages:
     plan: Plan
     cohort: Cohort
-    selector: Selector
+    strategy: Strategy
     observer: Observer
     round: int
 
     async def fit(self, parameters: Parameters, version: int) -> tuple[Parameters, _StageOutcome]:
-        """The mean of the chosen learners' updates."""
+        """The next global model, from the chosen learners' updates."""
         layout = Layout.of(parameters)
-        mean = WeightedMean(layout)
+        aggregation = self.strategy.aggregation(self.round)
         outcome = _StageOutcome()
         started = time.monotonic()
         async for answer in self._ask("fit", parameters, version, outcome):
             assert isinstance(answer, Update)
             try:
-                await _maybe_off_loop(layout.nbytes, partial(_fold, mean, answer))
+                await _maybe_off_loop(layout.nbytes, partial(aggregation.add, answer))
             except BadUpdate as error:
                 refused = LearnerFailure(
                     learner=answer.learner,
@@ -178,7 +177,8 @@ class _Stages:
                 outcome.answered.append(answer.learner)
             del answer  # a model's worth of memory, not to be held while waiting for the next
         self._require_quorum(outcome)
-        result = await _maybe_off_loop(layout.nbytes, mean.result)
+        failures = len(outcome.failures)
+        result = await _maybe_off_loop(layout.nbytes, partial(aggregation.result, failures))
         outcome.seconds = time.monotonic() - started
         return result, outcome
 
@@ -203,7 +203,7 @@ class _Stages:
     async def _ask(
         self, stage: Stage, parameters: Parameters, version: int, outcome: _StageOutcome
     ) -> AsyncIterator[Update | Evaluation]:
-        chosen = self.selector.choose(self.round, stage, self.cohort.present())
+        chosen = self.strategy.choose(self.round, stage, self.cohort.present())
         tasks = {learner: self._task(stage, version, chosen[learner]) for learner in chosen}
         if not tasks:
             return
@@ -243,11 +243,6 @@ class _Stages:
             f"round {self.round} needs {quorum} updates (--min-fit-clients) and got "
             f"{len(outcome.answered)}. Missing: {why or 'nobody could be asked'}"
         )
-
-
-def _fold(mean: WeightedMean, update: Update) -> None:
-    check_update(update, mean.layout)
-    mean.add(update)
 
 
 async def _maybe_off_loop(nbytes: int, work: Callable[[], T]) -> T:

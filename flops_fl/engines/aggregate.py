@@ -11,7 +11,7 @@ from flops_fl.address import Address
 from flops_fl.config import AggregatorOptions
 from flops_fl.core.rounds import Plan, State, train
 from flops_fl.core.seeding import seed_generators
-from flops_fl.core.strategy import Selector, flower_strategy
+from flops_fl.core.strategy import NEEDS_CONFIG, Strategy
 from flops_fl.engines.report import Report, report_on
 from flops_fl.errors import FlopsError, UsageError
 from flops_fl.repo.contract import ManagedModel
@@ -42,22 +42,27 @@ def aggregate(options: AggregatorOptions, on_listening: Listening | None = None)
         # Building seeds the initial global model: same seed, same start.
         seed = partial(seed_generators, options.seed, "aggregator", 0, "build")
         model = ManagedModel(repo.path, before_build=seed)
-        strategy = flower_strategy(options.strategy, _strategy_options(options))
-        report, state = report_on(options, repo, model)
-        run = _Run(options, report, Selector(strategy, options.seed), on_listening)
+        strategy = _strategy(options, model)
+        report, state = report_on(options, repo, model, strategy)
+        run = _Run(options, report, strategy, on_listening)
         error = run.play(state)
         return report.finish(error)
 
 
-def _strategy_options(options: AggregatorOptions) -> dict[str, object]:
-    names = (
-        "fraction_fit",
-        "fraction_evaluate",
-        "min_fit_clients",
-        "min_evaluate_clients",
-        "min_available_clients",
+def _strategy(options: AggregatorOptions, model: ManagedModel) -> Strategy:
+    if options.strategy in NEEDS_CONFIG and not model.takes_config:
+        raise UsageError(
+            f"--strategy {options.strategy} needs the learners' help: let fit_model take an "
+            f"argument config and use config[{NEEDS_CONFIG[options.strategy]!r}], or choose "
+            "another strategy"
+        )
+    return Strategy(
+        options.strategy,
+        options.cohort | options.strategy_option,
+        seed=options.seed,
+        initial=model.parameters(),
+        statistics=model.statistics(),
     )
-    return {name: getattr(options, name) for name in names} | options.strategy_option
 
 
 class _Run:
@@ -67,12 +72,12 @@ class _Run:
         self,
         options: AggregatorOptions,
         report: Report,
-        selector: Selector,
+        strategy: Strategy,
         on_listening: Listening | None,
     ) -> None:
         self._options = options
         self._report = report
-        self._selector = selector
+        self._strategy = strategy
         self._on_listening = on_listening
         self._abort: FlopsError | None = None
 
@@ -116,7 +121,7 @@ class _Run:
             if self._on_listening:
                 self._on_listening(Address(options.listen.host, port), abort)
             hub.on_presence()
-            await train(state, self._plan(), hub, self._selector, observer)
+            await train(state, self._plan(), hub, self._strategy, observer)
             reason, final = "completed", True
         except FlopsError as error:
             reason, final = f"failed: {error}", True

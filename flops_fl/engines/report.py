@@ -14,6 +14,7 @@ from rich.console import Console
 from flops_fl.config import AggregatorOptions
 from flops_fl.core.observer import Observer, Observers, RunInfo
 from flops_fl.core.rounds import State
+from flops_fl.core.strategy import Strategy
 from flops_fl.errors import INTERRUPTED, FlopsError, UsageError
 from flops_fl.observers.checkpoint import (
     BEST,
@@ -33,13 +34,6 @@ from flops_fl.repo.source import Checkout
 from flops_fl.types import Best, Parameters, RoundRecord, parameters_sha256
 
 RESULT, PICTURE = "result.json", "history.png"
-OPTIONS = (
-    "min_available_clients",
-    "min_fit_clients",
-    "min_evaluate_clients",
-    "fraction_fit",
-    "fraction_evaluate",
-)
 
 
 class _Latest(Observer):
@@ -65,9 +59,15 @@ class Report:
     """
 
     def __init__(
-        self, options: AggregatorOptions, repo: Checkout, model: ManagedModel, state: State,
+        self,
+        options: AggregatorOptions,
+        repo: Checkout,
+        model: ManagedModel,
+        *,
+        strategy: Strategy,
+        state: State,
         run: RunInfo,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.folder = options.folder
         self.run = run
         self._options = options
@@ -76,7 +76,7 @@ class Report:
         self._latest = _Latest(state)
         self._console = Console(stderr=True)
         self._mlflow = None if options.no_tracking else self._tracker()
-        observers: list[Observer] = [self._latest, CheckpointObserver(self.folder)]
+        observers: list[Observer] = [self._latest, CheckpointObserver(self.folder, strategy.state)]
         observers += [self._mlflow] if self._mlflow else []
         observers.append(ConsoleObserver(self._console))
         self.observers = Observers(observers)
@@ -154,7 +154,7 @@ class Report:
 
 
 def report_on(
-    options: AggregatorOptions, repo: Checkout, model: ManagedModel
+    options: AggregatorOptions, repo: Checkout, model: ManagedModel, strategy: Strategy
 ) -> tuple[Report, State]:
     """Prepare the folder and the observers; the report, and the state to start from.
 
@@ -170,7 +170,7 @@ def report_on(
         strategy=options.strategy,
         seed=options.seed,
         rounds=options.rounds,
-        options={name: getattr(options, name) for name in OPTIONS},
+        options={**options.cohort, **options.strategy_option},
     )
     try:
         options.folder.mkdir(parents=True, exist_ok=True)
@@ -178,12 +178,12 @@ def report_on(
         raise UsageError(
             f"--output {options.folder} cannot be made ({error.strerror}): choose another folder"
         ) from None
-    info, state = _starting_point(options, info, model)
-    return Report(options, repo, model, state, info), state
+    info, state = _starting_point(options, info, model, strategy)
+    return Report(options, repo, model, strategy=strategy, state=state, run=info), state
 
 
 def _starting_point(
-    options: AggregatorOptions, info: RunInfo, model: ManagedModel
+    options: AggregatorOptions, info: RunInfo, model: ManagedModel, strategy: Strategy
 ) -> tuple[RunInfo, State]:
     path = options.folder / CHECKPOINT
     fresh = State(parameters=model.parameters())
@@ -199,6 +199,7 @@ def _starting_point(
         return info, fresh
     checkpoint = load_checkpoint(path)
     _require_same(checkpoint.run, info)
+    strategy.restore(checkpoint.strategy)
     state = State(
         parameters=checkpoint.parameters,
         round=checkpoint.history[-1].round,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from flops_fl.types import (
 
 LAST, BEST, CHECKPOINT = "model-last.npz", "model-best.npz", "checkpoint.npz"
 _STATE = "state"
+_ARRAYS = "arrays"  # stands in the state for a list of arrays beside it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,13 +40,13 @@ class Checkpoint:
     history: tuple[RoundRecord, ...]
     best: Best
     parameters: list[Array]
+    strategy: dict[str, Any]
+    """What the strategy remembers between rounds: lists of arrays, and plain values."""
 
 
-def save_npz(path: Path, parameters: Parameters, **extra: Array) -> None:
+def save_npz(path: Path, parameters: Parameters) -> None:
     """Write a model atomically, uncompressed, dtypes and shapes as they are."""
-    arrays = {f"t{index}": array for index, array in enumerate(parameters)}
-    with atomic(path) as file:
-        np.savez(file, allow_pickle=False, **arrays, **extra)
+    _save(path, {f"t{index}": array for index, array in enumerate(parameters)})
 
 
 def load_npz(path: Path) -> list[Array]:
@@ -54,7 +55,7 @@ def load_npz(path: Path) -> list[Array]:
     Raises:
         UsageError: the file is missing, cut short or no model.
     """
-    return _tensors(_read(path))
+    return _series(_read(path), "t")
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -65,25 +66,35 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     arrays = _read(path)
     try:
-        state = json.loads(arrays[_STATE].tobytes())
-        parameters = _tensors(arrays)
-        if state.pop("sha256") != _digest(state, parameters):
+        state = json.loads(arrays.pop(_STATE).tobytes())
+        if state.pop("sha256") != _digest(state, arrays):
             raise ValueError("checksum")  # noqa: TRY301 - handled like the others below
         return Checkpoint(
             run=RunInfo(**state["run"]),
             history=tuple(_record(entry) for entry in state["history"]),
             best=Best(**state["best"]),
-            parameters=parameters,
+            parameters=_series(arrays, "t"),
+            strategy={
+                name: _series(arrays, f"{name}.") if value == _ARRAYS else value
+                for name, value in state["strategy"].items()
+            },
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
 
 
 class CheckpointObserver(Observer):
-    """Writes the models and the checkpoint into a folder after each round."""
+    """Writes the models and the checkpoint into a folder after each round.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        strategy: Gives what the strategy remembers, lists of arrays and plain values.
+    """
+
+    def __init__(
+        self, folder: Path, strategy: Callable[[], Mapping[str, Any]] = lambda: {}
+    ) -> None:
         self._folder = folder
+        self._strategy = strategy
         self._run: RunInfo | None = None
         self._history: list[RoundRecord] = []
 
@@ -95,23 +106,37 @@ class CheckpointObserver(Observer):
         self._history.append(record)
         if best.round == record.round:
             save_npz(self._folder / BEST, parameters)
+        arrays = {f"t{index}": array for index, array in enumerate(parameters)}
+        plain: dict[str, Any] = {}
+        for name, value in self._strategy().items():
+            plain[name] = _ARRAYS if isinstance(value, list) else value
+            if isinstance(value, list):
+                arrays |= {f"{name}.{index}": array for index, array in enumerate(value)}
         state: dict[str, Any] = {
             "run": asdict(self._run),
             "history": [asdict(entry) for entry in self._history],
             "best": asdict(best),
+            "strategy": plain,
         }
         # JSON turns tuples into lists and back only if both sides of the checksum have them.
         state = json.loads(json.dumps(state))
-        state["sha256"] = _digest(state, parameters)
+        state["sha256"] = _digest(state, arrays)
         raw = np.frombuffer(json.dumps(state).encode(), np.uint8)
-        save_npz(self._folder / CHECKPOINT, parameters, **{_STATE: raw})
+        _save(self._folder / CHECKPOINT, {**arrays, _STATE: raw})
 
     def on_end(self, status: str, error: str | None, parameters: Parameters) -> None:
         save_npz(self._folder / LAST, parameters)
 
 
-def _digest(state: Mapping[str, Any], parameters: Parameters) -> str:
-    text = json.dumps(state, sort_keys=True) + parameters_sha256(parameters)
+def _save(path: Path, arrays: Mapping[str, Array]) -> None:
+    with atomic(path) as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def _digest(state: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
+    names = sorted(arrays)
+    text = json.dumps(state, sort_keys=True) + "/".join(names)
+    text += parameters_sha256([arrays[name] for name in names])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -132,9 +157,10 @@ def _damaged(path: Path, error: Exception) -> UsageError:
     )
 
 
-def _tensors(arrays: Mapping[str, Array]) -> list[Array]:
-    names = [name for name in arrays if name != _STATE]
-    return [arrays[f"t{index}"] for index in range(len(names))]
+def _series(arrays: Mapping[str, Array], prefix: str) -> list[Array]:
+    """The arrays called prefix0, prefix1, ... in that order."""
+    count = sum(name.startswith(prefix) and name[len(prefix) :].isdigit() for name in arrays)
+    return [arrays[f"{prefix}{index}"] for index in range(count)]
 
 
 def _record(entry: dict[str, Any]) -> RoundRecord:

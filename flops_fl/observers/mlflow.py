@@ -28,13 +28,6 @@ log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT = 60.0  # seconds at the end for what is not delivered yet
 MAX_BACKOFF = 10.0  # seconds between tries
-PARAMS = (
-    "min_available_clients",
-    "min_fit_clients",
-    "min_evaluate_clients",
-    "fraction_fit",
-    "fraction_evaluate",
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,7 +167,7 @@ class MlflowObserver(Observer):
             for key, value in values.items()
             if value is not None
         ]
-        params = [Param(key, str(self._run.options[key])) for key in PARAMS]
+        params = [Param(key, str(value)) for key, value in self._run.options.items()]
         self._client.log_batch(run_id, metrics=metrics, params=params)
         self._client.set_terminated(run_id, end_time=stamp)
 

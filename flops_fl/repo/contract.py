@@ -8,10 +8,12 @@ dtypes and shapes never change; `fit_model()` returns the number of training sam
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +21,8 @@ import numpy as np
 
 from flops_fl.errors import FlopsError, RepositoryError
 from flops_fl.repo.loader import LoadData, Workspace, no_data
-from flops_fl.types import TENSOR_KINDS, Array, Layout, Parameters
+from flops_fl.repo.statistics import statistics_of
+from flops_fl.types import TENSOR_KINDS, Array, Layout, Parameters, Scalar
 
 T = TypeVar("T")
 
@@ -104,9 +107,22 @@ class ManagedModel:
         """Let the model fetch its training data."""
         self._call("set_model_data", self._manager.set_model_data)
 
-    def fit(self) -> int:
+    @property
+    def takes_config(self) -> bool:
+        """Whether `fit_model` has an argument called config, for strategies that need help."""
+        return "config" in inspect.signature(self._manager.fit_model).parameters
+
+    def fit(self, config: Mapping[str, Scalar] | None = None) -> int:
         """Train on the local data; the number of training samples, at least 1."""
-        return self._count("fit_model", self._call("fit_model", self._manager.fit_model))
+        function = self._manager.fit_model
+        if self.takes_config:
+            function = partial(function, config=dict(config or {}))
+        return self._count("fit_model", self._call("fit_model", function))
+
+    def statistics(self) -> frozenset[int]:
+        """Indices of parameters that are measured, not learnt; see `repo.statistics`."""
+        model = self._call("get_model", self._manager.get_model)
+        return statistics_of(self._manager, model, len(self.layout.tensors))
 
     def evaluate(self) -> tuple[float, float, int]:
         """Loss, accuracy and number of samples, at least 1, on the local test data."""

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from flops_fl.core.observer import Observer, Observers
 from flops_fl.core.rounds import Plan, State, train
-from flops_fl.core.strategy import Selector, flower_strategy
-from flops_fl.errors import FederationError, UsageError
+from flops_fl.core.strategy import Strategy
+from flops_fl.errors import FederationError
 from flops_fl.types import Evaluation, LearnerFailure, Update, parameters_sha256
 
 START = [np.zeros(3, np.float32), np.array([10, 20])]
@@ -69,9 +69,9 @@ def play(cohort, rounds=2, observer=None, seed=0, min_fit=1, state=None, **optio
         round_timeout=9,
         join_timeout=9,
     )
-    selector = Selector(flower_strategy("FedAvg", options), seed)
+    strategy = Strategy("FedAvg", options, seed=seed, initial=START)
     start = state or State(parameters=START)
-    return asyncio.run(train(start, plan, cohort, selector, observer or Observer()))
+    return asyncio.run(train(start, plan, cohort, strategy, observer or Observer()))
 
 
 def test_a_training_of_two_rounds():
@@ -146,10 +146,3 @@ def test_an_observer_that_fails_costs_its_own_report_only(caplog):
     assert play(FakeCohort(["l1"]), observer=Observers([Broken(), counting])).round == 2
     assert counting.rounds == 2
     assert "no disk" in caplog.text
-
-
-def test_an_unknown_strategy_or_option_is_a_usage_error():
-    with pytest.raises(UsageError, match="choose from FedAvg"):
-        flower_strategy("FedNone", {})
-    with pytest.raises(UsageError, match="not_an_option"):
-        flower_strategy("FedAvg", {"not_an_option": 1})

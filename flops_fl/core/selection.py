@@ -1,0 +1,54 @@
+"""Who is chosen: Flower's ClientManager, sampling by seed, round and stage only."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from flwr.server.client_manager import ClientManager
+from flwr.server.client_proxy import ClientProxy
+
+from flops_fl.types import Stage
+
+
+class SeededCohort(ClientManager):  # type: ignore[misc]
+    """The learners present, for one choice; samples depend on seed, round and stage only."""
+
+    def __init__(self, learners: Sequence[str], seed: int, round: int, stage: Stage) -> None:
+        self._proxies = {name: Named(name) for name in sorted(learners)}
+        text = f"{seed}/{round}/{stage}/select".encode()
+        self._random = random.Random(hashlib.sha256(text).digest())
+
+    def num_available(self) -> int:
+        return len(self._proxies)
+
+    def register(self, client: ClientProxy) -> bool:
+        return self._proxies.setdefault(client.cid, client) is client
+
+    def unregister(self, client: ClientProxy) -> None:
+        self._proxies.pop(client.cid, None)
+
+    def all(self) -> dict[str, ClientProxy]:
+        return dict(self._proxies)
+
+    def wait_for(self, num_clients: int, timeout: int = 0) -> bool:
+        return len(self._proxies) >= num_clients  # whoever asks has waited already
+
+    def sample(
+        self, num_clients: int, min_num_clients: int | None = None, criterion: Any = None
+    ) -> list[ClientProxy]:
+        chosen = [p for p in self._proxies.values() if criterion is None or criterion.select(p)]
+        if len(chosen) < max(num_clients, min_num_clients or 0):
+            return []
+        return self._random.sample(chosen, num_clients)
+
+
+class Named(ClientProxy):  # type: ignore[misc]
+    """A learner's name in Flower's calls; it answers none of them itself."""
+
+    def _absent(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError("the wire talks to learners, not Flower's proxies")
+
+    get_properties = get_parameters = fit = evaluate = reconnect = _absent
