@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -123,3 +125,13 @@ def run_cli():
 
 def without_colour(text):
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def wait_for_port(address, seconds=40):
+    host, _, port = address.rpartition(":")
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with suppress(OSError), socket.create_connection((host, int(port)), 1):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"nobody listens on {address}")

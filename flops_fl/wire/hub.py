@@ -13,6 +13,7 @@ from typing import Any
 from flops_fl.errors import FederationError
 from flops_fl.types import Answer, Layout, Parameters, Task
 from flops_fl.wire.collect import Collection
+from flops_fl.wire.flower import FlowerService
 from flops_fl.wire.links import Link, Links
 from flops_fl.wire.messages import (
     Cancel,
@@ -49,6 +50,7 @@ class Hub:
     def __init__(self, run_id: str, fingerprint: str, options: HubOptions) -> None:
         self._options = options
         self._links = Links(run_id, fingerprint, options.reconnect_timeout, self)
+        self.flower = FlowerService(self._links, fingerprint)
         self._changed = asyncio.Event()
         self._collection: Collection | None = None
         self._encoded: tuple[int, Layout, list[bytes]] | None = None

@@ -13,7 +13,7 @@ from flops_fl.wire.codec import decode
 from flops_fl.wire.door import judge, name_of
 from flops_fl.wire.messages import Goodbye, Hello, Message, Ping, Refusal, Welcome
 from flops_fl.wire.session import Conversation, Side, State
-from flops_fl.wire.stream import Outbox
+from flops_fl.wire.stream import Outbox, Sender
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class Link:
 
     def __init__(self) -> None:
         self.conversation = Conversation()
-        self.outbox = Outbox(Side.AGGREGATOR, self.conversation)
+        self.outbox: Sender = Outbox(Side.AGGREGATOR, self.conversation)
         self.learner = ""
         self.nonce = ""
         self.holds: tuple[str, int] | None = None  # run id and version of its parameters
@@ -89,7 +89,7 @@ class Links:
 
         writer = asyncio.create_task(link.outbox.run(write))
         try:
-            if await self._greet(link, requests, _certified_names(context)):
+            if await self._greet(link, requests, certified_names(context)):
                 await self._listen(link, requests)
         except asyncio.CancelledError:
             # The peer vanished, or the server stops: gRPC cancels the stream's task, and
@@ -99,7 +99,7 @@ class Links:
             log.warning("learner %s broke the protocol: %s", link.learner or "(unnamed)", error)
             link.outbox.send(Goodbye(reason=f"protocol error: {error}"))
         finally:
-            self._leave(link)
+            self.leave(link)
             link.outbox.close()
             with suppress(Exception):  # the peer may be gone: nothing to tell it
                 await asyncio.wait_for(writer, 5.0)
@@ -112,7 +112,7 @@ class Links:
             self.bytes_up += len(frame)
             message = decode(frame)
             if link.conversation.step(Side.LEARNER, message):
-                self._hear(link, message)
+                self.hear(link, message)
 
     async def _greet(
         self, link: Link, requests: AsyncIterator[bytes], certified: Sequence[str]
@@ -140,7 +140,7 @@ class Links:
             link.holds = (hello.run_id, hello.parameters)
         link.holding = hello.holding
         link.outbox.send(Welcome(learner=link.learner, run_id=self._run_id))
-        self._enter(link)
+        self.enter(link)
         return True
 
     async def _contest(self, link: Link) -> Refusal | None:
@@ -160,25 +160,28 @@ class Links:
                     reason=f"learner id {link.learner!r} is in use by another running process: "
                     "stop it, or choose another --learner-id"
                 )
-        self._leave(other)
+        self.leave(other)
         other.replaced.set()
         other.outbox.send(Goodbye(reason="replaced by a newer connection"))
         return None
 
-    def _hear(self, link: Link, message: Message) -> None:
+    def hear(self, link: Link, message: Message) -> None:
+        """Pass on what a learner said."""
         if isinstance(message, Ping):
             link.alive.set()
         else:
             self._audience.heard(link, message)
 
-    def _enter(self, link: Link) -> None:
+    def enter(self, link: Link) -> None:
+        """Count a learner as connected."""
         self._links[link.learner] = link
         timer = self._lost.pop(link.learner, None)
         if timer:
             timer.cancel()
         self._audience.entered(link)
 
-    def _leave(self, link: Link) -> None:
+    def leave(self, link: Link) -> None:
+        """Its stream has ended."""
         if self._links.get(link.learner) is not link:
             return
         del self._links[link.learner]
@@ -201,7 +204,7 @@ class Links:
             link.outbox.close()
 
 
-def _certified_names(context: Any) -> list[str]:
+def certified_names(context: Any) -> list[str]:
     """The names in the client's certificate (mutual TLS): common name and DNS names."""
     auth = context.auth_context()
     names = [*auth.get("x509_common_name", []), *auth.get("x509_subject_alternative_name", [])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
 
 from flops_fl.wire.codec import decode, encode
 from flops_fl.wire.messages import Message
@@ -21,6 +22,24 @@ KEEPALIVE = [
     ("grpc.max_receive_message_length", -1),
 ]
 METHOD = "/flops.Federation/Join"
+
+
+class Sender(Protocol):
+    """What the hub needs of a link's sending half."""
+
+    def send(self, message: Message) -> None:
+        """Queue a message; its effect on the conversation is immediate."""
+
+    def send_tensors(
+        self, key: str, frames: Iterable[bytes], when_sent: Callable[[], None] = ...
+    ) -> None:
+        """Queue the chunks of a model that belong to the task `key`."""
+
+    def close(self) -> None:
+        """Let `run` end after what is queued."""
+
+    async def run(self, write: Callable[[bytes], Awaitable[object]]) -> None:
+        """Write until closed."""
 
 
 class Outbox:

@@ -9,7 +9,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from tests.conftest import EXAMPLES, ROOT
+from tests.conftest import EXAMPLES, ROOT, wait_for_port
 
 NUMPY = EXAMPLES / "numpy_minimal"
 
@@ -318,7 +318,7 @@ def test_a_learner_that_is_cut_off_trains_on_and_delivers_without_training_again
 ):
     env = {"MARK": str(tmp_path / "x"), "FIT_SECONDS": "1"}
     aggregator = processes.aggregator(slow_repo, "--rounds", 3, "--min-clients", 1)
-    _wait_for_port(processes.address)
+    wait_for_port(processes.address)
     proxy = Proxy(processes.address)
     try:
         learner = processes.start(
@@ -336,13 +336,3 @@ def test_a_learner_that_is_cut_off_trains_on_and_delivers_without_training_again
     assert not any(r["failures"] for r in result["rounds"])
     assert len(list(tmp_path.glob("x-fit-*"))) == 3
     assert "disconnected" in processes.stderr(learner)
-
-
-def _wait_for_port(address, seconds=40):
-    host, _, port = address.rpartition(":")
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with suppress(OSError), socket.create_connection((host, int(port)), 1):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"nobody listens on {address}")

@@ -1,0 +1,27 @@
+"""A stock Flower client: no line of flops-fl. Arguments: address, how it behaves."""
+
+import os
+import sys
+
+import flwr
+import numpy as np
+
+
+class Client(flwr.client.NumPyClient):
+    def get_parameters(self, config):
+        return []
+
+    def fit(self, parameters, config):
+        if sys.argv[2] == "dies":
+            os._exit(9)
+        weights, bias = parameters
+        # float64 back for float32, as scikit-learn does.
+        return [weights.astype(np.float64) + 1, bias + 1.0], 599, {}
+
+    def evaluate(self, parameters, config):
+        return 2.0, 100, {"accuracy": 0.25}
+
+
+flwr.client.start_client(
+    server_address=sys.argv[1], client=Client().to_client(), insecure=True, max_retries=2
+)

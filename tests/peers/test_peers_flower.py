@@ -1,0 +1,47 @@
+"""Stock Flower clients in one federation with native learners."""
+
+import subprocess
+import sys
+
+from tests.conftest import EXAMPLES, ROOT, wait_for_port
+
+NUMPY = EXAMPLES / "numpy_minimal"
+STOCK = ROOT / "tests" / "peers" / "stock_client.py"
+
+
+def stock(processes, behaviour):
+    log = (processes.folder / f"stock-{behaviour}.log").open("w")
+    process = subprocess.Popen(
+        [sys.executable, STOCK, processes.address, behaviour], stdout=subprocess.PIPE, stderr=log
+    )
+    process.log = log
+    processes.running.append(process)
+    return process
+
+
+def test_a_stock_client_trains_with_a_native_learner(processes, digits):
+    aggregator = processes.aggregator(NUMPY, "--rounds", 2, "--min-clients", 2)
+    wait_for_port(processes.address)
+    processes.learner(NUMPY, digits / "part-0", "native")
+    client = stock(processes, "works")
+    result = processes.result(aggregator)
+    assert client.wait(20) == 0
+    for record in result["rounds"]:
+        assert record["learners"] == ["flower-1", "native"]
+        assert record["failures"] == []
+        assert record["examples"] == 100 + 120
+
+
+def test_a_stock_client_killed_in_mid_round_costs_its_update_only(processes, digits):
+    options = ["--rounds", 1, "--min-available-clients", 3, "--reconnect-timeout", 1]
+    aggregator = processes.aggregator(NUMPY, *options)
+    wait_for_port(processes.address)
+    processes.learner(NUMPY, digits / "part-0", "native")
+    clients = [stock(processes, behaviour) for behaviour in ("dies", "works")]
+    (record,) = processes.result(aggregator)["rounds"]
+    assert [client.wait(20) for client in clients] == [9, 0]
+    (failure,) = record["failures"]
+    assert "connection lost" in failure["reason"]
+    survivors = {"flower-1", "flower-2", "native"} - {failure["learner"]}
+    assert set(record["learners"]) == survivors
+    assert "native" in survivors
