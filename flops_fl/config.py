@@ -222,6 +222,9 @@ class LearnerOptions(RepoOptions, TlsOptions):
         description="threads for numerical libraries; 0 for all cores. Results are the same on "
         "every machine only if it is the same for all learners",
     )
+    protocol: Literal["native", "flower"] = Field(
+        "native", description="native, or flower: the aggregator is a stock Flower server"
+    )
     stay: bool = Field(False, description="wait for the next project when one has ended")
     quiet: bool = Field(False, description="say nothing but errors")
 
@@ -232,6 +235,8 @@ class LearnerOptions(RepoOptions, TlsOptions):
                 f"--aggregator {self.aggregator} is another machine: give --tls-ca, or say "
                 "--insecure"
             )
+        if self.protocol == "flower" and len(self.learner_id) > 1:
+            raise ValueError("--protocol flower takes one --learner-id a process")
         return self
 
 

@@ -35,7 +35,10 @@ NOT_IN = {
 }
 
 # The messages of Flower's own wire, for its stock clients.
-ALLOWED = {"flops_fl/wire/flower.py": ("flwr.proto", "flwr.proto.transport_pb2")}
+ALLOWED = {
+    f"flops_fl/wire/{name}.py": ("flwr.proto", "flwr.proto.transport_pb2")
+    for name in ("flower", "flower_dial", "flower_values")
+}
 
 
 def room_of(module: str) -> str:

@@ -20,6 +20,7 @@ from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.source import checkout
 from flops_fl.types import Evaluation, Parameters, Task, Update
 from flops_fl.wire.dial import serve_workers
+from flops_fl.wire.flower_dial import serve_flower
 from flops_fl.wire.line import ClientTls, DialOptions
 
 
@@ -30,6 +31,10 @@ class ClientWorker:
         self.client = client
         self.learner = client.learner
         self.layout = client.model.layout
+
+    def parameters(self) -> Parameters:
+        """The model's current parameters."""
+        return self.client.get_parameters({})
 
     def perform(self, task: Task, parameters: Parameters) -> Update | Evaluation:
         """Fit or evaluate on the local data."""
@@ -70,7 +75,11 @@ def learn(options: LearnerOptions) -> int:
             versions={name: version(name) for name in ("flops-fl", "flwr", "numpy")},
             on_event=_silence if options.quiet else _say,
         )
-        last_word = serve_workers([ClientWorker(client) for client in clients], dial)
+        workers = [ClientWorker(client) for client in clients]
+        if options.protocol == "flower":
+            last_word = serve_flower(workers[0], dial)
+        else:
+            last_word = serve_workers(workers, dial)
     if not options.quiet:
         _say(ids[0], f"the project has ended: {last_word}")
     return 0

@@ -10,7 +10,6 @@ told to stop: an answer to a cancelled task is stale and dropped.
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import uuid
 from collections import deque
@@ -22,17 +21,15 @@ import numpy as np
 from flwr.proto import transport_pb2 as flower
 
 from flops_fl.errors import ProtocolError
-from flops_fl.types import Array, Layout, Scalar, Task
+from flops_fl.types import Layout, Scalar, Task
 from flops_fl.wire.codec import decode
+from flops_fl.wire.flower_values import from_npy, from_scalar, to_npy, to_scalar
 from flops_fl.wire.links import Link, Links, certified_names
 from flops_fl.wire.messages import Chunk, Failure, Goodbye, Hello, Message, Order, Result, Welcome
 from flops_fl.wire.session import Side
 from flops_fl.wire.tensors import Assembler, inline
 
 log = logging.getLogger(__name__)
-
-METHOD = "/flwr.proto.FlowerService/Join"
-_SCALARS = {bool: "bool", int: "sint64", float: "double", str: "string", bytes: "bytes"}
 
 
 class FlowerService:
@@ -90,7 +87,7 @@ class FlowerService:
                 chunk = decode(frame)
                 assert isinstance(chunk, Chunk)
                 target.add(chunk.offset, chunk.data)
-            self._encoded = (frames, [_to_npy(array) for array in target.arrays])
+            self._encoded = (frames, [to_npy(array) for array in target.arrays])
         return self._encoded[1]
 
 
@@ -126,7 +123,7 @@ class FlowerOutbox:
         parameters = flower.Parameters(
             tensors=self._tensors(order.layout, frames), tensor_type="numpy.ndarray"
         )
-        config = {name: _to_scalar(value) for name, value in order.task.config.items()}
+        config = {name: to_scalar(value) for name, value in order.task.config.items()}
         kind = "fit_ins" if order.task.stage == "fit" else "evaluate_ins"
         cls = getattr(flower.ServerMessage, "FitIns" if kind == "fit_ins" else "EvaluateIns")
         self._asked.append((order.task, order.layout))
@@ -163,7 +160,7 @@ class FlowerOutbox:
         if body.status.code != flower.Code.OK:
             reason = body.status.message or "the client reports a failure"
             return Failure(key=task.key, stage=task.stage, reason=reason)
-        metrics = {name: _from_scalar(value) for name, value in body.metrics.items()}
+        metrics = {name: from_scalar(value) for name, value in body.metrics.items()}
         if kind == "evaluate_res":
             return Result(key=task.key, examples=body.num_examples, loss=body.loss, metrics=metrics)
         return _update(task, layout, body, metrics)
@@ -174,7 +171,7 @@ class FlowerOutbox:
 
 def _update(task: Task, layout: Layout, body: Any, metrics: Mapping[str, Scalar]) -> Result:
     """Bring the arrays into the contract's dtypes; shapes are judged by the collection."""
-    arrays = [_from_npy(tensor) for tensor in body.parameters.tensors]
+    arrays = [from_npy(tensor) for tensor in body.parameters.tensors]
     if len(arrays) == len(layout.tensors):
         with np.errstate(over="ignore", invalid="ignore"):
             arrays = [
@@ -187,31 +184,3 @@ def _update(task: Task, layout: Layout, body: Any, metrics: Mapping[str, Scalar]
         layout=Layout.of(arrays),
         inline=inline(arrays),
     )
-
-
-def _to_npy(array: Array) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=False)
-    return file.getvalue()
-
-
-def _from_npy(data: bytes) -> Array:
-    try:
-        array = np.load(io.BytesIO(data), allow_pickle=False)
-    except Exception as error:
-        raise ProtocolError(f"a tensor is not in NumPy's file format ({error})") from error
-    if not isinstance(array, np.ndarray):
-        raise ProtocolError("a tensor is not in NumPy's file format")
-    return array
-
-
-def _to_scalar(value: Scalar) -> Any:
-    scalar = flower.Scalar()
-    setattr(scalar, _SCALARS[type(value)], value)
-    return scalar
-
-
-def _from_scalar(value: Any) -> Scalar:
-    kind = value.WhichOneof("scalar")
-    scalar: Scalar = getattr(value, kind) if kind else ""
-    return scalar

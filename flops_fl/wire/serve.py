@@ -9,7 +9,7 @@ import grpc
 
 from flops_fl.address import Address
 from flops_fl.errors import UsageError
-from flops_fl.wire import flower
+from flops_fl.wire.flower_values import METHOD as FLOWER_METHOD
 from flops_fl.wire.hub import Hub
 from flops_fl.wire.stream import KEEPALIVE, METHOD
 
@@ -31,7 +31,7 @@ async def serve(hub: Hub, listen: Address, tls: ServerTls | None) -> tuple[grpc.
     """
     _probe(listen)
     server = grpc.aio.server(options=[*KEEPALIVE, ("grpc.so_reuseport", 0)])
-    for path, join in ((METHOD, hub.join), (flower.METHOD, hub.flower.join)):
+    for path, join in ((METHOD, hub.join), (FLOWER_METHOD, hub.flower.join)):
         service, method = path.strip("/").split("/")
         handler = grpc.stream_stream_rpc_method_handler(join)
         server.add_generic_rpc_handlers(

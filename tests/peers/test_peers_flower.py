@@ -6,13 +6,16 @@ import sys
 from tests.conftest import EXAMPLES, ROOT, wait_for_port
 
 NUMPY = EXAMPLES / "numpy_minimal"
-STOCK = ROOT / "tests" / "peers" / "stock_client.py"
+PEERS = ROOT / "tests" / "peers"
 
 
-def stock(processes, behaviour):
-    log = (processes.folder / f"stock-{behaviour}.log").open("w")
+def stock(processes, argument, script="stock_client.py"):
+    log = (processes.folder / f"stock-{argument}.log").open("w")
     process = subprocess.Popen(
-        [sys.executable, STOCK, processes.address, behaviour], stdout=subprocess.PIPE, stderr=log
+        [sys.executable, PEERS / script, processes.address, str(argument)],
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
     )
     process.log = log
     processes.running.append(process)
@@ -45,3 +48,16 @@ def test_a_stock_client_killed_in_mid_round_costs_its_update_only(processes, dig
     survivors = {"flower-1", "flower-2", "native"} - {failure["learner"]}
     assert set(record["learners"]) == survivors
     assert "native" in survivors
+
+
+def test_our_learners_train_for_a_stock_server(processes, digits):
+    server = stock(processes, 2, "stock_server.py")
+    learners = [
+        processes.learner(NUMPY, digits / f"part-{n}", f"l{n}", "--protocol", "flower")
+        for n in range(2)
+    ]
+    out, _ = server.communicate(timeout=80)
+    assert server.returncode == 0
+    assert float(out.split()[-1]) > 0.85
+    for learner in learners:
+        processes.finish(learner)

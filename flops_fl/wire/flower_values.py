@@ -1,0 +1,51 @@
+"""Arrays and scalars as Flower's transport carries them (flwr.proto.transport_pb2)."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from flwr.proto import transport_pb2 as flower
+
+from flops_fl.errors import ProtocolError
+from flops_fl.types import Array, Scalar
+
+METHOD = "/flwr.proto.FlowerService/Join"
+_SCALARS = {bool: "bool", int: "sint64", float: "double", str: "string", bytes: "bytes"}
+
+
+def to_npy(array: Array) -> bytes:
+    """An array in NumPy's file format, version 1 (numpy.lib.format)."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def from_npy(data: bytes) -> Array:
+    """The array of a file in NumPy's format.
+
+    Raises:
+        ProtocolError: it is none, or would need pickle.
+    """
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:
+        raise ProtocolError(f"a tensor is not in NumPy's file format ({error})") from error
+    if not isinstance(array, np.ndarray):
+        raise ProtocolError("a tensor is not in NumPy's file format")
+    return array
+
+
+def to_scalar(value: Scalar) -> Any:
+    """A value as Flower's Scalar message."""
+    scalar = flower.Scalar()
+    setattr(scalar, _SCALARS[type(value)], value)
+    return scalar
+
+
+def from_scalar(value: Any) -> Scalar:
+    """The value of a Scalar message."""
+    kind = value.WhichOneof("scalar")
+    scalar: Scalar = getattr(value, kind) if kind else ""
+    return scalar
