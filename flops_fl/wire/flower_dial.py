@@ -57,7 +57,7 @@ def serve_flower(worker: FlowerWorker, options: DialOptions) -> str:
                     return "the server said goodbye"
             why = "connection closed"
         except grpc.RpcError as error:
-            why = str(error.details())  # type: ignore[attr-defined]
+            why = str(error.details())
         if answers.heard:
             wait, contact, answers.heard = options.backoff, time.monotonic(), False
         away = time.monotonic() - contact
