@@ -4,7 +4,7 @@ BIN := .venv/bin
 EXTRAS := aggregator,ui,data,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format lock proto clean torch
+.PHONY: help demo flower test test-all check format lock proto clean torch simulation
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ help:  ## show this list
 demo: .venv/.installed  ## train on real digits: one aggregator, three learners, a process each
 	@$(BIN)/python examples/demo.py
 
+flower: .venv/.installed simulation  ## the same model from our engine and from `flwr run`, twice
+	@$(BIN)/python examples/flower.py
+
 test: .venv/.installed  ## the tests, without torch's and the slow ones
 	@echo "left out here: the slow tests and those with torch (make test-all runs them)"
 	@$(BIN)/python -m pytest -m "not slow and not torch" -n 2
@@ -29,7 +32,11 @@ torch: .venv/.installed
 	@$(BIN)/python -c 'import torch' 2>/dev/null || \
 		$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
 
-test-all: .venv/.installed torch  ## all tests; installs torch's CPU build
+simulation: .venv/.installed
+	@$(BIN)/python -c 'import ray' 2>/dev/null || $(BIN)/pip install --quiet \
+		--disable-pip-version-check -c requirements.lock -e '.[$(EXTRAS),simulation]'
+
+test-all: .venv/.installed torch simulation  ## all tests; installs torch's CPU build and Ray
 	@$(BIN)/python -m pytest -n 2
 
 check: .venv/.installed  ## ruff, mypy, the import rule
@@ -44,7 +51,7 @@ format: .venv/.installed  ## put the code into shape
 
 lock:  ## write requirements.lock: the versions that pyproject.toml's ranges give today
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock
-	@build/lock/bin/pip install --quiet -e '.[$(EXTRAS)]'
+	@build/lock/bin/pip install --quiet -e '.[$(EXTRAS),simulation]'
 	@build/lock/bin/pip freeze --exclude-editable > requirements.lock
 	@rm -rf build/lock
 

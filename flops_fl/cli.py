@@ -1,4 +1,4 @@
-"""``flops-fl``: simulate a federation, prepare data."""
+"""``flops-fl``: simulate a federation, prepare data, write a Flower app."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from flops_fl import __version__
-from flops_fl.config import PartitionOptions, SimulateOptions
+from flops_fl.config import FlowerExportOptions, PartitionOptions, SimulateOptions
 from flops_fl.errors import UsageError, run_main
 from flops_fl.options import parse
 from flops_fl.threads import limit_threads
@@ -18,6 +18,7 @@ Train the model of a plain ML repository by federated learning.
 commands:
   simulate REPO --learners N    a whole federation on this machine
   data partition SOURCE ...     cut a dataset into one part for each learner
+  flower export REPO --out DIR  write a Flower app, for flwr run
 
   python -m aggregator REPO     lead the rounds, on the root node
   python -m learner REPO ...    train, in an edge container
@@ -79,7 +80,19 @@ def _partition(argv: Sequence[str]) -> int:
     return 0
 
 
+def _flower_export(argv: Sequence[str]) -> int:
+    description = "Write a Flower app around an ML repository, on which flwr run works."
+    options = parse(FlowerExportOptions, "flops-fl flower export", description, argv)
+    from flops_fl.engines.export import export
+
+    for path in export(options):
+        sys.stderr.write(f"warning: Flower does not bundle {path}: it is missing on the nodes\n")
+    sys.stdout.write(f"flwr run {options.out} --stream\n")
+    return 0
+
+
 _COMMANDS: dict[tuple[str, ...], Callable[[Sequence[str]], int]] = {
     ("simulate",): _simulate,
     ("data", "partition"): _partition,
+    ("flower", "export"): _flower_export,
 }

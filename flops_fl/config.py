@@ -6,14 +6,11 @@ option, its description the help text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     PositiveFloat,
@@ -22,13 +19,8 @@ from pydantic import (
 )
 
 from flops_fl.address import Address
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise ValueError("expected an existing file")
-    return path
-
+from flops_fl.errors import UsageError
+from flops_fl.option_types import ExistingFile, Fraction, HostPort, Listing, Pairs
 
 COHORT_OPTIONS = (
     "min_available_clients",
@@ -37,50 +29,6 @@ COHORT_OPTIONS = (
     "fraction_fit",
     "fraction_evaluate",
 )
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-ExistingFile = Annotated[Path, AfterValidator(_existing)]
-
-
-def _commas(value: Any) -> Any:
-    """``a,b`` given once or several times, as one list."""
-    if isinstance(value, str):
-        value = [value]
-    return [part.strip() for item in value for part in item.split(",") if part.strip()]
-
-
-def _pairs(value: Any) -> Any:
-    """``KEY=VALUE`` given several times, as a mapping of numbers, booleans or text."""
-    if isinstance(value, str):
-        value = [value]
-    if isinstance(value, Mapping):
-        return value
-    out: dict[str, Any] = {}
-    for item in value:
-        key, equals, text = item.partition("=")
-        if not (key and equals):
-            raise ValueError(f"{item!r}, expected KEY=VALUE")
-        out[key.replace("-", "_")] = _literal(text)
-    return out
-
-
-def _literal(text: str) -> Any:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for convert in (int, float):
-        try:
-            return convert(text)
-        except ValueError:
-            continue
-    return text
-
-
-def _address(value: Any) -> Any:
-    return Address.parse(value) if isinstance(value, str) else value
-
-
-Listing = Annotated[list[str], BeforeValidator(_commas)]
-Pairs = Annotated[dict[str, Any], BeforeValidator(_pairs)]
-HostPort = Annotated[Address, BeforeValidator(_address)]
 
 
 class Options(BaseModel):
@@ -240,19 +188,48 @@ class LearnerOptions(RepoOptions, TlsOptions):
         return self
 
 
-class SimulateOptions(RepoOptions, TrainingOptions):
-    """Options of ``flops-fl simulate``."""
+class FederationOptions(RepoOptions, TrainingOptions):
+    """A whole federation: the training, and where each learner's data come from."""
 
-    learners: PositiveInt = Field(description="how many learners to simulate")
-    processes: PositiveInt | None = Field(
-        None, description="processes that host them, default: one a core"
-    )
+    learners: PositiveInt = Field(description="how many learners")
     data: str = Field(
         "digits", description="digits, fashion-mnist, hf:NAME, a Parquet file or a folder"
     )
     partition: str = Field("iid", description="iid or dirichlet:ALPHA")
     resize: PositiveInt | None = Field(None, description="make images of the digits N x N")
     threads: int = Field(1, ge=0, description="threads for numerical libraries, a learner")
+
+    def for_aggregator(self) -> AggregatorOptions:
+        """The same training, with every learner awaited unless the user said otherwise.
+
+        Raises:
+            UsageError: more learners are awaited than there will be.
+        """
+        given = self.model_fields_set & set(TrainingOptions.model_fields)
+        values: dict[str, Any] = {name: getattr(self, name) for name in given}
+        if "min_clients" not in values:
+            values.setdefault("min_available_clients", self.learners)
+        if self.min_available_clients > self.learners:
+            raise UsageError(
+                f"--min-available-clients {self.min_available_clients} with --learners "
+                f"{self.learners}: that many will never come, lower it"
+            )
+        values["json"] = values.pop("json_", False)
+        return AggregatorOptions(repo=self.repo, listen=Address("127.0.0.1", 0), **values)
+
+
+class SimulateOptions(FederationOptions):
+    """Options of ``flops-fl simulate``."""
+
+    processes: PositiveInt | None = Field(
+        None, description="processes that host them, default: one a core"
+    )
+
+
+class FlowerExportOptions(FederationOptions):
+    """Options of ``flops-fl flower export``."""
+
+    out: Path = Field(description="folder for the Flower app")
 
 
 class PartitionOptions(Options):

@@ -54,6 +54,18 @@ def parse(
     return options
 
 
+def build(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Options from values that did not come from a command line.
+
+    Raises:
+        UsageError: at least one is wrong; the message names all that are.
+    """
+    try:
+        return cls(**values)
+    except ValidationError as error:
+        raise UsageError("; ".join(_sentence(cls, e) for e in error.errors())) from None
+
+
 def _parser(cls: type[Options], prog: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,

@@ -135,3 +135,13 @@ def wait_for_port(address, seconds=40):
             return
         time.sleep(0.05)
     raise AssertionError(f"nobody listens on {address}")
+
+
+@pytest.fixture(scope="session")
+def digits_28(tmp_path_factory):
+    """The same at 28 x 28, which the scikit-learn example's model is made for."""
+    from flops_fl.data.command import partition_command
+
+    folder = tmp_path_factory.mktemp("digits-28")
+    partition_command("digits", 3, "digits", folder, resize=28)
+    return folder

@@ -92,7 +92,7 @@ def test_commands_answer_in_one_line(run_cli, command):
 
 def test_simulate_waits_for_all_its_learners():
     options = parse(SimulateOptions, "simulate", "", ["r", "--learners", "9"], {})
-    from flops_fl.engines.simulate import _aggregator_options, learner_ids
+    from flops_fl.engines.simulate import learner_ids
 
-    assert _aggregator_options(options).min_available_clients == 9
+    assert options.for_aggregator().min_available_clients == 9
     assert learner_ids(11)[-2:] == ["learner-09", "learner-10"]

@@ -8,6 +8,7 @@ Updates are folded in learner-id order as the cohort hands them out, and dropped
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -195,7 +196,12 @@ class _Stages:
         started = time.monotonic()
         async for answer in self._ask("evaluate", parameters, version, outcome):
             assert isinstance(answer, Evaluation)
-            evaluations.append(answer)
+            refused = _refusal(answer)
+            if refused:
+                failure = LearnerFailure(learner=answer.learner, stage="evaluate", reason=refused)
+                self._note(outcome, "evaluate", failure)
+            else:
+                evaluations.append(answer)
         outcome.seconds = time.monotonic() - started
         enough = evaluations and len(evaluations) >= self.plan.min_evaluate
         return (_figures(evaluations) if enough else (None, None, 0)), outcome
@@ -247,6 +253,18 @@ class _Stages:
 
 async def _maybe_off_loop(nbytes: int, work: Callable[[], T]) -> T:
     return work() if nbytes < OFF_LOOP_BYTES else await asyncio.to_thread(work)
+
+
+def _refusal(evaluation: Evaluation) -> str:
+    """Why an evaluation cannot enter the round's figures; empty when it can."""
+    accuracy = evaluation.metrics.get("accuracy")
+    numbers = [evaluation.loss, *([accuracy] if isinstance(accuracy, float | int) else [])]
+    if evaluation.examples < 1 or not all(map(math.isfinite, numbers)):
+        return (
+            f"evaluation refused: loss {evaluation.loss}, accuracy {accuracy!r} over "
+            f"{evaluation.examples} samples; expected finite numbers over at least one"
+        )
+    return ""
 
 
 def _figures(evaluations: Sequence[Evaluation]) -> tuple[float, float | None, int]:

@@ -180,6 +180,9 @@ def _build(name: str, options: Mapping[str, Any], floats: Sequence[Array]) -> An
     accepted = inspect.signature(cls).parameters
     anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values())
     given = DEFAULTS.get(name, {}) | dict(options)
+    for stage in ("fit", "evaluate"):
+        if f"{stage}_metrics_aggregation_fn" in accepted:  # without one, Flower warns
+            given.setdefault(f"{stage}_metrics_aggregation_fn", lambda _: {})
     if "initial_parameters" in accepted:
         given["initial_parameters"] = ndarrays_to_parameters(list(floats))
     unknown = [key for key in given if key not in accepted and not anything]

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias
 
 from flops_fl.address import Address
 from flops_fl.config import AggregatorOptions
@@ -15,12 +16,15 @@ from flops_fl.core.strategy import NEEDS_CONFIG, Strategy
 from flops_fl.engines.report import Report, report_on
 from flops_fl.errors import FlopsError, UsageError
 from flops_fl.repo.contract import ManagedModel
-from flops_fl.repo.source import checkout
+from flops_fl.repo.source import Checkout, checkout
 from flops_fl.types import Layout
 from flops_fl.wire.hub import Hub, HubOptions
 from flops_fl.wire.serve import ServerTls, serve
 
 GOODBYE_GRACE = 5.0  # seconds for learners to hear that it is over
+
+Ending: TypeAlias = FlopsError | KeyboardInterrupt | None
+"""What ended a run before its time, if anything did."""
 
 Listening = Callable[[Address, Callable[[FlopsError], None]], None]
 """Called with the address served on and a function that ends the run with an error."""
@@ -38,15 +42,29 @@ def aggregate(options: AggregatorOptions, on_listening: Listening | None = None)
     Raises:
         FlopsError: before the first round; afterwards it stands in result.json, too.
     """
+
+    def play(report: Report, strategy: Strategy, state: State) -> Ending:
+        return _Run(options, report, strategy, on_listening).play(state)
+
     with checkout(options.repo) as repo:
-        # Building seeds the initial global model: same seed, same start.
-        seed = partial(seed_generators, options.seed, "aggregator", 0, "build")
-        model = ManagedModel(repo.path, before_build=seed)
-        strategy = _strategy(options, model)
-        report, state = report_on(options, repo, model, strategy)
-        run = _Run(options, report, strategy, on_listening)
-        error = run.play(state)
-        return report.finish(error)
+        return lead(options, repo, play)
+
+
+def lead(
+    options: AggregatorOptions,
+    repo: Checkout,
+    play: Callable[[Report, Strategy, State], Ending],
+) -> int:
+    """Build the model without data, let `play` do the rounds, and leave the results.
+
+    Returns, Raises: as `aggregate`.
+    """
+    # Building seeds the initial global model: same seed, same start.
+    seed = partial(seed_generators, options.seed, "aggregator", 0, "build")
+    model = ManagedModel(repo.path, before_build=seed)
+    strategy = _strategy(options, model)
+    report, state = report_on(options, repo, model, strategy)
+    return report.finish(play(report, strategy, state))
 
 
 def _strategy(options: AggregatorOptions, model: ManagedModel) -> Strategy:
@@ -81,7 +99,7 @@ class _Run:
         self._on_listening = on_listening
         self._abort: FlopsError | None = None
 
-    def play(self, state: State) -> FlopsError | KeyboardInterrupt | None:
+    def play(self, state: State) -> Ending:
         """Serve and train; what ended it before its time, if anything did.
 
         Raises:
@@ -121,7 +139,7 @@ class _Run:
             if self._on_listening:
                 self._on_listening(Address(options.listen.host, port), abort)
             hub.on_presence()
-            await train(state, self._plan(), hub, self._strategy, observer)
+            await train(state, plan_of(options, self._report), hub, self._strategy, observer)
             reason, final = "completed", True
         except FlopsError as error:
             reason, final = f"failed: {error}", True
@@ -130,18 +148,19 @@ class _Run:
             await hub.close(reason, final=final)
             await server.stop(GOODBYE_GRACE)
 
-    def _plan(self) -> Plan:
-        options = self._options
-        return Plan(
-            run_id=self._report.run.run_id,
-            rounds=options.rounds,
-            seed=options.seed,
-            min_available=options.min_available_clients,
-            min_fit=options.min_fit_clients,
-            min_evaluate=options.min_evaluate_clients,
-            round_timeout=options.round_timeout,
-            join_timeout=options.join_timeout,
-        )
+
+def plan_of(options: AggregatorOptions, report: Report) -> Plan:
+    """The rounds that the options ask for."""
+    return Plan(
+        run_id=report.run.run_id,
+        rounds=options.rounds,
+        seed=options.seed,
+        min_available=options.min_available_clients,
+        min_fit=options.min_fit_clients,
+        min_evaluate=options.min_evaluate_clients,
+        round_timeout=options.round_timeout,
+        join_timeout=options.join_timeout,
+    )
 
 
 def _tls(options: AggregatorOptions) -> ServerTls | None:

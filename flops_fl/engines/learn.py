@@ -62,7 +62,7 @@ def learn(options: LearnerOptions) -> int:
     tls = _tls(options)
     ids = options.learner_id or [_own_name(options)]
     with checkout(options.repo) as repo, ExitStack() as stack:
-        clients = [_build(options, repo.path, name) for name in ids]
+        clients = [build_learner(repo.path, name, options.data, options.data_tags) for name in ids]
         if len(clients) == 1:
             # Alone in its process, user code may import lazily, from threads of its own, too.
             stack.enter_context(clients[0].model.workspace.active())
@@ -85,15 +85,20 @@ def learn(options: LearnerOptions) -> int:
     return 0
 
 
-def _build(options: LearnerOptions, folder: Path, learner: str) -> LearnerClient:
-    """A learner with its model and data.
+def build_learner(
+    folder: Path, learner: str, data: Path | None, tags: Sequence[str] = ()
+) -> LearnerClient:
+    """A learner with its model and data; ``{id}`` in a tag stands for the learner's id.
 
     The generators are seeded by its id alone: the run's seed is the aggregator's to say, and
     how a learner splits its data should not change with it.
+
+    Raises:
+        FlopsError: the data cannot be loaded, or user code fails.
     """
-    tags = [tag.replace("{id}", learner) for tag in options.data_tags]
+    own = [tag.replace("{id}", learner) for tag in tags]
     seed = partial(seed_generators, 0, learner, 0, "build")
-    model = ManagedModel(folder, partial(_load, options.data, tags), before_build=seed)
+    model = ManagedModel(folder, partial(_load, data, own), before_build=seed)
     model.attach_data()
     return LearnerClient(model, learner)
 

@@ -9,12 +9,11 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from flops_fl.address import Address
-from flops_fl.config import AggregatorOptions, SimulateOptions, TrainingOptions
+from flops_fl.config import FederationOptions, SimulateOptions
 from flops_fl.engines.aggregate import aggregate
-from flops_fl.errors import FederationError, FlopsError, UsageError
+from flops_fl.errors import FederationError, FlopsError
 from flops_fl.repo.source import checkout
 
 STOP_TIMEOUT = 10.0  # seconds for learner processes to end by themselves
@@ -29,7 +28,7 @@ def simulate(options: SimulateOptions) -> int:
     ids = learner_ids(options.learners)
     processes = min(options.processes or os.cpu_count() or 1, len(ids))
     with checkout(options.repo) as repo, tempfile.TemporaryDirectory(prefix="flops-data-") as data:
-        _partition(options, ids, Path(data))
+        write_parts(options, ids, Path(data))
         hosts = _Hosts(str(repo.path), Path(data), options.threads)
         hosted = [ids[index::processes] for index in range(processes)]
 
@@ -38,7 +37,7 @@ def simulate(options: SimulateOptions) -> int:
 
         code = -1
         try:
-            code = aggregate(_aggregator_options(options), on_listening=start)
+            code = aggregate(options.for_aggregator(), on_listening=start)
         finally:
             hosts.stop(in_peace=code == 0)
         return code
@@ -50,7 +49,12 @@ def learner_ids(count: int) -> list[str]:
     return [f"learner-{index:0{digits}d}" for index in range(count)]
 
 
-def _partition(options: SimulateOptions, ids: Sequence[str], folder: Path) -> None:
+def write_parts(options: FederationOptions, ids: Sequence[str], folder: Path) -> None:
+    """Cut the data into files in `folder`, one for each learner, tagged with its id.
+
+    Raises:
+        FlopsError: no such data, or they cannot be cut that way.
+    """
     from flops_fl.data.folder import load_folder
     from flops_fl.data.partition import write_partitions
     from flops_fl.data.sources import load_source
@@ -61,25 +65,6 @@ def _partition(options: SimulateOptions, ids: Sequence[str], folder: Path) -> No
     else:
         dataset = load_source(options.data, resize=options.resize)
     write_partitions(dataset, ids, folder, scheme=options.partition, seed=options.seed)
-
-
-def _aggregator_options(options: SimulateOptions) -> AggregatorOptions:
-    """The same training, with every learner awaited unless the user said otherwise."""
-    values: dict[str, Any] = {
-        name: getattr(options, name) for name in options.model_fields_set & set(_TRAINING)
-    }
-    if "min_clients" not in values:
-        values.setdefault("min_available_clients", options.learners)
-    if options.min_available_clients > options.learners:
-        raise UsageError(
-            f"--min-available-clients {options.min_available_clients} with --learners "
-            f"{options.learners}: that many will never come, lower it"
-        )
-    values["json"] = values.pop("json_", False)
-    return AggregatorOptions(repo=options.repo, listen=Address("127.0.0.1", 0), **values)
-
-
-_TRAINING = TrainingOptions.model_fields
 
 
 class _Hosts:

@@ -211,10 +211,6 @@ class Collection:
         self._settle(learner, update)
 
     def _settle_evaluation(self, learner: str, result: Result) -> None:
-        if not np.isfinite(result.loss) or result.examples < 1:
-            said = f"loss {result.loss} over {result.examples} samples"
-            self.fail(learner, "evaluate_model", f"evaluation refused: {said}")
-            return
         evaluation = Evaluation(
             learner=learner, loss=result.loss, examples=result.examples, metrics=result.metrics
         )

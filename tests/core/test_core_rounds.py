@@ -1,6 +1,7 @@
 """Rounds over fake learners: the same result whatever happens on the way."""
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,6 +130,28 @@ def test_too_few_updates_end_the_run_by_name():
 def test_no_evaluation_is_no_failure():
     state = play(FakeCohort(["l1"]), fraction_evaluate=0.0)
     assert state.history[0].loss is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "examples", "accuracy"),
+    [(np.nan, 2, 0.5), (np.inf, 2, 0.5), (1.0, 0, 0.5), (1.0, 2, np.nan), (1.0, -3, 0.5)],
+)
+def test_an_evaluation_without_meaning_is_that_learners_failure(loss, examples, accuracy):
+    class Odd(FakeCohort):
+        async def ask(self, tasks, *rest):
+            async for answer in super().ask(tasks, *rest):
+                if isinstance(answer, Evaluation) and answer.learner == "l2":
+                    metrics = {"accuracy": accuracy}
+                    yield replace(answer, loss=loss, examples=examples, metrics=metrics)
+                else:
+                    yield answer
+
+    (record,) = play(Odd(["l1", "l2"]), 1).history
+    assert np.isfinite(record.loss)
+    assert record.examples == 2
+    (failure,) = record.failures
+    assert (failure.learner, failure.stage) == ("l2", "evaluate")
+    assert "evaluation refused" in failure.reason
 
 
 def test_an_observer_that_fails_costs_its_own_report_only(caplog):

@@ -17,18 +17,9 @@ ALL = ["numpy_minimal", "mnist_sklearn", pytest.param("digits_pytorch", marks=py
 PAGE = ROOT.parent / "shared" / "seed" / "ml-git-repositories.md"
 
 
-@pytest.fixture(scope="session")
-def large_digits(tmp_path_factory):
-    from flops_fl.data.command import partition_command
-
-    folder = tmp_path_factory.mktemp("digits28")
-    partition_command("digits", 3, "digits", folder, resize=28)
-    return folder
-
-
 @pytest.mark.parametrize("name", ALL)
-def test_an_example_keeps_the_contract(name, digits, large_digits):
-    parts = large_digits if "mnist" in name else digits
+def test_an_example_keeps_the_contract(name, digits, digits_28):
+    parts = digits_28 if "mnist" in name else digits
     load = partial(load_folder, parts / "part-0", ["digits"])
     start = ManagedModel(EXAMPLES / name).parameters()
     fits = []
@@ -51,7 +42,7 @@ def test_an_example_keeps_the_contract(name, digits, large_digits):
 
 
 @pytest.mark.skipif(not PAGE.exists(), reason="the contract's page lies beside a checkout only")
-def test_the_pages_printed_files_run_word_for_word(tmp_path, processes, large_digits):
+def test_the_pages_printed_files_run_word_for_word(tmp_path, processes, digits_28):
     text = PAGE.read_text()
     repo = tmp_path / "seed"
     repo.mkdir()
@@ -61,9 +52,7 @@ def test_the_pages_printed_files_run_word_for_word(tmp_path, processes, large_di
         (repo / name).write_text(content)
     assert {p.name for p in repo.iterdir()} == {"conda.yml", "data_manager.py", "model_manager.py"}
     aggregator = processes.aggregator(repo, "--rounds", 3, "--min-clients", 3)
-    learners = [
-        processes.learner(repo, large_digits / f"part-{n}", f"learner-{n}") for n in range(3)
-    ]
+    learners = [processes.learner(repo, digits_28 / f"part-{n}", f"learner-{n}") for n in range(3)]
     result = processes.result(aggregator)
     for learner in learners:
         processes.finish(learner)

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import EXAMPLES, ROOT, wait_for_port
 
 NUMPY = EXAMPLES / "numpy_minimal"
@@ -61,3 +63,14 @@ def test_our_learners_train_for_a_stock_server(processes, digits):
     assert float(out.split()[-1]) > 0.85
     for learner in learners:
         processes.finish(learner)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_flwr_run_gives_the_model_of_our_own_engine():
+    """In Flower's simulation and on a SuperLink with two SuperNodes: what `make flower` runs."""
+    pytest.importorskip("ray")
+    command = [sys.executable, ROOT / "examples" / "flower.py"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.stdout.rstrip().endswith("the same model from all three, to the bit")

@@ -3,11 +3,10 @@
 import asyncio
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flops_fl.types import Evaluation, Layout, LearnerFailure, Task, Update
+from flops_fl.types import Layout, LearnerFailure, Task, Update
 from flops_fl.wire.codec import decode
 from flops_fl.wire.collect import Collection, spooled
 from flops_fl.wire.messages import Chunk, Result
@@ -144,25 +143,6 @@ def test_another_layout_is_refused_before_a_byte_of_it_is_sent():
         assert learners.granted == []
         (answer,) = [a async for a in learners.collection.answers()]
         assert isinstance(answer, LearnerFailure)
-
-    run(scenario())
-
-
-@pytest.mark.parametrize(("loss", "examples"), [(float("nan"), 3), (1.0, 0), (float("inf"), 1)])
-def test_an_evaluation_without_meaning_is_a_failure(loss, examples):
-    async def scenario():
-        collection = Collection(
-            {"a": task("evaluate"), "b": task("evaluate")},
-            LAYOUT,
-            budget=0,
-            grant=lambda *_: None,
-            on_answer=lambda *_: None,
-        )
-        collection.offer("a", Result(key="", examples=examples, loss=loss))
-        collection.offer("b", Result(key="", examples=2, loss=0.5))
-        first, second = [a async for a in collection.answers()]
-        assert isinstance(first, LearnerFailure)
-        assert isinstance(second, Evaluation)
 
     run(scenario())
 

@@ -1,0 +1,211 @@
+"""Nodes of Flower's Grid as the cohort that rounds talk to.
+
+Replies are pulled one by one in learner-id order: those that are early wait on the SuperLink,
+so that this process holds one update at a time, as with our own wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from flops_fl.errors import FederationError
+from flops_fl.types import (
+    Answer,
+    Evaluation,
+    Layout,
+    LearnerFailure,
+    Parameters,
+    Scalar,
+    Task,
+    Update,
+)
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5  # seconds between questions: the Grid does not call back
+GREETING_TIMEOUT = 120.0  # seconds; a SuperNode starts a process, which may import torch
+STAGES = {"fit": "train", "evaluate": "evaluate"}
+PARAMETERS, TASK, CONFIG, RESULT, METRICS = "parameters", "task", "config", "result", "metrics"
+"""Names of the records in a message, and in its reply."""
+
+
+class GridCohort:
+    """Flower's nodes; the `Cohort` of a ServerApp.
+
+    Args:
+        fingerprint: Of the global model's layout, which every node's model must have.
+        on_presence: Called with the number of learners, as they come and go.
+    """
+
+    def __init__(self, grid: Grid, fingerprint: str, on_presence: Callable[[int], None]) -> None:
+        self._grid = grid
+        self._fingerprint = fingerprint
+        self._on_presence = on_presence
+        self._nodes: dict[str, int] = {}
+        self._refused: set[int] = set()
+        self._traffic = [0, 0]
+
+    def present(self) -> Sequence[str]:
+        """Learners' ids, sorted."""
+        return sorted(self._nodes)
+
+    def traffic(self) -> tuple[int, int]:
+        """Bytes of parameters sent and received; Flower counts none of its own."""
+        return self._traffic[0], self._traffic[1]
+
+    async def gather(self, minimum: int, timeout: float) -> None:
+        """Wait for nodes and ask each new one who it is; see `core.rounds.Cohort`."""
+        pause, deadline = _Pause(), time.monotonic() + timeout
+        while True:
+            here = set(await asyncio.to_thread(self._grid.get_node_ids))
+            self._nodes = {name: node for name, node in self._nodes.items() if node in here}
+            new = here - set(self._nodes.values()) - self._refused
+            if new:
+                await self._greet(new, min(GREETING_TIMEOUT, timeout))
+            self._on_presence(len(self._nodes))
+            if len(self._nodes) >= minimum:
+                return
+            if time.monotonic() > deadline:
+                raise FederationError(
+                    f"{len(self._nodes)} of {minimum} learners came within {timeout:g} s "
+                    f"({', '.join(self.present()) or 'none'}): start more SuperNodes, or lower "
+                    "min-available-clients"
+                )
+            await pause()
+
+    async def _greet(self, nodes: Iterable[int], timeout: float) -> None:
+        questions = {
+            node: Message(RecordDict(), node, "query", ttl=timeout) for node in sorted(nodes)
+        }
+        sent = await asyncio.to_thread(self._push, questions)
+        deadline = time.monotonic() + timeout
+        for node, message in sent.items():
+            reply = await self._reply(message, deadline)
+            if reply is None or reply.has_error():
+                continue  # it may have gone; who is still there is asked again
+            said = reply.content[RESULT]
+            if FAILURE in said:
+                self._refuse(node, str(said[FAILURE]))
+            elif said["fingerprint"] != self._fingerprint:
+                self._refuse(node, f"{said['learner']} has a model of another layout")
+            else:
+                self._nodes[str(said["learner"])] = node
+
+    def _refuse(self, node: int, reason: str) -> None:
+        self._refused.add(node)
+        log.error("node %d does not take part: %s", node, reason)
+
+    async def ask(
+        self,
+        tasks: Mapping[str, Task],
+        parameters: Parameters,
+        timeout: float,
+        on_answer: Callable[[str, str | None], None],
+    ) -> AsyncIterator[Answer]:
+        """Send each learner its task; see `core.rounds.Cohort`."""
+        size = Layout.of(parameters).nbytes
+        record = ArrayRecord(list(parameters))  # one for all: the Grid stores it once
+        deadline = time.monotonic() + timeout
+        messages = {
+            learner: Message(
+                _content(tasks[learner], record),
+                self._nodes[learner],
+                STAGES[tasks[learner].stage],
+                ttl=timeout,
+                group_id=str(tasks[learner].round),
+            )
+            for learner in sorted(tasks)
+        }
+        del parameters, record
+        sent = await asyncio.to_thread(self._push, messages)
+        self._traffic[0] += size * len(sent)
+        del messages
+        for learner, task in sorted(tasks.items()):
+            answer = await self._answer(learner, task, sent.get(learner), deadline, timeout)
+            if isinstance(answer, Update):
+                self._traffic[1] += size
+            on_answer(learner, answer.reason if isinstance(answer, LearnerFailure) else None)
+            yield answer
+            del answer
+
+    async def _answer(
+        self, learner: str, task: Task, message: str | None, deadline: float, timeout: float
+    ) -> Answer:
+        def failure(reason: str, stage: str = task.stage, traceback: str = "") -> Answer:
+            return LearnerFailure(learner=learner, stage=stage, reason=reason, traceback=traceback)
+
+        if message is None:
+            return failure("the SuperLink did not take its message")
+        reply = await self._reply(message, deadline)
+        if reply is None:
+            return failure(f"no answer within {timeout:g} s (--round-timeout)")
+        if reply.has_error():
+            return failure(f"Flower reports: {reply.error.reason}")
+        said = reply.content[RESULT]
+        if FAILURE in said:
+            return failure(str(said[FAILURE]), str(said["stage"]), str(said["traceback"]))
+        metrics = dict(reply.content[METRICS])
+        if task.stage == "fit":
+            arrays = reply.content[PARAMETERS].to_numpy_ndarrays(keep_input=False)
+            return Update(
+                learner=learner, parameters=arrays, examples=said["examples"], metrics=metrics
+            )
+        return Evaluation(
+            learner=learner, loss=said["loss"], examples=said["examples"], metrics=metrics
+        )
+
+    def _push(self, messages: Mapping[Any, Message]) -> dict[Any, str]:
+        """Send; the ids of those that were taken."""
+        ids = self._grid.push_messages(list(messages.values()))
+        return {key: taken for key, taken in zip(messages, ids, strict=False) if taken}
+
+    async def _reply(self, message: str, deadline: float) -> Message | None:
+        pause = _Pause()
+        while True:
+            replies = list(await asyncio.to_thread(self._grid.pull_messages, [message]))
+            if replies:
+                return replies[0]
+            if time.monotonic() > deadline:
+                return None
+            await pause()
+
+
+FAILURE = "failure"
+"""Stands in a result for what went wrong; ``stage`` and ``traceback`` are beside it."""
+
+
+@dataclass(slots=True)
+class _Pause:
+    """Sleeps, longer each time: quick answers are not kept waiting, slow ones not pestered."""
+
+    seconds: float = FIRST_PAUSE
+
+    async def __call__(self) -> None:
+        await asyncio.sleep(self.seconds)
+        self.seconds = min(self.seconds * 1.5, LONGEST_PAUSE)
+
+
+def _content(task: Task, record: ArrayRecord) -> RecordDict:
+    values: dict[str, Scalar] = {
+        "stage": task.stage,
+        "run_id": task.run_id,
+        "round": task.round,
+        "version": task.version,
+        "seed": task.seed,
+    }
+    return RecordDict(
+        {PARAMETERS: record, TASK: ConfigRecord(values), CONFIG: ConfigRecord(dict(task.config))}
+    )
+
+
+def task_of(content: RecordDict) -> Task:
+    """The task in a message that `GridCohort` has sent."""
+    return Task(**content[TASK], config=dict(content[CONFIG]))
