@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.certificates import pki  # noqa: F401 - a fixture
+
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 LIMIT = 90  # seconds that any process of a test may take

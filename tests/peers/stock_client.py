@@ -1,7 +1,8 @@
-"""A stock Flower client: no line of flops-fl. Arguments: address, how it behaves."""
+"""A stock Flower client: no line of flops-fl. Arguments: address, how it behaves, a CA's file."""
 
 import os
 import sys
+from pathlib import Path
 
 import flwr
 import numpy as np
@@ -22,6 +23,11 @@ class Client(flwr.client.NumPyClient):
         return 2.0, 100, {"accuracy": 0.25}
 
 
+authority = Path(sys.argv[3]).read_bytes() if len(sys.argv) > 3 else None
 flwr.client.start_client(
-    server_address=sys.argv[1], client=Client().to_client(), insecure=True, max_retries=2
+    server_address=sys.argv[1],
+    client=Client().to_client(),
+    insecure=authority is None,
+    root_certificates=authority,
+    max_retries=2,
 )

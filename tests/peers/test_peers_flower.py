@@ -11,10 +11,10 @@ NUMPY = EXAMPLES / "numpy_minimal"
 PEERS = ROOT / "tests" / "peers"
 
 
-def stock(processes, argument, script="stock_client.py"):
+def stock(processes, argument, *more, script="stock_client.py", python=sys.executable):
     log = (processes.folder / f"stock-{argument}.log").open("w")
     process = subprocess.Popen(
-        [sys.executable, PEERS / script, processes.address, str(argument)],
+        [python, PEERS / script, processes.address, str(argument), *map(str, more)],
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,
@@ -52,8 +52,38 @@ def test_a_stock_client_killed_in_mid_round_costs_its_update_only(processes, dig
     assert "native" in survivors
 
 
+def test_a_stock_client_joins_over_tls(processes, pki, tmp_path):
+    files = ["--tls-cert", tmp_path / "server.pem", "--tls-key", tmp_path / "server.key"]
+    aggregator = processes.aggregator(NUMPY, "--rounds", 1, *files)
+    wait_for_port(processes.address)
+    client = stock(processes, "works", tmp_path / "authority.pem")
+    (record,) = processes.result(aggregator)["rounds"]
+    assert client.wait(20) == 0
+    assert record["learners"] == ["flower-1"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_oldest_flower_trains_with_the_newest_and_a_native_learner(processes, digits, tmp_path):
+    """flwr 1.8.0, of April 2024, in an environment of its own."""
+    old = tmp_path / "old" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "old"], check=True)
+    install = [old, "-m", "pip", "install", "--quiet", "flwr==1.8.0", "numpy<2", "setuptools<80"]
+    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"flwr 1.8.0 cannot be installed here: {done.stderr[-200:]}")
+    aggregator = processes.aggregator(NUMPY, "--rounds", 3, "--min-clients", 3)
+    wait_for_port(processes.address)
+    processes.learner(NUMPY, digits / "part-0", "native")
+    clients = [stock(processes, "works"), stock(processes, "works-old", python=old)]
+    for record in processes.result(aggregator)["rounds"]:
+        assert record["learners"] == ["flower-1", "flower-2", "native"]
+        assert record["failures"] == []
+    assert [client.wait(20) for client in clients] == [0, 0]
+
+
 def test_our_learners_train_for_a_stock_server(processes, digits):
-    server = stock(processes, 2, "stock_server.py")
+    server = stock(processes, 2, script="stock_server.py")
     learners = [
         processes.learner(NUMPY, digits / f"part-{n}", f"l{n}", "--protocol", "flower")
         for n in range(2)
