@@ -15,6 +15,7 @@ RANKS = {
     "errors": 0,
     "address": 0,
     "threads": 0,
+    "memory": 0,
     "option_types": 1,
     "config": 2,
     "options": 3,

@@ -13,12 +13,14 @@ associative: whoever wants the same bits again adds updates in the same order.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from flops_fl.errors import BadUpdate
 from flops_fl.types import Array, Layout, Update
 
+SMALL = 1 << 20  # bytes; below, another copy costs nothing
 BLOCK = 1 << 15  # elements: three float64 blocks of 256 KB stay in a core's second-level cache
 MAX_EXAMPLES = 1 << 40  # far beyond any data set, far below where float64 loses integers
 
@@ -75,7 +77,7 @@ class WeightedMean:
             _fold(mean, array, base, weight)
 
     def result(self) -> list[Array]:
-        """The mean so far, in the layout's dtypes; integers rounded to the nearest.
+        """The mean of all, in the layout's dtypes; integers rounded to the nearest. Ends it.
 
         Raises:
             ValueError: nothing was added.
@@ -83,12 +85,17 @@ class WeightedMean:
         if not self._means:
             raise ValueError("the mean of no updates")
         out = []
-        for index, (mean, spec) in enumerate(zip(self._means, self.layout.tensors, strict=True)):
-            base = self._bases.get(index)
-            values = mean if base is None else _rounded(mean, base)
-            if spec.dtype.endswith("b1"):
-                values = np.rint(values)  # a cast alone calls every fraction True
-            out.append(values.astype(spec.dtype).reshape(spec.shape))
+        self._means.reverse()
+        for index, spec in enumerate(self.layout.tensors):
+            mean, base = self._means.pop(), self._bases.pop(index, None)
+            if base is not None:
+                values = _rounded(mean, base)
+            elif spec.dtype.endswith("b1"):
+                values = np.rint(mean)  # a cast alone calls every fraction True
+            else:
+                values = _narrowed(mean, np.dtype(spec.dtype))
+            del mean
+            out.append(values.astype(spec.dtype, copy=False).reshape(spec.shape))
         return out
 
     def _start(self, update: Update) -> None:
@@ -117,6 +124,20 @@ def _fold(mean: Array, array: Array, base: Array | None, weight: float) -> None:
             step -= part
         step *= weight
         part += step
+
+
+def _narrowed(mean: Array, dtype: np.dtype[Any]) -> Array:
+    """The mean as `dtype`, in the memory that it has: no second copy of a large tensor."""
+    if dtype.itemsize >= mean.itemsize or mean.nbytes < SMALL:
+        return mean.astype(dtype, copy=False)
+    count = mean.size
+    narrow = mean.view(dtype)[:count]
+    for at in range(0, count, BLOCK):
+        # Never ahead of what is still to be read: an element gets smaller.
+        narrow[at : at + BLOCK] = mean[at : at + BLOCK].copy()
+    del narrow
+    mean.resize(-(-count * dtype.itemsize // mean.itemsize), refcheck=False)
+    return mean.view(dtype)[:count]
 
 
 def _rounded(mean: Array, base: Array) -> Array:

@@ -61,7 +61,8 @@ class Cohort(Protocol):
 
         A learner that does not answer within `timeout` seconds, or is lost, answers with a
         LearnerFailure. `on_answer` (learner, reason of failure) is called as answers arrive,
-        which may be in any order. The consumer drops an update before it asks for the next.
+        which may be in any order. The consumer drops an update before it asks for the next,
+        whose values may take its arrays.
         """
 
     def traffic(self) -> tuple[int, int]:

@@ -183,7 +183,8 @@ def _build(name: str, options: Mapping[str, Any], floats: Sequence[Array]) -> An
     for stage in ("fit", "evaluate"):
         if f"{stage}_metrics_aggregation_fn" in accepted:  # without one, Flower warns
             given.setdefault(f"{stage}_metrics_aggregation_fn", lambda _: {})
-    if "initial_parameters" in accepted:
+    # A copy of the model: not for those that never look at it.
+    if "initial_parameters" in accepted and name not in (*MEANS, *KEPT):
         given["initial_parameters"] = ndarrays_to_parameters(list(floats))
     unknown = [key for key in given if key not in accepted and not anything]
     # The cohort's sizes are every strategy's of Flower, not necessarily the user's own.

@@ -10,11 +10,12 @@ from typing import TypeAlias
 
 from flops_fl.address import Address
 from flops_fl.config import AggregatorOptions
-from flops_fl.core.rounds import Plan, State, train
+from flops_fl.core.rounds import Plan, train
 from flops_fl.core.seeding import seed_generators
 from flops_fl.core.strategy import NEEDS_CONFIG, Strategy
 from flops_fl.engines.report import Report, report_on
 from flops_fl.errors import FlopsError, UsageError
+from flops_fl.memory import return_large_blocks
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.source import Checkout, checkout
 from flops_fl.types import Layout
@@ -43,8 +44,8 @@ def aggregate(options: AggregatorOptions, on_listening: Listening | None = None)
         FlopsError: before the first round; afterwards it stands in result.json, too.
     """
 
-    def play(report: Report, strategy: Strategy, state: State) -> Ending:
-        return _Run(options, report, strategy, on_listening).play(state)
+    def play(report: Report, strategy: Strategy) -> Ending:
+        return _Run(options, report, strategy, on_listening).play()
 
     with checkout(options.repo) as repo:
         return lead(options, repo, play)
@@ -53,18 +54,19 @@ def aggregate(options: AggregatorOptions, on_listening: Listening | None = None)
 def lead(
     options: AggregatorOptions,
     repo: Checkout,
-    play: Callable[[Report, Strategy, State], Ending],
+    play: Callable[[Report, Strategy], Ending],
 ) -> int:
     """Build the model without data, let `play` do the rounds, and leave the results.
 
     Returns, Raises: as `aggregate`.
     """
+    return_large_blocks()
     # Building seeds the initial global model: same seed, same start.
     seed = partial(seed_generators, options.seed, "aggregator", 0, "build")
     model = ManagedModel(repo.path, before_build=seed)
     strategy = _strategy(options, model)
-    report, state = report_on(options, repo, model, strategy)
-    return report.finish(play(report, strategy, state))
+    report = report_on(options, repo, model, strategy)
+    return report.finish(play(report, strategy))
 
 
 def _strategy(options: AggregatorOptions, model: ManagedModel) -> Strategy:
@@ -99,14 +101,14 @@ class _Run:
         self._on_listening = on_listening
         self._abort: FlopsError | None = None
 
-    def play(self, state: State) -> Ending:
+    def play(self) -> Ending:
         """Serve and train; what ended it before its time, if anything did.
 
         Raises:
             UsageError: it could not begin.
         """
         try:
-            asyncio.run(self._serve(state))
+            asyncio.run(self._serve())
         except UsageError:
             raise  # nothing has begun: an earlier result in the folder stays
         except FlopsError as error:
@@ -115,12 +117,12 @@ class _Run:
             return self._abort or KeyboardInterrupt(*error.args)
         return None
 
-    async def _serve(self, state: State) -> None:
+    async def _serve(self) -> None:
         options = self._options
         loop, main = asyncio.get_running_loop(), asyncio.current_task()
         assert main is not None
         loop.add_signal_handler(signal.SIGTERM, main.cancel)
-        layout = Layout.of(state.parameters)
+        layout = Layout.of(self._report.state.parameters)
         limits = HubOptions(reconnect_timeout=options.reconnect_timeout, spool=self._report.folder)
         hub = Hub(self._report.run.run_id, layout.fingerprint, limits)
         server, port = await serve(hub, options.listen, _tls(options))
@@ -133,13 +135,14 @@ class _Run:
         hub.on_presence = lambda: observer.on_wait(
             "learners", len(hub.present()), options.min_available_clients
         )
-        observer.on_start(self._report.run, state.history)
+        observer.on_start(self._report.run, self._report.state.history)
         reason, final = "interrupted", False
         try:
             if self._on_listening:
                 self._on_listening(Address(options.listen.host, port), abort)
             hub.on_presence()
-            await train(state, plan_of(options, self._report), hub, self._strategy, observer)
+            plan = plan_of(options, self._report)
+            await train(self._report.state, plan, hub, self._strategy, observer)
             reason, final = "completed", True
         except FlopsError as error:
             reason, final = f"failed: {error}", True

@@ -21,7 +21,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from flops_fl.config import AggregatorOptions, FederationOptions
 from flops_fl.core.client import LearnerClient
-from flops_fl.core.rounds import State, train
+from flops_fl.core.rounds import train
 from flops_fl.core.strategy import Strategy
 from flops_fl.engines.aggregate import Ending, lead, plan_of
 from flops_fl.engines.export import COMMIT, REPO_FOLDER, SOURCE
@@ -92,18 +92,17 @@ def main(grid: Grid, context: Context) -> None:
         lead(options.model_copy(update={"repo": repo.source}), repo, play)
 
 
-def _play(
-    grid: Grid, options: AggregatorOptions, report: Report, strategy: Strategy, state: State
-) -> Ending:
+def _play(grid: Grid, options: AggregatorOptions, report: Report, strategy: Strategy) -> Ending:
     observer = report.observers
 
     def on_presence(count: int) -> None:
         observer.on_wait("learners", count, options.min_available_clients)
 
-    cohort = GridCohort(grid, Layout.of(state.parameters).fingerprint, on_presence)
-    observer.on_start(report.run, state.history)
+    cohort = GridCohort(grid, Layout.of(report.state.parameters).fingerprint, on_presence)
+    observer.on_start(report.run, report.state.history)
     try:
-        asyncio.run(train(state, plan_of(options, report), cohort, strategy, observer))
+        plan = plan_of(options, report)
+        asyncio.run(train(report.state, plan, cohort, strategy, observer))
     except (FlopsError, KeyboardInterrupt) as error:
         return error
     return None

@@ -81,6 +81,11 @@ class Report:
         observers.append(ConsoleObserver(self._console))
         self.observers = Observers(observers)
 
+    @property
+    def state(self) -> State:
+        """The newest state. Nobody else should keep one: it holds a whole model."""
+        return self._latest.state
+
     def _tracker(self) -> MlflowObserver:
         if self._options.tracking_uri:
             return MlflowObserver(self._options.tracking_uri)
@@ -155,8 +160,8 @@ class Report:
 
 def report_on(
     options: AggregatorOptions, repo: Checkout, model: ManagedModel, strategy: Strategy
-) -> tuple[Report, State]:
-    """Prepare the folder and the observers; the report, and the state to start from.
+) -> Report:
+    """Prepare the folder, the observers, and the state to start from.
 
     Raises:
         UsageError: the folder holds an unfinished run and neither --resume nor --fresh was
@@ -179,7 +184,7 @@ def report_on(
             f"--output {options.folder} cannot be made ({error.strerror}): choose another folder"
         ) from None
     info, state = _starting_point(options, info, model, strategy)
-    return Report(options, repo, model, strategy=strategy, state=state, run=info), state
+    return Report(options, repo, model, strategy=strategy, state=state, run=info)
 
 
 def _starting_point(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import mmap
 import tempfile
+from bisect import insort
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -67,7 +68,12 @@ class Collection:
         spool: Path | None = None,
     ) -> None:
         self._entries = {learner: _Entry(tasks[learner]) for learner in sorted(tasks)}
-        self._waiting = list(self._entries)  # in order; the head is awaited next
+        self._order = list(self._entries)
+        self._given = 0  # answers handed out: the entry at this place is awaited next
+        self._settled = 0  # entries before this place are settled
+        self._offered: list[str] = []  # waiting for a grant, in order
+        self._uploading = 0
+        self._spare: list[list[Array]] = []  # arrays of updates that were folded
         self._layout = layout
         self._budget = budget
         self._grant = grant
@@ -110,7 +116,7 @@ class Collection:
             return reason
         entry.result = result
         if result.needs_grant:
-            entry.status = _Status.OFFERED
+            self._mark(learner, entry, _Status.OFFERED)
             self._admit()
         else:
             entry.upload = Assembler(self._layout.empty())
@@ -137,7 +143,8 @@ class Collection:
         if entry is None or entry.status is _Status.SETTLED:
             return
         self._release(entry)
-        entry.status, entry.result, entry.upload = _Status.WORKING, None, None
+        self._mark(learner, entry, _Status.WORKING)
+        entry.result = entry.upload = None
         self._admit()
 
     def fail(self, learner: str, stage: str, reason: str, traceback: str = "") -> None:
@@ -151,15 +158,20 @@ class Collection:
         )
 
     async def answers(self) -> AsyncIterator[Answer]:
-        """One answer for each task, in learner-id order; drop each before the next."""
-        while self._waiting:
-            entry = self._entries[self._waiting[0]]
+        """One answer for each task, in learner-id order.
+
+        Drop each before the next: an update's arrays are then filled with a later one.
+        """
+        while self._given < len(self._order):
+            entry = self._entries[self._order[self._given]]
             await entry.settled.wait()
             answer, entry.answer = entry.answer, None
-            self._waiting.pop(0)
+            self._given += 1
             self._admit()  # the next in order must not wait for this one's folding
             assert answer is not None
             yield answer
+            if entry.charge and isinstance(answer, Update):
+                self._spare.append(list(answer.parameters))
             del answer
             self._release(entry)
             self._admit()
@@ -167,36 +179,60 @@ class Collection:
     # -- the budget ----------------------------------------------------------------------
 
     def _admit(self) -> None:
-        """Grant what can be granted; settled entries in front need nothing more."""
-        head = next((n for n in self._waiting if self._unsettled(n)), None)
-        size = self._layout.nbytes
-        for learner in self._waiting:
-            entry = self._entries[learner]
-            if entry.status is not _Status.OFFERED:
-                continue
-            if learner == head or self._held + size <= self._budget:
-                entry.charge = size
+        """Grant what can be granted within the budget; the first in order is never stuck."""
+        if not self._offered:
+            return
+        head, size = self._head(), self._layout.nbytes
+        for learner in list(self._offered):
+            first = learner == head
+            # What comes next in order must find room when it comes.
+            kept_free = size if head and self._entries[head].charge == 0 and not first else 0
+            fits = self._held + size + kept_free <= self._budget
+            if fits or (first and not self._will_shrink()):
+                self._entries[learner].charge = size
                 self._held += size
-                self._start_upload(learner, entry, self._layout.empty())
+                self._start_upload(learner, self._spare.pop() if self._spare else None)
             elif head and self._all_wait_for(head):
-                self._start_upload(learner, entry, spooled(self._layout, self._spool))
+                self._start_upload(learner, spooled(self._layout, self._spool))
+            else:
+                break  # what does not fit for one fits for no other
 
-    def _unsettled(self, learner: str) -> bool:
-        return self._entries[learner].status is not _Status.SETTLED
+    def _will_shrink(self) -> bool:
+        """Whether folding what is settled in front of the head gives memory back."""
+        start = max(self._given - 1, 0)  # the one handed out last is being folded
+        return any(self._entries[n].charge for n in self._order[start : self._settled])
+
+    def _head(self) -> str | None:
+        """The first in order that is not settled."""
+        while self._settled < len(self._order):
+            learner = self._order[self._settled]
+            if self._entries[learner].status is not _Status.SETTLED:
+                return learner
+            self._settled += 1
+        return None
 
     def _all_wait_for(self, head: str) -> bool:
         """Nothing moves, and nothing can be folded before `head` has been heard of."""
-        return self._waiting[0] == head and not any(
-            e.status is _Status.UPLOADING for e in self._entries.values()
-        )
+        return self._order[self._given] == head and not self._uploading
 
-    def _start_upload(self, learner: str, entry: _Entry, arrays: list[Array]) -> None:
-        entry.status, entry.upload = _Status.UPLOADING, Assembler(arrays)
+    def _start_upload(self, learner: str, arrays: list[Array] | None) -> None:
+        entry = self._entries[learner]
+        self._mark(learner, entry, _Status.UPLOADING)
+        entry.upload = Assembler(self._layout.empty() if arrays is None else arrays)
         self._grant(learner, entry.task)
 
     def _release(self, entry: _Entry) -> None:
         self._held -= entry.charge
         entry.charge = 0
+
+    def _mark(self, learner: str, entry: _Entry, status: _Status) -> None:
+        """Change a status, and the counts that depend on it."""
+        if entry.status is _Status.OFFERED:
+            self._offered.remove(learner)
+        self._uploading += (status is _Status.UPLOADING) - (entry.status is _Status.UPLOADING)
+        if status is _Status.OFFERED:
+            insort(self._offered, learner)
+        entry.status = status
 
     # -- settling ------------------------------------------------------------------------
 
@@ -218,7 +254,8 @@ class Collection:
 
     def _settle(self, learner: str, answer: Answer) -> None:
         entry = self._entries[learner]
-        entry.status, entry.answer = _Status.SETTLED, answer
+        self._mark(learner, entry, _Status.SETTLED)
+        entry.answer = answer
         entry.settled.set()
         self._on_answer(learner, answer.reason if isinstance(answer, LearnerFailure) else None)
         self._admit()

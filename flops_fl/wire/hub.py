@@ -24,7 +24,7 @@ from flops_fl.wire.messages import (
     Order,
     Result,
 )
-from flops_fl.wire.tensors import chunks
+from flops_fl.wire.tensors import Chunks
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Hub:
         self.flower = FlowerService(self._links, fingerprint)
         self._changed = asyncio.Event()
         self._collection: Collection | None = None
-        self._encoded: tuple[int, Layout, list[bytes]] | None = None
+        self._encoded: tuple[int, Layout, Chunks] | None = None
         self.on_presence: Callable[[], None] = lambda: None
 
     # -- the Cohort ----------------------------------------------------------------------
@@ -115,10 +115,9 @@ class Hub:
         return self._links.bytes_down, self._links.bytes_up
 
     def _publish(self, version: int, parameters: Parameters) -> Layout:
-        """Encode a version of the global model, once for all learners."""
+        """Make a version of the global model ready to be sent, once for all learners."""
         if self._encoded is None or self._encoded[0] != version:
-            self._encoded = None  # let go of the old one before the new one is made
-            self._encoded = (version, Layout.of(parameters), list(chunks(version, parameters)))
+            self._encoded = (version, Layout.of(parameters), Chunks(version, parameters))
         return self._encoded[1]
 
     def _dispatch(self, learner: str) -> None:

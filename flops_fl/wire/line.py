@@ -35,7 +35,7 @@ from flops_fl.wire.messages import (
 )
 from flops_fl.wire.session import Conversation, Side
 from flops_fl.wire.stream import METHOD, Outbox
-from flops_fl.wire.tensors import Assembler, chunks
+from flops_fl.wire.tensors import Assembler, Chunks
 
 log = logging.getLogger(__name__)
 
@@ -279,7 +279,7 @@ class Line:
 
     def _upload(self, outbox: Outbox) -> None:
         if self._task and isinstance(self._answer, Update):
-            frames = chunks(self._task.round, self._answer.parameters)
+            frames = Chunks(self._task.round, self._answer.parameters)
             outbox.send_tensors(self._task.key, frames)
 
     def _tell(self, event: str) -> None:

@@ -8,7 +8,9 @@ in, where protobuf would copy every byte twice more.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import accumulate
 
 import numpy as np
 
@@ -16,7 +18,8 @@ from flops_fl.errors import ProtocolError
 from flops_fl.types import Array, Parameters
 from flops_fl.wire.messages import Chunk
 
-CHUNK_BYTES = 4 << 20
+CHUNK_BYTES = 1 << 20
+RECENT_CHUNKS = 16
 INLINE_BYTES = 256 << 10  # results up to this size travel with their header
 
 
@@ -25,21 +28,38 @@ def byte_views(parameters: Parameters) -> list[memoryview]:
     return [np.ascontiguousarray(p).reshape(-1).view(np.uint8).data for p in parameters]
 
 
-def chunks(of: int, parameters: Parameters) -> Iterator[bytes]:
-    """Cut a model into frames of `CHUNK_BYTES` of data each; they may span tensors."""
-    offset, pieces, room = 0, [], CHUNK_BYTES
-    for view in byte_views(parameters):
-        start = 0
-        while start < len(view):
-            piece = view[start : start + room]
+class Chunks:
+    """A model's frames, of `CHUNK_BYTES` of data each; they may span tensors.
+
+    Each is made when it is first asked for. The latest are kept: learners that are sent the
+    same model at about the same pace share them, and memory does not hold the model twice.
+    """
+
+    def __init__(self, of: int, parameters: Parameters) -> None:
+        self._of = of
+        self._views = byte_views(parameters)
+        self._starts = list(accumulate((len(view) for view in self._views), initial=0))
+        self._recent: dict[int, bytes] = {}
+
+    def __iter__(self) -> Iterator[bytes]:
+        for offset in range(0, self._starts[-1], CHUNK_BYTES):
+            frame = self._recent.get(offset)
+            if frame is None:
+                frame = self._recent[offset] = chunk_frame(self._of, offset, self._pieces(offset))
+                if len(self._recent) > RECENT_CHUNKS:
+                    del self._recent[next(iter(self._recent))]
+            yield frame
+
+    def _pieces(self, offset: int) -> list[memoryview]:
+        """The data from `offset` on, of the tensors that it lies in."""
+        end = min(offset + CHUNK_BYTES, self._starts[-1])
+        index, pieces = bisect_right(self._starts, offset) - 1, []
+        while offset < end:
+            start = self._starts[index]
+            piece = self._views[index][offset - start : end - start]
             pieces.append(piece)
-            start += len(piece)
-            room -= len(piece)
-            if room == 0:
-                yield chunk_frame(of, offset, pieces)
-                offset, pieces, room = offset + CHUNK_BYTES, [], CHUNK_BYTES
-    if pieces:
-        yield chunk_frame(of, offset, pieces)
+            offset, index = offset + len(piece), index + 1
+        return pieces
 
 
 def inline(parameters: Parameters) -> bytes:

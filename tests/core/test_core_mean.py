@@ -159,3 +159,17 @@ def test_a_bad_update_is_refused_with_a_reason(parameters, examples, said):
     layout = Layout.of([np.zeros(2, "f4")])
     with pytest.raises(BadUpdate, match=said):
         check_update(update(parameters, examples), layout)
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f2", "<c8", "<f8"])
+def test_a_large_tensor_is_narrowed_in_place(dtype):
+    size = (1 << 18) + 12345  # no multiple of a block
+    values = np.random.default_rng(1).standard_normal((2, size)).astype(dtype)
+    mean = WeightedMean(Layout.of([values[0]]))
+    for array in values:
+        mean.add(Update(learner="a", parameters=[array], examples=1))
+    (result,) = mean.result()
+    wide = values.astype(np.result_type(dtype, np.float64))
+    expected = wide[0] + (wide[1] - wide[0]) / 2
+    assert result.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(result, expected.astype(dtype))

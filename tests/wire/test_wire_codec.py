@@ -13,7 +13,7 @@ from flops_fl.types import Layout, Task
 from flops_fl.wire import flops_pb2 as pb
 from flops_fl.wire import messages as m
 from flops_fl.wire.codec import decode, encode
-from flops_fl.wire.tensors import CHUNK_BYTES, Assembler, chunk_frame, chunks, inline
+from flops_fl.wire.tensors import CHUNK_BYTES, Assembler, Chunks, chunk_frame, inline
 
 TEXT = st.text(max_size=20)
 KEYS = st.text(max_size=10)
@@ -120,7 +120,7 @@ def test_a_chunk_is_the_protobuf_message_it_claims_to_be(of, offset, data):
 @given(ARRAYS)
 def test_a_model_in_chunks_is_the_same_model(arrays):
     target = Assembler(Layout.of(arrays).empty())
-    for frame in chunks(7, arrays):
+    for frame in Chunks(7, arrays):
         chunk = decode(frame)
         assert chunk.of == 7
         target.add(chunk.offset, chunk.data)
@@ -134,7 +134,7 @@ def test_a_model_in_chunks_is_the_same_model(arrays):
 def test_tensors_span_chunks_and_chunks_span_tensors():
     big = np.arange(CHUNK_BYTES // 4 * 2 + 5, dtype="<f4")
     arrays = [np.ones(3, "<f8"), big, np.asfortranarray(np.ones((4, 5), "<i2")), np.array(7)]
-    frames = list(chunks(1, arrays))
+    frames = list(Chunks(1, arrays))
     assert len(frames) == 3
     target = Assembler(Layout.of(arrays).empty())
     for frame in frames:

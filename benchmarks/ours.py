@@ -1,0 +1,161 @@
+"""Our side: the real hub, rounds and learners, with work that takes no time.
+
+python -m benchmarks.ours aggregator SPEC      (JSON: learners, tensors, rounds, port, ...)
+python -m benchmarks.ours learners SPEC NAME,NAME...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import finish, free_port, start, together, wait_for
+from flops_fl.address import Address
+from flops_fl.core.observer import Observer
+from flops_fl.core.rounds import Plan, State, train
+from flops_fl.core.strategy import Strategy
+from flops_fl.memory import return_large_blocks
+from flops_fl.types import Evaluation, Layout, Task, Update
+from flops_fl.wire.dial import serve_workers
+from flops_fl.wire.hub import Hub, HubOptions
+from flops_fl.wire.line import DialOptions
+from flops_fl.wire.serve import serve
+
+MB = 1 << 20
+
+
+def federation(
+    learners: int, nbytes: int, rounds: int, *, processes: int | None = None, **more: Any
+) -> dict[str, Any]:
+    """Run one; the aggregator's figures.
+
+    Args:
+        nbytes: Size of the model, float32, in tensors of at most 16 MiB unless `tensors`.
+        processes: That host the learners; default one each.
+        more: `sleep`: seconds that a fit takes; `tensors`: their number; `through`: a port to
+            dial for the first learner instead, such as a slow proxy's.
+    """
+    port = free_port()
+    spec = {"learners": learners, "nbytes": nbytes, "rounds": rounds, "port": port, **more}
+    names = [f"l{index:05d}" for index in range(learners)]
+    count = min(processes or learners, learners)
+    running = [start("benchmarks.ours", "aggregator", json.dumps(spec))]
+    with together(running):
+        wait_for(port)
+        if "through" in more:
+            own = {**spec, "port": more["through"](port)}
+            del own["through"]
+            running.append(start("benchmarks.ours", "learners", json.dumps(own), names.pop(0)))
+        for index in range(count):
+            hosted = ",".join(names[index::count])
+            if hosted:
+                running.append(start("benchmarks.ours", "learners", json.dumps(spec), hosted))
+        figures: dict[str, Any] = finish(running[0])
+        return figures
+
+
+def parameters(spec: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
+    """A model of `nbytes` bytes, float32."""
+    total = spec["nbytes"] // 4
+    count = spec.get("tensors") or max(1, spec["nbytes"] // (16 * MB))
+    sizes = [total // count] * (count - 1) + [total - total // count * (count - 1)]
+    return [np.zeros(size, np.float32) for size in sizes]
+
+
+class Noop:
+    """A worker that gives back what it got, after `sleep` seconds."""
+
+    def __init__(self, learner: str, layout: Layout, sleep: float) -> None:
+        self.learner, self.layout, self._sleep = learner, layout, sleep
+
+    def perform(self, task: Task, parameters: Any) -> Update | Evaluation:
+        if task.stage == "fit":
+            return Update(learner=self.learner, parameters=parameters, examples=10)
+        return Evaluation(learner=self.learner, loss=0.5, examples=10, metrics={"accuracy": 0.5})
+
+
+class Sleeping(Noop):
+    """Its fit takes time; hosted with others it must not keep them from theirs."""
+
+    def perform(self, task: Task, parameters: Any) -> Update | Evaluation:
+        if task.stage == "fit":
+            time.sleep(self._sleep)
+        return super().perform(task, parameters)
+
+
+async def _aggregate(spec: dict[str, Any]) -> dict[str, Any]:
+    return_large_blocks()  # as the aggregator does
+    start_model = parameters(spec)
+    count = spec["learners"]
+    minimums = dict.fromkeys(
+        ("min_available_clients", "min_fit_clients", "min_evaluate_clients"), count
+    )
+    strategy = Strategy("FedAvg", minimums, seed=0, initial=start_model)
+    hub = Hub("bench", Layout.of(start_model).fingerprint, HubOptions())
+    first: list[float] = []
+    hub.on_presence = lambda: first.append(time.monotonic()) if not first else None
+    server, _ = await serve(hub, Address("127.0.0.1", spec["port"]), None)
+    await hub.gather(count, 600)
+    joined = time.monotonic() - first[0]
+    plan = Plan(
+        run_id="bench", rounds=spec["rounds"], seed=0, min_available=count, min_fit=count,
+        min_evaluate=count, round_timeout=600, join_timeout=600,
+    )  # fmt: skip
+    watch = _Answers()
+    begin = [State(parameters=start_model)]
+    del start_model  # whoever calls holds no model of its own
+    state = await train(begin.pop(), plan, hub, strategy, watch)
+    with open("/proc/self/status") as status:
+        threads = next(int(line.split()[1]) for line in status if line.startswith("Threads"))
+    await hub.close("done", final=True)
+    await server.stop(2)
+    history = state.history
+    return {
+        "rounds": [record.seconds for record in history],
+        "failures": sum(len(record.failures) for record in history),
+        "joined": joined,
+        "threads": threads,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "answers": watch.seconds,
+    }
+
+
+class _Answers(Observer):
+    """When each learner's fit was settled, in seconds from its stage's start; last round."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._started = 0.0
+
+    def on_stage(self, round: int, stage: str, learners: Any) -> None:
+        self._started = time.monotonic()
+
+    def on_answer(self, round: int, stage: str, learner: str, failure: str | None) -> None:
+        if stage == "fit":
+            self.seconds[learner] = time.monotonic() - self._started
+
+
+def _learners(spec: dict[str, Any], names: list[str]) -> None:
+    sleep = spec.get("sleep", 0.0)
+    kind = Sleeping if sleep else Noop
+    layout = Layout.of(parameters(spec))
+    workers = [kind(name, layout, sleep) for name in names]
+    serve_workers(workers, DialOptions(address=Address("127.0.0.1", spec["port"])))
+
+
+def main() -> None:
+    role, spec = sys.argv[1], json.loads(sys.argv[2])
+    if role == "learners":
+        _learners(spec, sys.argv[3].split(","))
+    else:
+        sys.stdout.write(json.dumps(asyncio.run(_aggregate(spec))) + "\n")
+
+
+if __name__ == "__main__":
+    main()
