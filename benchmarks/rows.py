@@ -1,0 +1,194 @@
+"""The benchmarks, one function each: a table with our row first, then the peers'."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+from benchmarks import bare, peers
+from benchmarks.flwr_run import flwr_run
+from benchmarks.harness import ROOT, Table
+from benchmarks.ours import MB, federation
+from benchmarks.proxy import slow_port
+
+SMALL, LARGE = 30_000, 100_000_000  # bytes
+
+
+def overhead(repeat: int, quick: bool) -> list[Table]:
+    """2 learners, 30 KB, fit and evaluate, no training: a round."""
+    table = Table("overhead", "2 learners, 30 KB model: seconds a round")
+    rounds = 10 if quick else 200
+    table.add("flops-fl", lambda: federation(2, SMALL, rounds)["rounds"][1:])
+    if quick:
+        return [table]
+    table.add("Flower start_server", lambda: peers.run("flower", 2, SMALL, 50)["rounds"][1:])
+    table.add(
+        "Flower SuperLink",
+        lambda: flwr_run(2, 1 + repeat, SMALL, simulation=False)["rounds"][1:],
+    )
+    table.add("NVFlare", _nvflare)
+    table.add("raw gRPC, one exchange", lambda: peers.run("grpc", 2, SMALL, 50)["rounds"][1:])
+    return [table]
+
+
+def bulk(repeat: int, quick: bool) -> list[Table]:
+    """8 learners, 100 MB: a round, and the aggregator's peak memory."""
+    table = Table("bulk", "8 learners, 100 MB model: seconds a round")
+    memory = Table("bulk-memory", "the same: aggregator's peak memory, MB")
+    rounds = 2 if quick else 2 + repeat
+    contestants: dict[str, Callable[[], dict[str, Any]]] = {
+        "flops-fl": lambda: federation(8, LARGE, rounds),
+        "Flower start_server": lambda: peers.run("flower", 8, LARGE, 3),
+        "raw gRPC, down and up": lambda: peers.run("grpc", 8, LARGE, rounds),
+        "raw TCP, down and up": lambda: peers.run("tcp", 8, LARGE, rounds),
+    }
+    for who, run in contestants.items():
+        found: list[dict[str, Any]] = []
+
+        def work(run: Callable[[], dict[str, Any]] = run, found: Any = found) -> list[float]:
+            found.append(run())
+            return list(found[0]["rounds"][1:])
+
+        table.add(who, work)
+        if found:
+            memory.add(who, lambda found=found: [found[0]["peak"] / 1e6], unit="MB")  # type: ignore[misc]
+    return [table, memory]
+
+
+def memory(repeat: int, quick: bool) -> list[Table]:
+    """Peak memory by learners; one tensor of 2.5 GB; one slow learner among fast ones."""
+    peak = Table("memory", "100 MB model: aggregator's peak memory, MB")
+    for count in (8, 32):
+        peak.add(
+            f"flops-fl, {count} learners",
+            lambda count=count: [federation(count, LARGE, 3, processes=8)["peak"] / 1e6],  # type: ignore[misc]
+            unit="MB",
+        )
+    huge = Table("huge", "one tensor of 2.5 GB, 2 learners: aggregator's peak, times the model")
+    size = 2_500_000_000
+    huge.add("flops-fl", lambda: [federation(2, size, 2, tensors=1)["peak"] / size], unit="models")
+    slow = Table("slow", "4 MB model, 4 learners, one at 1 MB/s: seconds until the fit is settled")
+    found: dict[str, float] = {}
+
+    def crawl() -> list[float]:
+        run = federation(4, 4 * MB, 3, through=lambda port: slow_port(port, 1e6))
+        found.update(run["answers"])
+        return [value for name, value in sorted(found.items())[1:]]
+
+    slow.add("the three fast ones", crawl)
+    slow.add("the slow one", lambda: [found["l00000"]])
+    return [peak, huge, slow]
+
+
+def scale(repeat: int, quick: bool) -> list[Table]:
+    """1000 learners in 4 processes; and how a round's time grows."""
+    many = Table("scale", "1000 learners in 4 processes, 30 KB model")
+    found: list[dict[str, Any]] = []
+
+    def thousand() -> list[float]:
+        found.append(federation(1000, SMALL, 3 + repeat, processes=4))
+        return list(found[0]["rounds"][1:])
+
+    many.add("a round", thousand)
+    many.add("all joined", lambda: [found[0]["joined"]])
+    many.add("aggregator's threads", lambda: [found[0]["threads"]], unit="threads")
+    learners = Table("growth-learners", "1 MB model: seconds a round by number of learners")
+    for count in (1, 2, 4, 8, 16, 32, 64):
+        learners.add(
+            str(count),
+            lambda count=count: federation(count, MB, 6, processes=4)["rounds"][1:],  # type: ignore[misc]
+        )
+    sizes = Table("growth-bytes", "2 learners: seconds a round by size of the model, MB")
+    for size in (1, 4, 16, 64, 256):
+        sizes.add(str(size), lambda size=size: federation(2, size * MB, 5)["rounds"][1:])  # type: ignore[misc]
+    return [many, learners, sizes]
+
+
+def stragglers(repeat: int, quick: bool) -> list[Table]:
+    """Learners whose fit sleeps 1 s, each in a process of its own at Flower's side."""
+    table = Table("stragglers", "learners whose fit sleeps 1 s: seconds a round")
+    sleep = {"sleep": 1.0}
+    table.add(
+        "flops-fl, 64 learners", lambda: federation(64, SMALL, 2 + repeat, **sleep)["rounds"][1:]
+    )
+    table.add(
+        "flops-fl, 16 learners", lambda: federation(16, SMALL, 2 + repeat, **sleep)["rounds"][1:]
+    )
+    table.add(
+        "Flower start_server, 16 learners",
+        lambda: peers.run("flower", 16, SMALL, 3, **sleep)["rounds"][1:],
+    )
+    return [table]
+
+
+def simulate(repeat: int, quick: bool) -> list[Table]:
+    """Whole simulations, start included."""
+    noop = Table("simulate", "100 learners, 20 rounds, a no-op model: seconds, start included")
+    noop.add("flops-fl simulate", lambda: _simulate("benchmarks/repos/noop", repeat, 100, 20))
+    noop.add(
+        "flwr run, simulation",
+        lambda: [flwr_run(100, 20, SMALL, simulation=True)["wall"]],
+    )
+    digits = Table("simulate-digits", "the digits, scikit-learn, 10 learners, 10 rounds: seconds")
+    digits.add("flops-fl simulate, the rounds", lambda: _rounds("examples/mnist_sklearn", 10, 10))
+    digits.add("bare training and evaluation", lambda: [bare.seconds(10, 10)])
+    return [noop, digits]
+
+
+def start(repeat: int, quick: bool) -> list[Table]:
+    """A learner's start."""
+    table = Table("start", "a learner's start: seconds")
+    table.add("--help", lambda: [_time("-m", "learner", "--help") for _ in range(repeat + 2)])
+    imports = "import numpy, flwr.client, datasets, grpc"
+    table.add(
+        "importing numpy, flwr, datasets, grpc alone",
+        lambda: [_time("-c", imports) for _ in range(3)],
+    )
+    table.add(
+        "start to first Hello (numpy example)", lambda: [bare.first_hello() for _ in range(3)]
+    )
+    return [table]
+
+
+def _simulate(repo: str, repeat: int, learners: int, rounds: int) -> list[float]:
+    return [_run_simulation(repo, learners, rounds)[0] for _ in range(repeat)]
+
+
+def _rounds(repo: str, learners: int, rounds: int) -> list[float]:
+    return [sum(_run_simulation(repo, learners, rounds, "--resize", "28")[1])]
+
+
+def _run_simulation(repo: str, learners: int, rounds: int, *more: str) -> tuple[float, list[float]]:
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.monotonic()
+        command = [sys.executable, "-m", "flops_fl", "simulate", repo, "--learners", str(learners)]
+        command += ["--rounds", str(rounds), "--no-tracking", "--json", "--output", folder, *more]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr[-500:])
+        wall = time.monotonic() - started
+        return wall, [entry["seconds"] for entry in json.loads(done.stdout)["rounds"]]
+
+
+def _time(*arguments: str) -> float:
+    started = time.monotonic()
+    subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, check=True)
+    return time.monotonic() - started
+
+
+def _nvflare() -> list[float]:
+    if find_spec("nvflare") is None:
+        raise RuntimeError("nvflare is not installed")
+    raise RuntimeError("no harness for NVFlare yet")
+
+
+ALL = {
+    function.__name__: function
+    for function in (overhead, bulk, memory, scale, stragglers, simulate, start)
+}
