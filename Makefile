@@ -4,7 +4,7 @@ BIN := .venv/bin
 EXTRAS := aggregator,ui,data,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo flower test test-all check format lock proto clean torch simulation
+.PHONY: help demo flower bench test test-all check format lock proto clean torch simulation
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ flower: .venv/.installed simulation  ## the same model from our engine and from 
 test: .venv/.installed  ## the tests, without torch's and the slow ones
 	@echo "left out here: the slow tests and those with torch (make test-all runs them)"
 	@$(BIN)/python -m pytest -m "not slow and not torch" -n 2
+
+bench: .venv/.installed simulation  ## measure us and our peers side by side (a quarter of an hour)
+	@$(BIN)/python -m benchmarks all --report docs/benchmarks.md
 
 torch: .venv/.installed
 	@$(BIN)/python -c 'import torch' 2>/dev/null || \
