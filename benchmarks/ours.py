@@ -18,7 +18,8 @@ import numpy as np
 from benchmarks.harness import finish, free_port, start, together, wait_for
 from flops_fl.address import Address
 from flops_fl.core.observer import Observer
-from flops_fl.core.rounds import Plan, State, train
+from flops_fl.core.plan import Plan, State
+from flops_fl.core.rounds import train
 from flops_fl.core.strategy import Strategy
 from flops_fl.memory import return_large_blocks
 from flops_fl.types import Evaluation, Layout, Task, Update
@@ -41,16 +42,15 @@ def federation(
         more: `sleep`: seconds that a fit takes; `tensors`: their number; `through`: a port to
             dial for the first learner instead, such as a slow proxy's.
     """
-    port = free_port()
+    port, through = free_port(), more.pop("through", None)
     spec = {"learners": learners, "nbytes": nbytes, "rounds": rounds, "port": port, **more}
     names = [f"l{index:05d}" for index in range(learners)]
     count = min(processes or learners, learners)
     running = [start("benchmarks.ours", "aggregator", json.dumps(spec))]
     with together(running):
         wait_for(port)
-        if "through" in more:
-            own = {**spec, "port": more["through"](port)}
-            del own["through"]
+        if through:
+            own = {**spec, "port": through(port)}
             running.append(start("benchmarks.ours", "learners", json.dumps(own), names.pop(0)))
         for index in range(count):
             hosted = ",".join(names[index::count])

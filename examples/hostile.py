@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from flops_fl.core.observer import Observer
-from flops_fl.core.rounds import Plan, State, train
+from flops_fl.core.plan import Plan, State
+from flops_fl.core.rounds import train
 from flops_fl.core.seeding import seed_generators
 from flops_fl.core.strategy import Strategy
 from flops_fl.data.command import partition_command

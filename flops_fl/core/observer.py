@@ -1,8 +1,9 @@
 """Observers: told what happens in a federation, never asked.
 
 They are called on the aggregator's event loop, so each call must return at once: an
-observer with slow work (a tracking server, a broker) owns a thread. What they raise is
-logged and costs nothing but their own report.
+observer with slow work (a tracking server, a broker) owns a thread. Only `on_fit` and
+`on_round` may take as long as a disk does: for large models they are called on a thread.
+What they raise is logged and costs nothing but their own report.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ class Observer:
     def on_answer(self, round: int, stage: Stage, learner: str, failure: str | None) -> None:
         """One of them has answered; `failure` is the reason if it failed."""
 
+    def on_fit(self, record: RoundRecord, parameters: Parameters) -> None:
+        """A round's new global model is there, and being evaluated. Read it, do not write."""
+
     def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
         """A round is complete. `parameters` is the new global model: read, do not write."""
 
@@ -79,6 +83,9 @@ class Observers(Observer):
 
     def on_answer(self, round: int, stage: Stage, learner: str, failure: str | None) -> None:
         self._each(lambda o: o.on_answer(round, stage, learner, failure))
+
+    def on_fit(self, record: RoundRecord, parameters: Parameters) -> None:
+        self._each(lambda o: o.on_fit(record, parameters))
 
     def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
         self._each(lambda o: o.on_round(record, parameters, best))

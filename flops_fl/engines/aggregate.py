@@ -10,7 +10,8 @@ from typing import TypeAlias
 
 from flops_fl.address import Address
 from flops_fl.config import AggregatorOptions
-from flops_fl.core.rounds import Plan, train
+from flops_fl.core.plan import Plan
+from flops_fl.core.rounds import train
 from flops_fl.core.seeding import seed_generators
 from flops_fl.core.strategy import NEEDS_CONFIG, Strategy
 from flops_fl.engines.report import Report, report_on

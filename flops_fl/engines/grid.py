@@ -62,7 +62,7 @@ class GridCohort:
         return self._traffic[0], self._traffic[1]
 
     async def gather(self, minimum: int, timeout: float) -> None:
-        """Wait for nodes and ask each new one who it is; see `core.rounds.Cohort`."""
+        """Wait for nodes and ask each new one who it is; see `core.plan.Cohort`."""
         pause, deadline = _Pause(), time.monotonic() + timeout
         while True:
             here = set(await asyncio.to_thread(self._grid.get_node_ids))
@@ -110,7 +110,7 @@ class GridCohort:
         timeout: float,
         on_answer: Callable[[str, str | None], None],
     ) -> AsyncIterator[Answer]:
-        """Send each learner its task; see `core.rounds.Cohort`."""
+        """Send each learner its task; see `core.plan.Cohort`."""
         size = Layout.of(parameters).nbytes
         record = ArrayRecord(list(parameters))  # one for all: the Grid stores it once
         deadline = time.monotonic() + timeout

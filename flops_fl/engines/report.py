@@ -13,12 +13,11 @@ from rich.console import Console
 
 from flops_fl.config import AggregatorOptions
 from flops_fl.core.observer import Observer, Observers, RunInfo
-from flops_fl.core.rounds import State
+from flops_fl.core.plan import State
 from flops_fl.core.strategy import Strategy
 from flops_fl.errors import INTERRUPTED, FlopsError, UsageError
 from flops_fl.observers.checkpoint import (
     BEST,
-    CHECKPOINT,
     LAST,
     CheckpointObserver,
     load_checkpoint,
@@ -40,6 +39,10 @@ class _Latest(Observer):
     """The newest state: what stands when the run ends, however it ends."""
 
     def __init__(self, state: State) -> None:
+        self.state = state
+
+    def on_fit(self, record: RoundRecord, parameters: Parameters) -> None:
+        state = replace(self.state, parameters=parameters, round=record.round, pending=record)
         self.state = state
 
     def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
@@ -76,7 +79,10 @@ class Report:
         self._latest = _Latest(state)
         self._console = Console(stderr=True)
         self._mlflow = None if options.no_tracking else self._tracker()
-        observers: list[Observer] = [self._latest, CheckpointObserver(self.folder, strategy.state)]
+        begins = state.round == 0
+        initial = (lambda: self._latest.state.parameters) if begins else None
+        checkpoints = CheckpointObserver(self.folder, strategy.state, initial, state.best)
+        observers: list[Observer] = [self._latest, checkpoints]
         observers += [self._mlflow] if self._mlflow else []
         observers.append(ConsoleObserver(self._console))
         self.observers = Observers(observers)
@@ -190,33 +196,32 @@ def report_on(
 def _starting_point(
     options: AggregatorOptions, info: RunInfo, model: ManagedModel, strategy: Strategy
 ) -> tuple[RunInfo, State]:
-    path = options.folder / CHECKPOINT
-    fresh = State(parameters=model.parameters())
-    if options.fresh or not path.exists():
-        return info, fresh
-    unfinished = not _finished(options.folder)
+    checkpoint = None if options.fresh else load_checkpoint(options.folder)
+    if checkpoint is None:
+        return info, State(parameters=model.parameters())
     if not options.resume:
-        if unfinished:
+        if not _finished(options.folder, checkpoint.run.run_id):
             raise UsageError(
                 f"{options.folder} holds an unfinished run: go on with --resume, start anew with "
                 "--fresh, or choose another --output"
             )
-        return info, fresh
-    checkpoint = load_checkpoint(path)
+        return info, State(parameters=model.parameters())
     _require_same(checkpoint.run, info)
     strategy.restore(checkpoint.strategy)
     state = State(
         parameters=checkpoint.parameters,
-        round=checkpoint.history[-1].round,
+        round=checkpoint.round,
         history=checkpoint.history,
         best=checkpoint.best,
+        pending=checkpoint.pending,
     )
     return replace(info, run_id=checkpoint.run.run_id), state
 
 
-def _finished(folder: Path) -> bool:
+def _finished(folder: Path, run_id: str) -> bool:
     try:
-        return bool(json.loads((folder / RESULT).read_text())["status"] == "completed")
+        result = json.loads((folder / RESULT).read_text())
+        return bool(result["status"] == "completed" and result["run_id"] == run_id)
     except (OSError, ValueError, KeyError):
         return False
 

@@ -1,13 +1,17 @@
-"""What survives the aggregator: the last and the best model, and the state after each round.
+"""What survives the aggregator: the last and the best model, and the state of the run.
 
 Models are ``.npz`` files, which `numpy.load` reads without pickle: arrays ``t0``, ``t1``, ...
-in the order of the parameters.
+in the order of the parameters. A checkpoint is a pair in ``checkpoints/``: ``<round>.npz``, the
+arrays after that round's fit, and ``<round>.json``, everything else, written once the arrays
+are safe and again when they have been evaluated. The last few are kept: a damaged one costs the
+rounds since the one before.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,21 +31,29 @@ from flops_fl.types import (
     parameters_sha256,
 )
 
-LAST, BEST, CHECKPOINT = "model-last.npz", "model-best.npz", "checkpoint.npz"
-_STATE = "state"
-_ARRAYS = "arrays"  # stands in the state for a list of arrays beside it
+log = logging.getLogger(__name__)
+
+LAST, BEST, CHECKPOINTS = "model-last.npz", "model-best.npz", "checkpoints"
+KEEP = 3
+_ARRAYS = "arrays"  # stands in the state for a list of arrays in the other file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """A run as it stood after its last complete round."""
+    """A run as it stood after a fit, and after its evaluation unless that is `pending`."""
 
     run: RunInfo
     history: tuple[RoundRecord, ...]
-    best: Best
+    best: Best | None
+    pending: RoundRecord | None
     parameters: list[Array]
     strategy: dict[str, Any]
     """What the strategy remembers between rounds: lists of arrays, and plain values."""
+
+    @property
+    def round(self) -> int:
+        """How many aggregations the parameters have behind them."""
+        return len(self.history) + (self.pending is not None)
 
 
 def save_npz(path: Path, parameters: Parameters) -> None:
@@ -58,74 +70,129 @@ def load_npz(path: Path) -> list[Array]:
     return _series(_read(path), "t")
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint and verify it.
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint in a run's folder that is whole; None where there never was one.
 
     Raises:
-        UsageError: it is missing, cut short, or not what was written.
+        UsageError: there are some, and all are damaged.
     """
-    arrays = _read(path)
-    try:
-        state = json.loads(arrays.pop(_STATE).tobytes())
-        if state.pop("sha256") != _digest(state, arrays):
-            raise ValueError("checksum")  # noqa: TRY301 - handled like the others below
-        return Checkpoint(
-            run=RunInfo(**state["run"]),
-            history=tuple(_record(entry) for entry in state["history"]),
-            best=Best(**state["best"]),
-            parameters=_series(arrays, "t"),
-            strategy={
-                name: _series(arrays, f"{name}.") if value == _ARRAYS else value
-                for name, value in state["strategy"].items()
-            },
+    states = sorted((folder / CHECKPOINTS).glob("*.json"), reverse=True)
+    errors = []
+    for path in states:
+        try:
+            return _load(path)
+        except (UsageError, OSError, KeyError, TypeError, ValueError) as error:
+            log.warning("checkpoint %s is damaged (%s): the one before is used", path, error)
+            errors.append(f"{path.name}: {error}")
+    if errors:
+        raise UsageError(
+            f"all checkpoints in {folder / CHECKPOINTS} are damaged ({'; '.join(errors)}): start "
+            "anew with --fresh"
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, error) from error
+    return None
+
+
+def _load(path: Path) -> Checkpoint:
+    state = json.loads(path.read_text())
+    if state.pop("sha256") != _digest(state):
+        raise ValueError("its checksum is another")
+    arrays = _read(path.with_suffix(".npz"))
+    if state["arrays"] != _digest_of_arrays(arrays):
+        raise ValueError(f"the checksum of {path.stem}.npz is another")
+    return Checkpoint(
+        run=RunInfo(**state["run"]),
+        history=tuple(_record(entry) for entry in state["history"]),
+        best=Best(**state["best"]) if state["best"] else None,
+        pending=_record(state["pending"]) if state["pending"] else None,
+        parameters=_series(arrays, "t"),
+        strategy={
+            name: _series(arrays, f"{name}.") if value == _ARRAYS else value
+            for name, value in state["strategy"].items()
+        },
+    )
 
 
 class CheckpointObserver(Observer):
-    """Writes the models and the checkpoint into a folder after each round.
+    """Writes the models and the checkpoints into a folder.
 
     Args:
         strategy: Gives what the strategy remembers, lists of arrays and plain values.
+        initial: Gives the initial model of a run that starts; None for one that goes on.
+        best: Of a run that goes on.
     """
 
     def __init__(
-        self, folder: Path, strategy: Callable[[], Mapping[str, Any]] = lambda: {}
+        self,
+        folder: Path,
+        strategy: Callable[[], Mapping[str, Any]] = lambda: {},
+        initial: Callable[[], Parameters] | None = None,
+        best: Best | None = None,
     ) -> None:
         self._folder = folder
         self._strategy = strategy
+        self._initial = initial
+        self._best = best
         self._run: RunInfo | None = None
         self._history: list[RoundRecord] = []
+        self._arrays = ""  # digest of the newest checkpoint's
+        self._plain: dict[str, Any] = {}
 
     def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
         self._run, self._history = run, list(history)
+        if self._initial is not None:
+            for old in self._path(0, ".*").parent.glob("*"):
+                old.unlink()
+            self._write(0, self._initial(), None)
+
+    def on_fit(self, record: RoundRecord, parameters: Parameters) -> None:
+        self._write(record.round, parameters, record)
 
     def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
-        assert self._run is not None
         self._history.append(record)
+        self._best = best
         if best.round == record.round:
             save_npz(self._folder / BEST, parameters)
-        arrays = {f"t{index}": array for index, array in enumerate(parameters)}
-        plain: dict[str, Any] = {}
-        for name, value in self._strategy().items():
-            plain[name] = _ARRAYS if isinstance(value, list) else value
-            if isinstance(value, list):
-                arrays |= {f"{name}.{index}": array for index, array in enumerate(value)}
-        state: dict[str, Any] = {
-            "run": asdict(self._run),
-            "history": [asdict(entry) for entry in self._history],
-            "best": asdict(best),
-            "strategy": plain,
-        }
-        # JSON turns tuples into lists and back only if both sides of the checksum have them.
-        state = json.loads(json.dumps(state))
-        state["sha256"] = _digest(state, arrays)
-        raw = np.frombuffer(json.dumps(state).encode(), np.uint8)
-        _save(self._folder / CHECKPOINT, {**arrays, _STATE: raw})
+        if self._arrays:
+            self._write_state(record.round, None)
+        else:  # its fit was before a restart, or could not be written
+            self._write(record.round, parameters, None)
 
     def on_end(self, status: str, error: str | None, parameters: Parameters) -> None:
         save_npz(self._folder / LAST, parameters)
+
+    def _write(self, round: int, parameters: Parameters, pending: RoundRecord | None) -> None:
+        self._arrays = ""
+        arrays = {f"t{index}": array for index, array in enumerate(parameters)}
+        self._plain = {}
+        for name, value in self._strategy().items():
+            self._plain[name] = _ARRAYS if isinstance(value, list) else value
+            if isinstance(value, list):
+                arrays |= {f"{name}.{index}": array for index, array in enumerate(value)}
+        _save(self._path(round, ".npz"), arrays)
+        self._arrays = _digest_of_arrays(arrays)
+        self._write_state(round, pending)
+
+    def _write_state(self, round: int, pending: RoundRecord | None) -> None:
+        assert self._run is not None
+        state: dict[str, Any] = {
+            "run": asdict(self._run),
+            "history": [asdict(entry) for entry in self._history],
+            "best": asdict(self._best) if self._best else None,
+            "pending": asdict(pending) if pending else None,
+            "strategy": self._plain,
+            "arrays": self._arrays,
+        }
+        # JSON turns tuples into lists and back only if both sides of the checksum have them.
+        state = json.loads(json.dumps(state))
+        state["sha256"] = _digest(state)
+        with atomic(self._path(round, ".json")) as file:
+            file.write(json.dumps(state).encode())
+        for path in sorted(self._path(0, ".json").parent.glob("*.json"))[:-KEEP]:
+            path.unlink()  # first: without it the arrays are no checkpoint
+            path.with_suffix(".npz").unlink(missing_ok=True)
+
+    def _path(self, round: int, suffix: str) -> Path:
+        return self._folder / CHECKPOINTS / f"{round:06d}{suffix}"
 
 
 def _save(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -133,10 +200,13 @@ def _save(path: Path, arrays: Mapping[str, Array]) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def _digest(state: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
+def _digest(state: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _digest_of_arrays(arrays: Mapping[str, Array]) -> str:
     names = sorted(arrays)
-    text = json.dumps(state, sort_keys=True) + "/".join(names)
-    text += parameters_sha256([arrays[name] for name in names])
+    text = "/".join(names) + parameters_sha256([arrays[name] for name in names])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -148,13 +218,7 @@ def _read(path: Path) -> dict[str, Array]:
     except FileNotFoundError:
         raise UsageError(f"{path} is not there: expected a file that flops-fl wrote") from None
     except Exception as error:  # numpy, zipfile, zlib, struct: each has its own
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> UsageError:
-    return UsageError(
-        f"{path} is damaged ({type(error).__name__}: {error}): remove it, or start with --fresh"
-    )
+        raise UsageError(f"{path} is damaged ({type(error).__name__}: {error})") from error
 
 
 def _series(arrays: Mapping[str, Array], prefix: str) -> list[Array]:

@@ -55,6 +55,7 @@ class Collection:
         grant: Called to let a learner upload.
         on_answer: Called as each answer becomes final: learner, reason of failure if any.
         spool: Folder for updates beyond the budget.
+        patience: Seconds to wait for the next in order before others go to the spool.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Collection:
         grant: Callable[[str, Task], None],
         on_answer: Callable[[str, str | None], None],
         spool: Path | None = None,
+        patience: float = 1.0,
     ) -> None:
         self._entries = {learner: _Entry(tasks[learner]) for learner in sorted(tasks)}
         self._order = list(self._entries)
@@ -79,6 +81,8 @@ class Collection:
         self._grant = grant
         self._on_answer = on_answer
         self._spool = spool
+        self._patience = patience
+        self._awaited, self._late = "", False
         self._held = 0
 
     def open_task(self, learner: str) -> Task | None:
@@ -192,7 +196,7 @@ class Collection:
                 self._entries[learner].charge = size
                 self._held += size
                 self._start_upload(learner, self._spare.pop() if self._spare else None)
-            elif head and self._all_wait_for(head):
+            elif head and self._all_wait_for(head) and self._is_late(head):
                 self._start_upload(learner, spooled(self._layout, self._spool))
             else:
                 break  # what does not fit for one fits for no other
@@ -213,7 +217,22 @@ class Collection:
 
     def _all_wait_for(self, head: str) -> bool:
         """Nothing moves, and nothing can be folded before `head` has been heard of."""
-        return self._order[self._given] == head and not self._uploading
+        waits = self._order[self._given] == head and not self._uploading
+        return waits and not self._will_shrink()
+
+    def _is_late(self, head: str) -> bool:
+        """Whether it has been waited for long enough; if not, ask again when it has."""
+        if self._awaited != head:
+            self._awaited, self._late = head, self._patience <= 0
+            if not self._late:
+                loop = asyncio.get_running_loop()
+                loop.call_later(self._patience, self._grow_impatient, head)
+        return self._late
+
+    def _grow_impatient(self, head: str) -> None:
+        if self._awaited == head:
+            self._late = True
+            self._admit()
 
     def _start_upload(self, learner: str, arrays: list[Array] | None) -> None:
         entry = self._entries[learner]

@@ -85,7 +85,7 @@ class Hub:
         timeout: float,
         on_answer: Callable[[str, str | None], None],
     ) -> AsyncIterator[Answer]:
-        """Send the tasks and give the answers in learner-id order; see `core.rounds.Cohort`."""
+        """Send the tasks and give the answers in learner-id order; see `core.plan.Cohort`."""
         layout = self._publish(next(iter(tasks.values())).version, parameters)
         del parameters
         collection = Collection(

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flops_fl.core.observer import Observer, Observers
-from flops_fl.core.rounds import Plan, State, train
+from flops_fl.core.plan import Plan, State
+from flops_fl.core.rounds import train
 from flops_fl.core.strategy import Strategy
 from flops_fl.errors import FederationError
 from flops_fl.types import Evaluation, LearnerFailure, Update, parameters_sha256
@@ -120,6 +121,39 @@ def test_a_run_taken_up_again_ends_where_the_whole_one_does():
     resumed = play(cohort, 5, state=half)
     assert parameters_sha256(resumed.parameters) == parameters_sha256(whole.parameters)
     assert [r.loss for r in resumed.history] == [r.loss for r in whole.history]
+
+
+@pytest.mark.parametrize("killed_in", ["fit", "evaluate"])
+def test_a_run_killed_in_a_round_loses_no_fit_that_was_folded(killed_in):
+    class Killed(BaseException):
+        pass
+
+    class Disk(Observer):
+        state = State(parameters=START)
+
+        def on_stage(self, round, stage, learners):
+            if (round, stage) == (2, killed_in):
+                raise Killed
+
+        def on_fit(self, record, parameters):
+            self.state = replace(
+                self.state, parameters=parameters, round=record.round, pending=record
+            )
+
+        def on_round(self, record, parameters, best):
+            history = (*self.state.history, record)
+            self.state = State(
+                parameters=parameters, round=record.round, history=history, best=best
+            )
+
+    cohort, disk = FakeCohort(["l1", "l2"]), Disk()
+    whole = play(FakeCohort(["l1", "l2"]), 3)
+    with pytest.raises(Killed):
+        play(cohort, 3, observer=disk)
+    resumed = play(cohort, 3, state=disk.state)
+    assert parameters_sha256(resumed.parameters) == parameters_sha256(whole.parameters)
+    assert [r.loss for r in resumed.history] == [r.loss for r in whole.history]
+    assert sum(stage == "fit" for stage, _ in cohort.asked) == 3
 
 
 def test_too_few_updates_end_the_run_by_name():

@@ -14,7 +14,8 @@ from flops_fl.core.observer import RunInfo
 from flops_fl.errors import UsageError
 from flops_fl.observers.checkpoint import (
     BEST,
-    CHECKPOINT,
+    CHECKPOINTS,
+    KEEP,
     LAST,
     CheckpointObserver,
     load_checkpoint,
@@ -77,7 +78,9 @@ def folder(tmp_path):
     observer = CheckpointObserver(tmp_path)
     observer.on_start(RUN, [])
     better = [p + 1 for p in PARAMETERS]
+    observer.on_fit(record(1), better)
     observer.on_round(record(1), better, Best(round=1, loss=1.0, accuracy=0.5))
+    observer.on_fit(record(2), PARAMETERS)
     observer.on_round(
         record(2, 0.4, failures=[FAILURE]), PARAMETERS, Best(round=1, loss=1.0, accuracy=0.5)
     )
@@ -86,8 +89,9 @@ def folder(tmp_path):
 
 
 def test_a_checkpoint_holds_the_last_state_and_the_best_model(folder):
-    checkpoint = load_checkpoint(folder / CHECKPOINT)
+    checkpoint = load_checkpoint(folder)
     assert checkpoint.run == RUN
+    assert (checkpoint.round, checkpoint.pending) == (2, None)
     assert checkpoint.history == (record(1), record(2, 0.4, failures=[FAILURE]))
     assert checkpoint.best.round == 1
     assert [p.tolist() for p in checkpoint.parameters] == [p.tolist() for p in PARAMETERS]
@@ -96,43 +100,87 @@ def test_a_checkpoint_holds_the_last_state_and_the_best_model(folder):
     assert not list(folder.glob("*.part"))
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_a_damaged_checkpoint_is_told_from_a_whole_one(tmp_path_factory, data):
-    base = tmp_path_factory.mktemp("damage")
-    observer = CheckpointObserver(base)
+def test_a_fit_is_kept_before_its_evaluation(folder):
+    observer = CheckpointObserver(folder, best=Best(round=1, loss=1.0, accuracy=0.5))
+    observer.on_start(RUN, [record(1), record(2, 0.4, failures=[FAILURE])])
+    fitted = record(3, accuracy=None, loss=None)
+    observer.on_fit(fitted, [p + 7 for p in PARAMETERS])
+    checkpoint = load_checkpoint(folder)
+    assert (checkpoint.round, checkpoint.pending) == (3, fitted)
+    assert len(checkpoint.history) == 2
+    assert checkpoint.parameters[1] == 10
+
+
+def test_the_last_few_are_kept_and_a_new_run_clears_them(tmp_path):
+    observer = CheckpointObserver(tmp_path, initial=lambda: PARAMETERS)
+    for _ in range(2):
+        observer.on_start(RUN, [])
+        names = sorted(path.name for path in (tmp_path / CHECKPOINTS).iterdir())
+        assert names == ["000000.json", "000000.npz"]
+        for number in range(1, 6):
+            observer.on_fit(record(number), PARAMETERS)
+            observer.on_round(record(number), PARAMETERS, Best(round=1, loss=1.0, accuracy=0.5))
+        names = sorted(path.name for path in (tmp_path / CHECKPOINTS).iterdir())
+        assert len(names) == 2 * KEEP
+        assert names[-1] == "000005.npz"
+
+
+def test_a_run_without_a_round_is_a_checkpoint_too(tmp_path):
+    observer = CheckpointObserver(tmp_path, lambda: {"momentum": [np.ones(2)]}, lambda: PARAMETERS)
     observer.on_start(RUN, [])
-    observer.on_round(record(1), PARAMETERS, Best(round=1, loss=1.0, accuracy=0.5))
-    path = base / CHECKPOINT
-    whole = path.read_bytes()
-    expected = load_checkpoint(path)
+    checkpoint = load_checkpoint(tmp_path)
+    assert (checkpoint.round, checkpoint.best, checkpoint.history) == (0, None, ())
+    assert checkpoint.strategy["momentum"][0].tolist() == [1, 1]
+
+
+@pytest.fixture(scope="module")
+def two_rounds(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    observer = CheckpointObserver(folder)
+    observer.on_start(RUN, [])
+    for number in (1, 2):
+        observer.on_fit(record(number), [p + number for p in PARAMETERS])
+        observer.on_round(
+            record(number), [p + number for p in PARAMETERS], Best(round=1, loss=1.0, accuracy=0.5)
+        )
+    return {path.name: path.read_bytes() for path in (folder / CHECKPOINTS).iterdir()}
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.data())
+def test_a_damaged_checkpoint_is_told_from_a_whole_one(tmp_path_factory, two_rounds, data):
+    base = tmp_path_factory.mktemp("damage")
+    (base / CHECKPOINTS).mkdir()
+    for name, content in two_rounds.items():
+        (base / CHECKPOINTS / name).write_bytes(content)
+    name = data.draw(st.sampled_from(["000002.json", "000002.npz"]))
+    path, whole = base / CHECKPOINTS / name, two_rounds[name]
     at = data.draw(st.integers(0, len(whole) - 1))
     if data.draw(st.booleans()):
         path.write_bytes(whole[:at])
     else:
         flipped = bytes([whole[at] ^ data.draw(st.integers(1, 255))])
         path.write_bytes(whole[:at] + flipped + whole[at + 1 :])
-    try:
-        read = load_checkpoint(path)
-    except UsageError:
-        return
-    # A byte that means nothing, such as a date in the archive's directory.
-    assert read.run == expected.run
-    assert read.history == expected.history
-    for ours, theirs in zip(read.parameters, expected.parameters, strict=True):
-        assert ours.tobytes() == theirs.tobytes()
+    read = load_checkpoint(base)
+    # Either the one before, or the damaged one's content after all: a byte that means nothing,
+    # such as a date in the archive's directory.
+    assert read.round in (1, 2)
+    assert [r.round for r in read.history] == list(range(1, read.round + 1))
+    for ours, theirs in zip(read.parameters, PARAMETERS, strict=True):
+        assert ours.tobytes() == (theirs + read.round).tobytes()
 
 
-def test_a_damaged_checkpoint_says_what_to_do(folder):
-    path = folder / CHECKPOINT
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UsageError, match="is damaged .* --fresh"):
-        load_checkpoint(path)
+def test_when_all_are_damaged_it_says_what_to_do(folder):
+    for path in (folder / CHECKPOINTS).glob("*.npz"):
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UsageError, match="damaged .* --fresh"):
+        load_checkpoint(folder)
 
 
-def test_a_missing_checkpoint_is_a_usage_error(tmp_path):
+def test_where_there_never_was_one_there_is_none(tmp_path):
+    assert load_checkpoint(tmp_path) is None
     with pytest.raises(UsageError, match="is not there"):
-        load_checkpoint(tmp_path / "none.npz")
+        load_npz(tmp_path / "none.npz")
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):

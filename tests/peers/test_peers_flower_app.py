@@ -112,7 +112,7 @@ def test_the_model_is_the_one_of_our_own_engine_to_the_bit(app, run_cli, tmp_pat
     assert result["best"] == own["best"]
     assert result["rounds"][1]["learners"] == ["learner-0", "learner-1", "learner-2"]
     assert {p.name for p in (tmp_path / "app" / "runs").iterdir()} >= {
-        "checkpoint.npz", "model-best.npz", "model-last.npz", "history.png",
+        "checkpoints", "model-best.npz", "model-last.npz", "history.png",
     }  # fmt: skip
 
 

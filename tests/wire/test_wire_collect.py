@@ -23,7 +23,7 @@ def task(stage="fit"):
 class Learners:
     """Learners that upload what they are granted, when the test says so."""
 
-    def __init__(self, names, budget):
+    def __init__(self, names, budget, patience=0.0):
         self.granted = []
         self.answered = []
         self.held = 0
@@ -33,6 +33,7 @@ class Learners:
             budget=budget,
             grant=lambda name, _: self.granted.append(name),
             on_answer=lambda name, failure: self.answered.append((name, failure)),
+            patience=patience,
         )
 
     def offer(self, name):
@@ -135,6 +136,48 @@ def test_a_late_learner_sends_the_others_to_disk_not_to_wait():
         learners.upload("l1")
         got = [a.parameters[0][0, 0] async for a in learners.collection.answers()]
         assert got == [1, 2, 3]
+
+    run(scenario())
+
+
+def test_a_learner_that_is_hardly_late_is_waited_for_without_the_disk():
+    async def scenario():
+        learners = Learners(["l1", "l2"], budget=0, patience=0.05)
+        learners.offer("l2")
+        assert learners.granted == []
+        learners.offer("l1")
+        assert learners.granted == ["l1"]
+        learners = Learners(["l1", "l2"], budget=0, patience=0.05)
+        learners.offer("l2")
+        await asyncio.sleep(0.2)
+        assert learners.granted == ["l2"]
+
+    run(scenario())
+
+
+def test_while_an_update_is_folded_the_next_waits_for_its_memory():
+    async def scenario():
+        learners = Learners(["l1", "l2", "l3"], budget=LAYOUT.nbytes)
+        for name in ("l1", "l2", "l3"):
+            learners.offer(name)
+        assert learners.granted == ["l1"]
+        learners.upload("l1")
+        answers = learners.collection.answers()
+        first = await anext(answers)  # now it is being folded
+        assert learners.granted == []  # neither a second one in memory, nor to disk
+        arrays = first.parameters
+        await asyncio.gather(advance(answers), upload_soon(learners, "l2"))
+        entry = learners.collection._entries["l2"]
+        assert entry.answer is None  # handed out
+        assert arrays[0][0, 0] == 2  # in the first one's place
+
+    async def advance(answers):
+        await anext(answers)
+
+    async def upload_soon(learners, name):
+        while name not in learners.granted:
+            await asyncio.sleep(0)
+        learners.upload(name)
 
     run(scenario())
 

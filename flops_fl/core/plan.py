@@ -1,0 +1,67 @@
+"""What a federated training needs and leaves: learners, a plan, a state."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from flops_fl.types import Answer, Best, Parameters, RoundRecord, Task
+
+
+class Cohort(Protocol):
+    """The learners, as rounds see them."""
+
+    def present(self) -> Sequence[str]:
+        """Ids of the learners that can be asked."""
+
+    async def gather(self, minimum: int, timeout: float) -> None:
+        """Wait until `minimum` are present.
+
+        Raises:
+            FederationError: they are not after `timeout` seconds.
+        """
+
+    def ask(
+        self,
+        tasks: Mapping[str, Task],
+        parameters: Parameters,
+        timeout: float,
+        on_answer: Callable[[str, str | None], None],
+    ) -> AsyncIterator[Answer]:
+        """Send each learner its task; one answer for each, in learner-id order.
+
+        A learner that does not answer within `timeout` seconds, or is lost, answers with a
+        LearnerFailure. `on_answer` (learner, reason of failure) is called as answers arrive,
+        which may be in any order. The consumer drops an update before it asks for the next,
+        whose values may take its arrays.
+        """
+
+    def traffic(self) -> tuple[int, int]:
+        """Bytes sent to and received from learners so far."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a training is to be. Times in seconds."""
+
+    run_id: str
+    rounds: int
+    seed: int
+    min_available: int
+    min_fit: int
+    min_evaluate: int
+    round_timeout: float
+    join_timeout: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class State:
+    """All that a round leaves behind for the next."""
+
+    parameters: Parameters
+    round: int = 0
+    history: tuple[RoundRecord, ...] = ()
+    best: Best | None = None
+    pending: RoundRecord | None = None
+    """The newest round, while its model is there and its evaluation is not."""

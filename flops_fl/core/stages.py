@@ -1,0 +1,171 @@
+"""Fit and evaluation: ask the chosen learners, fold what they answer."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from flops_fl.core.observer import Observer
+from flops_fl.core.plan import Cohort, Plan
+from flops_fl.core.strategy import Strategy
+from flops_fl.errors import BadUpdate, FederationError
+from flops_fl.types import (
+    Evaluation,
+    Layout,
+    LearnerFailure,
+    Parameters,
+    Scalar,
+    Stage,
+    Task,
+    Update,
+)
+
+T = TypeVar("T")
+
+OFF_LOOP_BYTES = 1 << 20  # below this, arithmetic costs less than a change of thread
+
+
+@dataclass(slots=True)
+class StageOutcome:
+    """What came back from the learners asked in one stage."""
+
+    answered: list[str] = field(default_factory=list)
+    failures: list[LearnerFailure] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Stages:
+    """The two stages of a round: ask, and make one of the answers."""
+
+    plan: Plan
+    cohort: Cohort
+    strategy: Strategy
+    observer: Observer
+    round: int
+
+    async def fit(self, parameters: Parameters, version: int) -> tuple[Parameters, StageOutcome]:
+        """The next global model, from the chosen learners' updates."""
+        aggregation = self.strategy.aggregation(self.round)
+        outcome = StageOutcome()
+        started = time.monotonic()
+        async for answer in self._ask("fit", parameters, version, outcome):
+            assert isinstance(answer, Update)
+            try:
+                await maybe_off_loop(parameters, partial(aggregation.add, answer))
+            except BadUpdate as error:
+                refused = LearnerFailure(
+                    learner=answer.learner,
+                    stage="update",
+                    reason=f"update of round {self.round} refused: {error}",
+                )
+                self._note(outcome, "fit", refused)
+            else:
+                outcome.answered.append(answer.learner)
+            del answer  # a model's worth of memory, not to be held while waiting for the next
+        self._require_quorum(outcome)
+        failures = len(outcome.failures)
+        result = await maybe_off_loop(parameters, partial(aggregation.result, failures))
+        outcome.seconds = time.monotonic() - started
+        return result, outcome
+
+    async def evaluate(
+        self, parameters: Parameters, version: int
+    ) -> tuple[tuple[float | None, float | None, int], StageOutcome]:
+        """Loss, accuracy, examples of the global model: means weighted by examples.
+
+        Fewer answers than `min_evaluate` cost the figures of this round, not the round:
+        the new global model is there and sound.
+        """
+        outcome = StageOutcome()
+        evaluations: list[Evaluation] = []
+        started = time.monotonic()
+        async for answer in self._ask("evaluate", parameters, version, outcome):
+            assert isinstance(answer, Evaluation)
+            refused = _refusal(answer)
+            if refused:
+                failure = LearnerFailure(learner=answer.learner, stage="evaluate", reason=refused)
+                self._note(outcome, "evaluate", failure)
+            else:
+                evaluations.append(answer)
+        outcome.seconds = time.monotonic() - started
+        enough = evaluations and len(evaluations) >= self.plan.min_evaluate
+        return (_figures(evaluations) if enough else (None, None, 0)), outcome
+
+    async def _ask(
+        self, stage: Stage, parameters: Parameters, version: int, outcome: StageOutcome
+    ) -> AsyncIterator[Update | Evaluation]:
+        chosen = self.strategy.choose(self.round, stage, self.cohort.present())
+        tasks = {learner: self._task(stage, version, chosen[learner]) for learner in chosen}
+        if not tasks:
+            return
+        self.observer.on_stage(self.round, stage, list(tasks))
+
+        def on_answer(learner: str, failure: str | None) -> None:
+            self.observer.on_answer(self.round, stage, learner, failure)
+
+        answers = self.cohort.ask(tasks, parameters, self.plan.round_timeout, on_answer)
+        async for answer in answers:
+            if isinstance(answer, LearnerFailure):
+                outcome.failures.append(answer)
+            else:
+                yield answer
+            del answer
+
+    def _task(self, stage: Stage, version: int, config: Mapping[str, Scalar]) -> Task:
+        return Task(
+            stage=stage,
+            run_id=self.plan.run_id,
+            round=self.round,
+            version=version,
+            seed=self.plan.seed,
+            config=config,
+        )
+
+    def _note(self, outcome: StageOutcome, stage: Stage, failure: LearnerFailure) -> None:
+        outcome.failures.append(failure)
+        self.observer.on_answer(self.round, stage, failure.learner, failure.reason)
+
+    def _require_quorum(self, outcome: StageOutcome) -> None:
+        quorum = max(1, self.plan.min_fit)
+        if len(outcome.answered) >= quorum:
+            return
+        why = "; ".join(f"{f.learner}: {f.reason}" for f in outcome.failures[:10])
+        raise FederationError(
+            f"round {self.round} needs {quorum} updates (--min-fit-clients) and got "
+            f"{len(outcome.answered)}. Missing: {why or 'nobody could be asked'}"
+        )
+
+
+async def maybe_off_loop(parameters: Parameters, work: Callable[[], T]) -> T:
+    """Do work on a model: here if it is small, else on a thread."""
+    small = Layout.of(parameters).nbytes < OFF_LOOP_BYTES
+    return work() if small else await asyncio.to_thread(work)
+
+
+def _refusal(evaluation: Evaluation) -> str:
+    """Why an evaluation cannot enter the round's figures; empty when it can."""
+    accuracy = evaluation.metrics.get("accuracy")
+    numbers = [evaluation.loss, *([accuracy] if isinstance(accuracy, float | int) else [])]
+    if evaluation.examples < 1 or not all(map(math.isfinite, numbers)):
+        return (
+            f"evaluation refused: loss {evaluation.loss}, accuracy {accuracy!r} over "
+            f"{evaluation.examples} samples; expected finite numbers over at least one"
+        )
+    return ""
+
+
+def _figures(evaluations: Sequence[Evaluation]) -> tuple[float, float | None, int]:
+    total = sum(e.examples for e in evaluations)
+    loss = sum(e.loss * e.examples for e in evaluations) / total
+    known = [e for e in evaluations if isinstance(e.metrics.get("accuracy"), float | int)]
+    seen = sum(e.examples for e in known)
+    if not seen:
+        return loss, None, total
+    accuracy = sum(float(e.metrics["accuracy"]) * e.examples for e in known) / seen
+    return loss, accuracy, total
