@@ -4,7 +4,7 @@ BIN := .venv/bin
 EXTRAS := aggregator,ui,data,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo flower bench test test-all check format lock proto clean torch simulation
+.PHONY: help demo flower bench chaos test test-all check format lock proto clean torch simulation
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ simulation: .venv/.installed
 
 test-all: .venv/.installed torch simulation  ## all tests; installs torch's CPU build and Ray
 	@$(BIN)/python -m pytest -n 2
+
+chaos: .venv/.installed  ## kills and cuts at random instants; CHAOS_SEED=N repeats one
+	@$(BIN)/python -m pytest tests/chaos -s
 
 check: .venv/.installed  ## ruff, mypy, the import rule
 	@$(BIN)/ruff check .

@@ -54,7 +54,7 @@ class InProcess:
     async def gather(self, minimum, timeout):
         pass
 
-    async def ask(self, tasks, parameters, timeout, on_answer):
+    async def ask(self, tasks, parameters, deadline, on_answer):
         for learner in sorted(tasks):
             answer = self.workers[learner].perform(tasks[learner], parameters)
             if isinstance(answer, Update) and learner == self.hostile:

@@ -82,6 +82,20 @@ class TrainingOptions(Options):
     join_timeout: PositiveFloat = Field(
         600.0, description="seconds to wait for --min-available-clients learners"
     )
+    grace: PositiveFloat | None = Field(
+        None,
+        description="close a stage so many seconds after --min-fit-clients, or "
+        "--min-evaluate-clients, have answered; default: wait for all that were asked",
+    )
+    max_failures: PositiveInt | None = Field(
+        None, description="put a learner aside that failed in so many rounds in a row"
+    )
+    max_update_norm: PositiveFloat | None = Field(
+        None, description="largest L2 norm of an update's change to the model"
+    )
+    large_updates: Literal["clip", "refuse"] = Field(
+        "clip", description="what to do with those beyond --max-update-norm: clip or refuse"
+    )
     reconnect_timeout: PositiveFloat = Field(
         60.0, description="seconds after which a learner that was cut off counts as gone"
     )
@@ -106,6 +120,15 @@ class TrainingOptions(Options):
     def cohort(self) -> dict[str, Any]:
         """The options on numbers of learners, under the names that Flower's strategies have."""
         return {name: getattr(self, name) for name in COHORT_OPTIONS}
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What is refused or put aside, where anything is."""
+        names = ("max_failures", "max_update_norm", "grace")
+        found = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if self.max_update_norm is not None:
+            found["large_updates"] = self.large_updates
+        return found
 
     @property
     def folder(self) -> Path:

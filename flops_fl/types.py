@@ -106,6 +106,22 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Deadline:
+    """When a stage ends without those that have not answered. Times in seconds."""
+
+    timeout: float
+    quorum: int = 0
+    grace: float | None = None
+    """From the moment that `quorum` learners have answered well; None: no such end."""
+
+    def reason(self, *, early: bool) -> str:
+        """Why a learner's answer came too late."""
+        if early:
+            return f"no answer within {self.grace:g} s after {self.quorum} others' (--grace)"
+        return f"no answer within {self.timeout:g} s (--round-timeout)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Update:
     """What a learner sends back after a fit. `examples` is the number of training samples."""
 

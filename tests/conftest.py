@@ -17,6 +17,7 @@ from tests.certificates import pki  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
+NUMPY = EXAMPLES / "numpy_minimal"
 LIMIT = 90  # seconds that any process of a test may take
 
 
@@ -146,4 +147,30 @@ def digits_28(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("digits-28")
     partition_command("digits", 3, "digits", folder, resize=28)
+    return folder
+
+
+SLOW_FIT = """
+import os, time
+from model_manager_plain import ModelManager as Plain
+
+class ModelManager(Plain):
+    def fit_model(self):
+        open(os.environ["MARK"] + f"-fit-{os.getpid()}-{time.monotonic_ns()}", "w").close()
+        time.sleep(float(os.environ.get("FIT_SECONDS", "0")))
+        if os.path.exists(os.environ["MARK"] + "-break"):
+            raise RuntimeError("this learner is broken")
+        return super().fit_model()
+"""
+
+
+@pytest.fixture
+def slow_repo(tmp_path):
+    """The NumPy example, with fits that leave a mark and take as long as they are told."""
+    folder = tmp_path / "repo"
+    folder.mkdir()
+    plain = (NUMPY / "model_manager.py").read_text()
+    (folder / "model_manager_plain.py").write_text(plain)
+    (folder / "data_manager.py").write_text((NUMPY / "data_manager.py").read_text())
+    (folder / "model_manager.py").write_text(SLOW_FIT)
     return folder

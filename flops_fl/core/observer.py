@@ -50,7 +50,7 @@ class Observer:
         """One of them has answered; `failure` is the reason if it failed."""
 
     def on_fit(self, record: RoundRecord, parameters: Parameters) -> None:
-        """A round's new global model is there, and being evaluated. Read it, do not write."""
+        """A round's new global model is there, not yet evaluated. Read it, do not write."""
 
     def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
         """A round is complete. `parameters` is the new global model: read, do not write."""

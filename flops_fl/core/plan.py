@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from flops_fl.types import Answer, Best, Parameters, RoundRecord, Task
+from flops_fl.core.norm import NormLimit
+from flops_fl.types import Answer, Best, Deadline, Parameters, RoundRecord, Task
 
 
 class Cohort(Protocol):
@@ -26,16 +27,19 @@ class Cohort(Protocol):
         self,
         tasks: Mapping[str, Task],
         parameters: Parameters,
-        timeout: float,
+        deadline: Deadline,
         on_answer: Callable[[str, str | None], None],
     ) -> AsyncIterator[Answer]:
         """Send each learner its task; one answer for each, in learner-id order.
 
-        A learner that does not answer within `timeout` seconds, or is lost, answers with a
+        A learner that does not answer before the deadline, or is lost, answers with a
         LearnerFailure. `on_answer` (learner, reason of failure) is called as answers arrive,
         which may be in any order. The consumer drops an update before it asks for the next,
         whose values may take its arrays.
         """
+
+    def dismiss(self, learner: str, reason: str) -> None:
+        """Tell a learner that it is put aside, and why; it is not present from now on."""
 
     def traffic(self) -> tuple[int, int]:
         """Bytes sent to and received from learners so far."""
@@ -53,6 +57,11 @@ class Plan:
     min_evaluate: int
     round_timeout: float
     join_timeout: float
+    grace: float | None = None
+    """Close a stage so long after its minimum has answered; None: wait for all."""
+    max_failures: int | None = None
+    """Rounds in a row after which a learner that fails is put aside."""
+    limit: NormLimit | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

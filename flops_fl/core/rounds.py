@@ -7,8 +7,9 @@ Updates are folded in learner-id order as the cohort hands them out, and dropped
 
 from __future__ import annotations
 
-import asyncio
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -41,9 +42,12 @@ async def play_round(
 ) -> State:
     """One round: fit and fold, then evaluate the new global model.
 
-    A state that is pending has the fit behind it: only the evaluation is left. The observers
-    hear of the model while it is evaluated, so that it is safe on disk when that ends.
+    A state that is pending has the fit behind it: only the evaluation is left. Observers hear
+    of the model before anybody evaluates it: learners drop their updates when they are asked
+    for something else, so it must be safe on disk by then.
     """
+    for learner in put_aside(state.history, plan.max_failures):
+        cohort.dismiss(learner, f"it failed in {plan.max_failures} rounds in a row")
     await cohort.gather(plan.min_available, plan.join_timeout)
     number = state.round if state.pending else state.round + 1
     stage = Stages(plan, cohort, strategy, observer, number)
@@ -51,17 +55,28 @@ async def play_round(
         state = await _fit(state, stage)
         assert state.pending is not None
         told = partial(observer.on_fit, state.pending, state.parameters)
-        saving = asyncio.ensure_future(maybe_off_loop(state.parameters, told))
-        try:
-            state = await _evaluate(state, stage)
-        finally:
-            await saving
-    else:
-        state = await _evaluate(state, stage)
+        await maybe_off_loop(state.parameters, told)
+    state = await _evaluate(state, stage)
     assert state.best is not None
     told = partial(observer.on_round, state.history[-1], state.parameters, state.best)
     await maybe_off_loop(state.parameters, told)
     return state
+
+
+def put_aside(history: Sequence[RoundRecord], max_failures: int | None) -> list[str]:
+    """Learners that failed in `max_failures` rounds in a row, in which they were asked.
+
+    Read from the history alone, so that a run taken up again judges as the whole one does.
+    """
+    streaks: Counter[str] = Counter()
+    aside: set[str] = set()
+    for record in history if max_failures else ():
+        failed = {failure.learner for failure in record.failures}
+        streaks.update(failed)
+        for learner in set(record.learners) - failed:
+            del streaks[learner]
+        aside |= {learner for learner in failed if streaks[learner] >= (max_failures or 0)}
+    return sorted(aside)
 
 
 async def _fit(state: State, stage: Stages) -> State:

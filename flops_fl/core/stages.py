@@ -15,6 +15,7 @@ from flops_fl.core.plan import Cohort, Plan
 from flops_fl.core.strategy import Strategy
 from flops_fl.errors import BadUpdate, FederationError
 from flops_fl.types import (
+    Deadline,
     Evaluation,
     Layout,
     LearnerFailure,
@@ -51,7 +52,9 @@ class Stages:
 
     async def fit(self, parameters: Parameters, version: int) -> tuple[Parameters, StageOutcome]:
         """The next global model, from the chosen learners' updates."""
-        aggregation = self.strategy.aggregation(self.round)
+        limit = self.plan.limit
+        bound = partial(limit.bound, base=parameters) if limit else None
+        aggregation = self.strategy.aggregation(self.round, bound)
         outcome = StageOutcome()
         started = time.monotonic()
         async for answer in self._ask("fit", parameters, version, outcome):
@@ -109,7 +112,12 @@ class Stages:
         def on_answer(learner: str, failure: str | None) -> None:
             self.observer.on_answer(self.round, stage, learner, failure)
 
-        answers = self.cohort.ask(tasks, parameters, self.plan.round_timeout, on_answer)
+        deadline = Deadline(
+            timeout=self.plan.round_timeout,
+            quorum=self.plan.min_fit if stage == "fit" else self.plan.min_evaluate,
+            grace=self.plan.grace,
+        )
+        answers = self.cohort.ask(tasks, parameters, deadline, on_answer)
         async for answer in answers:
             if isinstance(answer, LearnerFailure):
                 outcome.failures.append(answer)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import flwr.server.strategy as flower
@@ -94,9 +94,11 @@ class Strategy:
         chosen = configure(round, _NOT_SENT, cohort)
         return {proxy.cid: dict(ins.config) for proxy, ins in sorted(chosen, key=_cid)}
 
-    def aggregation(self, round: int) -> Aggregation:
-        """Begin a round's aggregation."""
-        return Aggregation(self, round)
+    def aggregation(
+        self, round: int, bound: Callable[[Update], Update] | None = None
+    ) -> Aggregation:
+        """Begin a round's aggregation; `bound` limits an update, or raises BadUpdate."""
+        return Aggregation(self, round, bound)
 
     def state(self) -> dict[str, Any]:
         """What the class remembers between rounds: lists of arrays, and plain values."""
@@ -123,8 +125,11 @@ class Strategy:
 class Aggregation:
     """The updates of one round on their way to the next global model."""
 
-    def __init__(self, strategy: Strategy, round: int) -> None:
+    def __init__(
+        self, strategy: Strategy, round: int, bound: Callable[[Update], Update] | None
+    ) -> None:
         self._strategy = strategy
+        self._bound = bound
         self._round = round
         self._mean = WeightedMean(strategy.layout)
         self._kept: list[tuple[ClientProxy, FitRes]] = []
@@ -136,6 +141,8 @@ class Aggregation:
             BadUpdate: it must not touch the global model; nothing has changed.
         """
         check_update(update, self._strategy.layout)
+        if self._bound:
+            update = self._bound(update)
         self._mean.add(update)
         if self._strategy.keeps:
             floats = [update.parameters[index] for index in self._strategy.floats]

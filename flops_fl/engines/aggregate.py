@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from flops_fl.address import Address
 from flops_fl.config import AggregatorOptions
+from flops_fl.core.norm import NormLimit
 from flops_fl.core.plan import Plan
 from flops_fl.core.rounds import train
 from flops_fl.core.seeding import seed_generators
@@ -155,6 +156,7 @@ class _Run:
 
 def plan_of(options: AggregatorOptions, report: Report) -> Plan:
     """The rounds that the options ask for."""
+    norm = options.max_update_norm
     return Plan(
         run_id=report.run.run_id,
         rounds=options.rounds,
@@ -164,6 +166,9 @@ def plan_of(options: AggregatorOptions, report: Report) -> Plan:
         min_evaluate=options.min_evaluate_clients,
         round_timeout=options.round_timeout,
         join_timeout=options.join_timeout,
+        grace=options.grace,
+        max_failures=options.max_failures,
+        limit=NormLimit(norm, options.large_updates == "refuse") if norm else None,
     )
 
 

@@ -19,6 +19,7 @@ from flwr.serverapp import Grid
 from flops_fl.errors import FederationError
 from flops_fl.types import (
     Answer,
+    Deadline,
     Evaluation,
     Layout,
     LearnerFailure,
@@ -56,6 +57,12 @@ class GridCohort:
     def present(self) -> Sequence[str]:
         """Learners' ids, sorted."""
         return sorted(self._nodes)
+
+    def dismiss(self, learner: str, reason: str) -> None:
+        """Ask a node no more; Flower has no way to tell it."""
+        node = self._nodes.pop(learner, None)
+        if node is not None:
+            self._refuse(node, f"learner {learner} is put aside: {reason}")
 
     def traffic(self) -> tuple[int, int]:
         """Bytes of parameters sent and received; Flower counts none of its own."""
@@ -107,19 +114,19 @@ class GridCohort:
         self,
         tasks: Mapping[str, Task],
         parameters: Parameters,
-        timeout: float,
+        deadline: Deadline,
         on_answer: Callable[[str, str | None], None],
     ) -> AsyncIterator[Answer]:
         """Send each learner its task; see `core.plan.Cohort`."""
         size = Layout.of(parameters).nbytes
         record = ArrayRecord(list(parameters))  # one for all: the Grid stores it once
-        deadline = time.monotonic() + timeout
+        end, why, good = time.monotonic() + deadline.timeout, deadline.reason(early=False), 0
         messages = {
             learner: Message(
                 _content(tasks[learner], record),
                 self._nodes[learner],
                 STAGES[tasks[learner].stage],
-                ttl=timeout,
+                ttl=deadline.timeout,
                 group_id=str(tasks[learner].round),
             )
             for learner in sorted(tasks)
@@ -129,24 +136,29 @@ class GridCohort:
         self._traffic[0] += size * len(sent)
         del messages
         for learner, task in sorted(tasks.items()):
-            answer = await self._answer(learner, task, sent.get(learner), deadline, timeout)
+            answer = await self._answer(learner, task, sent.get(learner), end, why)
             if isinstance(answer, Update):
                 self._traffic[1] += size
+            good += not isinstance(answer, LearnerFailure)
+            # Answers are pulled in order: one that is late keeps the others' from being counted.
+            if good == deadline.quorum and deadline.grace is not None:
+                end = min(end, time.monotonic() + deadline.grace)
+                why = deadline.reason(early=True)
             on_answer(learner, answer.reason if isinstance(answer, LearnerFailure) else None)
             yield answer
             del answer
 
     async def _answer(
-        self, learner: str, task: Task, message: str | None, deadline: float, timeout: float
+        self, learner: str, task: Task, message: str | None, end: float, why: str
     ) -> Answer:
         def failure(reason: str, stage: str = task.stage, traceback: str = "") -> Answer:
             return LearnerFailure(learner=learner, stage=stage, reason=reason, traceback=traceback)
 
         if message is None:
             return failure("the SuperLink did not take its message")
-        reply = await self._reply(message, deadline)
+        reply = await self._reply(message, end)
         if reply is None:
-            return failure(f"no answer within {timeout:g} s (--round-timeout)")
+            return failure(why)
         if reply.has_error():
             return failure(f"Flower reports: {reply.error.reason}")
         said = reply.content[RESULT]

@@ -181,7 +181,7 @@ def report_on(
         strategy=options.strategy,
         seed=options.seed,
         rounds=options.rounds,
-        options={**options.cohort, **options.strategy_option},
+        options={**options.cohort, **options.limits, **options.strategy_option},
     )
     try:
         options.folder.mkdir(parents=True, exist_ok=True)

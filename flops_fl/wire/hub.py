@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flops_fl.errors import FederationError
-from flops_fl.types import Answer, Layout, Parameters, Task
+from flops_fl.types import Answer, Deadline, Layout, Parameters, Task
 from flops_fl.wire.collect import Collection
 from flops_fl.wire.flower import FlowerService
 from flops_fl.wire.links import Link, Links
@@ -82,22 +82,32 @@ class Hub:
         self,
         tasks: Mapping[str, Task],
         parameters: Parameters,
-        timeout: float,
+        deadline: Deadline,
         on_answer: Callable[[str, str | None], None],
     ) -> AsyncIterator[Answer]:
         """Send the tasks and give the answers in learner-id order; see `core.plan.Cohort`."""
         layout = self._publish(next(iter(tasks.values())).version, parameters)
         del parameters
+        loop, good, timers = asyncio.get_running_loop(), [0], []
+
+        def answered(learner: str, failure: str | None) -> None:
+            on_answer(learner, failure)
+            good[0] += failure is None
+            if failure is None and good[0] == deadline.quorum and deadline.grace is not None:
+                early = deadline.reason(early=True)
+                timers.append(loop.call_later(deadline.grace, self._expire, early))
+
         collection = Collection(
             tasks,
             layout,
             budget=self._options.memory_budget,
             grant=self._grant,
-            on_answer=on_answer,
+            on_answer=answered,
             spool=self._options.spool,
         )
         self._collection = collection
-        deadline = asyncio.get_running_loop().call_later(timeout, self._expire, timeout)
+        late = deadline.reason(early=False)
+        timers.append(loop.call_later(deadline.timeout, self._expire, late))
         for learner in tasks:
             self._dispatch(learner)
         try:
@@ -105,10 +115,15 @@ class Hub:
                 yield answer
                 del answer
         finally:
-            deadline.cancel()
+            for timer in timers:
+                timer.cancel()
             for learner in collection.open():
                 self._cancel(learner, "the stage is over")
             self._collection = None
+
+    def dismiss(self, learner: str, reason: str) -> None:
+        """Say goodbye to one learner for good."""
+        self._links.dismiss(learner, reason)
 
     def traffic(self) -> tuple[int, int]:
         """Bytes sent and received so far, without HTTP/2's and TLS's own."""
@@ -157,10 +172,10 @@ class Hub:
         loop = asyncio.get_running_loop()
         loop.call_later(timeout, self._watch_upload, learner, task, received)
 
-    def _expire(self, timeout: float) -> None:
+    def _expire(self, reason: str) -> None:
         for learner in self._collection.late() if self._collection else []:
             lost = "" if self._links.get(learner) else "; its connection is lost"
-            self._fail(learner, f"no answer within {timeout:.0f} s (--round-timeout){lost}")
+            self._fail(learner, f"{reason}{lost}")
 
     def _fail(self, learner: str, reason: str) -> None:
         self._cancel(learner, reason)

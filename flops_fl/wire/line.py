@@ -246,7 +246,8 @@ class Line:
             if self._task is not task:  # cancelled before its turn came
                 return
             answer = self._perform(task, parameters)
-            loop.call_soon_threadsafe(self._finish, task, answer)
+            with suppress(RuntimeError):  # the loop has closed: the project ended meanwhile
+                loop.call_soon_threadsafe(self._finish, task, answer)
 
         self._jobs.put(job)
         self._tell(f"round {task.round}: {task.stage}")

@@ -69,6 +69,7 @@ class Links:
         self._links: dict[str, Link] = {}
         self._lost: dict[str, asyncio.TimerHandle] = {}
         self._closing = False
+        self._dismissed: dict[str, str] = {}
         self.bytes_down = self.bytes_up = 0
 
     def get(self, learner: str) -> Link | None:
@@ -129,9 +130,10 @@ class Links:
         if not isinstance(hello, Hello):
             return False
         link.learner, link.nonce = name_of(hello, certified), hello.nonce
-        refusal = judge(
+        refusal = self._put_aside(link.learner) or judge(
             hello, certified, fingerprint=self._fingerprint, closing=self._closing
-        ) or await self._contest(link)
+        )
+        refusal = refusal or await self._contest(link)
         if refusal:
             log.warning("learner %s refused: %s", link.learner, refusal.reason)
             link.outbox.send(refusal)
@@ -189,6 +191,25 @@ class Links:
         timer = loop.call_later(self._reconnect_timeout, self._give_up, link.learner)
         self._lost[link.learner] = timer
         self._audience.left(link.learner)
+
+    def dismiss(self, learner: str, reason: str) -> None:
+        """End a learner's part in the run; it is refused from now on."""
+        if learner in self._dismissed:
+            return
+        self._dismissed[learner] = reason
+        log.warning("learner %s is put aside: %s", learner, reason)
+        link = self._links.get(learner)
+        if link is not None:
+            link.outbox.send(Goodbye(reason=f"put aside: {reason}", final=True))
+            link.outbox.close()
+            self.leave(link)
+        timer = self._lost.pop(learner, None)
+        if timer:
+            timer.cancel()
+
+    def _put_aside(self, learner: str) -> Refusal | None:
+        reason = self._dismissed.get(learner)
+        return Refusal(reason=f"put aside: {reason}") if reason else None
 
     def _give_up(self, learner: str) -> None:
         self._lost.pop(learner, None)

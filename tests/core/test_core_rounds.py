@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flops_fl.core.norm import NormLimit
 from flops_fl.core.observer import Observer, Observers
 from flops_fl.core.plan import Plan, State
-from flops_fl.core.rounds import train
+from flops_fl.core.rounds import put_aside, train
 from flops_fl.core.strategy import Strategy
 from flops_fl.errors import FederationError
 from flops_fl.types import Evaluation, LearnerFailure, Update, parameters_sha256
@@ -24,6 +25,7 @@ class FakeCohort:
     def __init__(self, names, broken=(), poisoned=()):
         self.names, self.broken, self.poisoned = sorted(names), set(broken), set(poisoned)
         self.asked = []
+        self.dismissed = {}
 
     def present(self):
         return self.names
@@ -35,7 +37,11 @@ class FakeCohort:
     def traffic(self):
         return (0, 0)
 
-    async def ask(self, tasks, parameters, timeout, on_answer):
+    def dismiss(self, learner, reason):
+        self.names = [name for name in self.names if name != learner]
+        self.dismissed[learner] = reason
+
+    async def ask(self, tasks, parameters, deadline, on_answer):
         self.asked.append((next(iter(tasks.values())).stage, sorted(tasks)))
         for name in sorted(tasks):
             task = tasks[name]
@@ -55,7 +61,7 @@ class FakeCohort:
                 yield Evaluation(learner=name, loss=loss, examples=2, metrics=metrics)
 
 
-def play(cohort, rounds=2, observer=None, seed=0, min_fit=1, state=None, **options):
+def play(cohort, rounds=2, observer=None, seed=0, min_fit=1, state=None, more=None, **options):
     options = {
         "min_fit_clients": 1,
         "min_evaluate_clients": 1,
@@ -70,6 +76,7 @@ def play(cohort, rounds=2, observer=None, seed=0, min_fit=1, state=None, **optio
         min_evaluate=1,
         round_timeout=9,
         join_timeout=9,
+        **(more or {}),
     )
     strategy = Strategy("FedAvg", options, seed=seed, initial=START)
     start = state or State(parameters=START)
@@ -154,6 +161,41 @@ def test_a_run_killed_in_a_round_loses_no_fit_that_was_folded(killed_in):
     assert parameters_sha256(resumed.parameters) == parameters_sha256(whole.parameters)
     assert [r.loss for r in resumed.history] == [r.loss for r in whole.history]
     assert sum(stage == "fit" for stage, _ in cohort.asked) == 3
+
+
+def test_a_learner_that_fails_again_and_again_is_put_aside_and_told_why():
+    cohort = FakeCohort(["l1", "l2", "l3"], broken=["l2"])
+    state = play(cohort, 4, more={"max_failures": 2})
+    assert cohort.dismissed == {"l2": "it failed in 2 rounds in a row"}
+    assert [len(r.failures) > 0 for r in state.history] == [True, True, False, False]
+    assert play(FakeCohort(["l1", "l2"], broken=["l2"]), 4).history[-1].failures
+
+
+def test_only_failures_in_a_row_count():
+    failure = LearnerFailure(learner="a", stage="fit_model", reason="")
+
+    def rounds(text):  # f: failed, o: fine, -: not asked
+        record = play(FakeCohort(["l1"]), 1).history[0]
+        return [
+            replace(
+                record, learners=("a",) if c == "o" else (), failures=(failure,) if c == "f" else ()
+            )
+            for c in text
+        ]
+
+    for text, aside in [("ff", 1), ("fof", 0), ("f-f", 1), ("fofof", 0), ("off", 1), ("ffo", 1)]:
+        assert len(put_aside(rounds(text), 2)) == aside, text
+    assert put_aside(rounds("fffff"), None) == []
+
+
+def test_an_update_beyond_the_limit_is_clipped_or_refused():
+    far = FakeCohort(["l1", "l6"])  # l6 adds 6 to each of three values: a norm of 10.4
+    plain = play(far, 1).parameters[0][0]
+    clipped = play(far, 1, more={"limit": NormLimit(2.0)}).parameters[0][0]
+    assert clipped < plain
+    (record,) = play(far, 1, more={"limit": NormLimit(2.0, refuse=True)}).history
+    assert record.learners == ("l1",)
+    assert "--max-update-norm" in record.failures[0].reason
 
 
 def test_too_few_updates_end_the_run_by_name():

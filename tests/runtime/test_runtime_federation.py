@@ -1,42 +1,15 @@
 """A federation of real processes, as its users start it."""
 
 import json
-import socket
-import threading
 import time
-from contextlib import suppress
 
 import numpy as np
 import pytest
 
 from tests.conftest import EXAMPLES, ROOT, wait_for_port
+from tests.proxy import Proxy
 
 NUMPY = EXAMPLES / "numpy_minimal"
-
-SLOW_FIT = """
-import os, time
-from model_manager_plain import ModelManager as Plain
-
-class ModelManager(Plain):
-    def fit_model(self):
-        open(os.environ["MARK"] + f"-fit-{os.getpid()}-{time.monotonic_ns()}", "w").close()
-        time.sleep(float(os.environ.get("FIT_SECONDS", "0")))
-        if os.path.exists(os.environ["MARK"] + "-break"):
-            raise RuntimeError("this learner is broken")
-        return super().fit_model()
-"""
-
-
-@pytest.fixture
-def slow_repo(tmp_path):
-    """The NumPy example, with fits that leave a mark and take as long as they are told."""
-    folder = tmp_path / "repo"
-    folder.mkdir()
-    plain = (NUMPY / "model_manager.py").read_text()
-    (folder / "model_manager_plain.py").write_text(plain)
-    (folder / "data_manager.py").write_text((NUMPY / "data_manager.py").read_text())
-    (folder / "model_manager.py").write_text(SLOW_FIT)
-    return folder
 
 
 def test_three_learners_in_any_order_and_a_simulation_give_the_same_model(
@@ -196,6 +169,46 @@ def test_a_second_process_under_one_id_is_refused_and_told_so(
     assert processes.result(aggregator)["rounds"][0]["learners"] == ["same"]
 
 
+def test_a_stage_ends_early_and_the_late_one_is_there_next_time(
+    processes, digits, slow_repo, tmp_path
+):
+    quick, slow = {"MARK": str(tmp_path / "quick")}, {"MARK": str(tmp_path / "slow")}
+    options = ["--rounds", 2, "--min-available-clients", 3, "--min-fit-clients", 2]
+    aggregator = processes.aggregator(slow_repo, *options, "--grace", 0.5)
+    for n in (0, 1):
+        processes.learner(slow_repo, digits / f"part-{n}", f"l{n}", env=quick)
+    late = {**slow, "FIT_SECONDS": "4"}
+    slow_one = processes.learner(slow_repo, digits / "part-2", "late", env=late)
+    result = processes.result(aggregator)
+    assert [r["learners"] for r in result["rounds"]] == [["l0", "l1"]] * 2
+    assert result["rounds"][0]["fit_seconds"] < 3
+    failure = result["rounds"][0]["failures"][0]
+    assert (failure["learner"], "(--grace)" in failure["reason"]) == ("late", True)
+    processes.finish(slow_one)
+    assert "cancelled" in processes.stderr(slow_one)
+
+
+def test_a_learner_that_always_fails_is_put_aside_and_told_why(
+    processes, digits, slow_repo, tmp_path
+):
+    good, bad = {"MARK": str(tmp_path / "good")}, {"MARK": str(tmp_path / "bad")}
+    (tmp_path / "bad-break").touch()
+    options = ["--rounds", 4, "--max-failures", 2, "--join-timeout", 20]
+    processes.learner(slow_repo, digits / "part-1", "bad", env=bad)
+    processes.learner(slow_repo, digits / "part-2", "bad-2", env=bad)
+    time.sleep(2)  # they are waiting when the aggregator starts: both are in round 1
+    aggregator = processes.aggregator(slow_repo, *options, "--min-available-clients", 3)
+    processes.learner(slow_repo, digits / "part-0", "good", env=good)
+    code = aggregator.wait(60)
+    assert code == 4  # three must be present, and two are put aside
+    result = json.loads(aggregator.stdout.read())
+    assert "1 of 3 learners" in result["error"]
+    assert len(result["rounds"]) == 2
+    for process in processes.running[:2]:
+        processes.finish(process)
+        assert "put aside: it failed in 2 rounds in a row" in processes.stderr(process)
+
+
 def test_an_interrupted_run_says_so_and_can_be_resumed(processes, digits, slow_repo, tmp_path):
     env = {"MARK": str(tmp_path / "x"), "FIT_SECONDS": "0.5"}
     options = ["--rounds", 4, "--min-clients", 1]
@@ -264,53 +277,6 @@ def test_the_demo_runs(run_cli):
     assert done.returncode == 0, done.stderr
     assert "accuracy 0.9" in done.stdout
     assert (ROOT / "runs/demo/history.png").read_bytes().startswith(b"\x89PNG")
-
-
-class Proxy:
-    """A TCP proxy whose connections the test can cut."""
-
-    def __init__(self, target):
-        host, _, port = target.rpartition(":")
-        self._target = (host, int(port))
-        self._sockets = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                near, _ = self._listener.accept()
-            except OSError:
-                return
-            try:
-                far = socket.create_connection(self._target)
-            except OSError:
-                near.close()
-                continue
-            self._sockets += [near, far]
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
-
-    @staticmethod
-    def _pump(source, sink):
-        with suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        for end in (source, sink):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def cut(self):
-        for end in self._sockets:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-        self._sockets.clear()
-
-    def close(self):
-        self._listener.close()
-        self.cut()
 
 
 def test_a_learner_that_is_cut_off_trains_on_and_delivers_without_training_again(

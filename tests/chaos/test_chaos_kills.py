@@ -1,0 +1,176 @@
+"""Kills and cuts at random instants: the same model, to the bit, and no training in vain.
+
+`make chaos` runs the long version. CHAOS_SEED=N repeats one; the seed is printed.
+"""
+
+import json
+import os
+import random
+import time
+
+import pytest
+
+from tests.proxy import Proxy
+
+LEARNERS = 3
+STRATEGY = ["--strategy", "FedAdam", "--strategy-option", "eta=0.03"]
+SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
+LONGEST = 420  # seconds for a whole run
+
+
+class Federation:
+    """An aggregator and learners that are started again whenever they are killed."""
+
+    def __init__(self, processes, repo, digits, rounds, fit_seconds, through=None):
+        self.processes, self.repo, self.digits = processes, repo, digits
+        self.through = through
+        self.rounds = rounds
+        self.env = {"MARK": str(processes.folder / "mark"), "FIT_SECONDS": str(fit_seconds)}
+        self.learners = [self.start_learner(index) for index in range(LEARNERS)]
+        self.aggregator = self.start_aggregator()
+
+    def start_aggregator(self):
+        options = ["--rounds", self.rounds, "--min-clients", LEARNERS, "--resume", *STRATEGY]
+        self.started = time.monotonic()
+        return self.processes.aggregator(self.repo, *options)
+
+    def start_learner(self, index):
+        address = self.through.address if self.through else self.processes.address
+        return self.processes.start(
+            "learner", self.repo, "--aggregator", address, "--data", self.digits / f"part-{index}",
+            "--learner-id", f"learner-{index}", env=self.env,
+        )  # fmt: skip
+
+    def kill_aggregator(self):
+        self.aggregator.kill()
+        self.aggregator.communicate()
+        self.aggregator = self.start_aggregator()
+
+    def kill_learner(self, index):
+        self.learners[index].kill()
+        self.learners[index].wait()
+        self.learners[index] = self.start_learner(index)
+
+    def over(self):
+        return self.aggregator.poll() is not None
+
+    def result(self):
+        out, _ = self.aggregator.communicate(timeout=LONGEST)
+        assert self.aggregator.returncode == 0, self.processes.stderr(self.aggregator)
+        for learner in self.learners:
+            learner.communicate(timeout=30)
+            assert learner.returncode == 0, self.processes.stderr(learner)
+        return json.loads(out)
+
+    def fits(self):
+        return len(list(self.processes.folder.glob("mark-fit-*")))
+
+
+def figures(result):
+    """What must not depend on what happened on the way."""
+    rounds = [
+        {key: entry[key] for key in ("round", "loss", "accuracy", "examples", "learners")}
+        for entry in result["rounds"]
+    ]
+    return result["model_sha256"], result["best"], rounds, result["status"]
+
+
+@pytest.fixture
+def undisturbed(processes, slow_repo, digits, tmp_path):
+    """The figures of a run in which nothing happens."""
+
+    def run(rounds):
+        calm = type(processes)(tmp_path / "calm")
+        calm.folder.mkdir()
+        try:
+            return figures(Federation(calm, slow_repo, digits, rounds, 0).result())
+        finally:
+            calm.stop()
+
+    return run
+
+
+def check_folder(folder):
+    """Nothing half-written, no spool, and no more checkpoints than are kept."""
+    names = {path.name for path in folder.iterdir()}
+    assert names <= {
+        "checkpoints", "history.png", "model-best.npz", "model-last.npz", "result.json",
+    }  # fmt: skip
+    assert len(list((folder / "checkpoints").glob("*.json"))) <= 3
+
+
+def chaos(processes, slow_repo, digits, undisturbed, *, rounds, kills, learner_kills):
+    print(f"CHAOS_SEED={SEED}")
+    generator = random.Random(SEED)
+    expected = undisturbed(rounds)
+    run = Federation(processes, slow_repo, digits, rounds, 0.2)
+    due = ["aggregator"] * kills + ["learner"] * learner_kills
+    generator.shuffle(due)
+    begin = time.monotonic()
+    slowest = 0.0
+    done = {"aggregator": 0, "learner": 0}
+    for victim in due:
+        if victim == "aggregator":
+            # From its first instant to some rounds on.
+            time.sleep(generator.uniform(0.0, 4.5))
+        else:
+            time.sleep(generator.uniform(0.0, 1.0))
+        if run.over() or time.monotonic() - begin > LONGEST:
+            break
+        if victim == "aggregator":
+            run.kill_aggregator()
+        else:
+            run.kill_learner(generator.randrange(LEARNERS))
+        done[victim] += 1
+    last_kill = time.monotonic()
+    result = run.result()
+    slowest = time.monotonic() - last_kill
+    print(f"kills {done}, {time.monotonic() - begin:.0f} s, {slowest:.1f} s after the last")
+    assert figures(result) == expected
+    assert not any(entry["failures"] for entry in result["rounds"])
+    # A kill of the aggregator costs no fit: learners keep their answers. A learner's own kill
+    # costs the one it was in, or had not delivered. (A fit may also be handed in twice over a
+    # connection that broke, never computed twice.)
+    fits, needed = run.fits(), rounds * LEARNERS
+    print(f"fits {fits}, {needed} needed")
+    assert needed <= fits <= needed + done["learner"]
+    check_folder(processes.folder / "run")
+    return done
+
+
+def test_a_few_kills_change_nothing(processes, slow_repo, digits, undisturbed):
+    done = chaos(processes, slow_repo, digits, undisturbed, rounds=8, kills=2, learner_kills=2)
+    assert sum(done.values()) >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_many_kills_change_nothing(processes, slow_repo, digits, undisturbed):
+    done = chaos(processes, slow_repo, digits, undisturbed, rounds=60, kills=20, learner_kills=20)
+    assert done == {"aggregator": 20, "learner": 20}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_bad_network_changes_nothing(processes, slow_repo, digits, undisturbed):
+    print(f"CHAOS_SEED={SEED}")
+    generator = random.Random(SEED)
+    expected = undisturbed(12)
+    proxy = Proxy(processes.address)
+    try:
+        run = Federation(processes, slow_repo, digits, 12, 0.3, through=proxy)
+        begin = time.monotonic()
+        faults = 0
+        while not run.over() and time.monotonic() - begin < LONGEST:
+            time.sleep(generator.uniform(0.5, 3.0))
+            if faults < 12:
+                proxy.misbehave(generator)
+                faults += 1
+        result = run.result()
+    finally:
+        proxy.close()
+    print(f"faults {faults}, {time.monotonic() - begin:.0f} s")
+    assert faults >= 3
+    assert figures(result) == expected
+    assert run.fits() == 12 * LEARNERS
+    check_folder(processes.folder / "run")
