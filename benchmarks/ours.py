@@ -100,7 +100,7 @@ async def _aggregate(spec: dict[str, Any]) -> dict[str, Any]:
     hub = Hub("bench", Layout.of(start_model).fingerprint, HubOptions())
     first: list[float] = []
     hub.on_presence = lambda: first.append(time.monotonic()) if not first else None
-    server, _ = await serve(hub, Address("127.0.0.1", spec["port"]), None)
+    serving = await serve(hub, Address("127.0.0.1", spec["port"]), None)
     await hub.gather(count, 600)
     joined = time.monotonic() - first[0]
     plan = Plan(
@@ -114,7 +114,7 @@ async def _aggregate(spec: dict[str, Any]) -> dict[str, Any]:
     with open("/proc/self/status") as status:
         threads = next(int(line.split()[1]) for line in status if line.startswith("Threads"))
     await hub.close("done", final=True)
-    await server.stop(2)
+    await serving.stop(2)
     history = state.history
     return {
         "rounds": [record.seconds for record in history],

@@ -59,6 +59,12 @@ class TlsOptions(Options):
         return self
 
 
+class HealthOptions(Options):
+    metrics: HostPort | None = Field(
+        None, description="HOST:PORT for Prometheus metrics and readiness, default: none"
+    )
+
+
 class TrainingOptions(Options):
     project_id: str = Field(
         "project", description="names the training and its folder", pattern=r"^[\w.@:+=-]{1,128}$"
@@ -155,7 +161,7 @@ class TrainingOptions(Options):
         return self
 
 
-class AggregatorOptions(RepoOptions, TrainingOptions, TlsOptions):
+class AggregatorOptions(RepoOptions, TrainingOptions, TlsOptions, HealthOptions):
     """Options of ``python -m aggregator``."""
 
     listen: HostPort = Field(Address("127.0.0.1", 8080), description="HOST:PORT to serve on")
@@ -170,7 +176,7 @@ class AggregatorOptions(RepoOptions, TrainingOptions, TlsOptions):
         return self
 
 
-class LearnerOptions(RepoOptions, TlsOptions):
+class LearnerOptions(RepoOptions, TlsOptions, HealthOptions):
     """Options of ``python -m learner``."""
 
     aggregator: HostPort = Field(description="HOST:PORT of the aggregator")

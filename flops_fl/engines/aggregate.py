@@ -17,6 +17,7 @@ from flops_fl.core.seeding import seed_generators
 from flops_fl.core.strategy import NEEDS_CONFIG, Strategy
 from flops_fl.engines.report import Report, report_on
 from flops_fl.errors import FlopsError, UsageError
+from flops_fl.health import served
 from flops_fl.memory import return_large_blocks
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.source import Checkout, checkout
@@ -68,7 +69,8 @@ def lead(
     model = ManagedModel(repo.path, before_build=seed)
     strategy = _strategy(options, model)
     report = report_on(options, repo, model, strategy)
-    return report.finish(play(report, strategy))
+    with served(report.health, options.metrics):
+        return report.finish(play(report, strategy))
 
 
 def _strategy(options: AggregatorOptions, model: ManagedModel) -> Strategy:
@@ -127,7 +129,7 @@ class _Run:
         layout = Layout.of(self._report.state.parameters)
         limits = HubOptions(reconnect_timeout=options.reconnect_timeout, spool=self._report.folder)
         hub = Hub(self._report.run.run_id, layout.fingerprint, limits)
-        server, port = await serve(hub, options.listen, _tls(options))
+        serving = await serve(hub, options.listen, _tls(options))
 
         def abort(error: FlopsError) -> None:
             self._abort = error
@@ -139,9 +141,10 @@ class _Run:
         )
         observer.on_start(self._report.run, self._report.state.history)
         reason, final = "interrupted", False
+        self._report.health.not_ready = ""
         try:
             if self._on_listening:
-                self._on_listening(Address(options.listen.host, port), abort)
+                self._on_listening(Address(options.listen.host, serving.port), abort)
             hub.on_presence()
             plan = plan_of(options, self._report)
             await train(self._report.state, plan, hub, self._strategy, observer)
@@ -150,8 +153,9 @@ class _Run:
             reason, final = f"failed: {error}", True
             raise
         finally:
+            self._report.health.not_ready = "the run has ended"
             await hub.close(reason, final=final)
-            await server.stop(GOODBYE_GRACE)
+            await serving.stop(GOODBYE_GRACE)
 
 
 def plan_of(options: AggregatorOptions, report: Report) -> Plan:

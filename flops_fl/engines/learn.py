@@ -5,17 +5,21 @@ from __future__ import annotations
 import signal
 import socket
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import Counter, Gauge
+
 from flops_fl.config import LearnerOptions
 from flops_fl.core.client import ROUND, SEED, LearnerClient
 from flops_fl.core.seeding import seed_generators
 from flops_fl.errors import DataError
+from flops_fl.health import Health, served
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.source import checkout
 from flops_fl.types import Evaluation, Parameters, Task, Update
@@ -27,8 +31,9 @@ from flops_fl.wire.line import ClientTls, DialOptions
 class ClientWorker:
     """A LearnerClient as the wire sees it."""
 
-    def __init__(self, client: LearnerClient) -> None:
+    def __init__(self, client: LearnerClient, health: LearnerHealth | None = None) -> None:
         self.client = client
+        self._health = health or LearnerHealth(1)
         self.learner = client.learner
         self.layout = client.model.layout
 
@@ -38,6 +43,10 @@ class ClientWorker:
 
     def perform(self, task: Task, parameters: Parameters) -> Update | Evaluation:
         """Fit or evaluate on the local data."""
+        with self._health.timed(task.stage):
+            return self._perform(task, parameters)
+
+    def _perform(self, task: Task, parameters: Parameters) -> Update | Evaluation:
         config = {**task.config, SEED: task.seed, ROUND: task.round}
         if task.stage == "fit":
             arrays, examples, metrics = self.client.fit(parameters, config)
@@ -46,6 +55,40 @@ class ClientWorker:
             )
         loss, examples, metrics = self.client.evaluate(parameters, config)
         return Evaluation(learner=self.learner, loss=loss, examples=examples, metrics=metrics)
+
+
+class LearnerHealth(Health):
+    """Health and metrics of a process with `count` learners: ready when all have joined."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.not_ready = "the model and its data are being loaded"
+        self._count = count
+        self._joined: set[str] = set()
+        tasks, stages = "Fits and evaluations", ["stage", "outcome"]
+        self._gauge = Gauge("flops_joined", "Learners connected", registry=self.registry)
+        self._tasks = Counter("flops_tasks", tasks, stages, registry=self.registry)
+        self._seconds = Gauge(
+            "flops_task_seconds", "Seconds of the last one", ["stage"], registry=self.registry
+        )
+
+    def on_presence(self, learner: str, connected: bool) -> None:
+        """A learner has joined, or lost its connection."""
+        (self._joined.add if connected else self._joined.discard)(learner)
+        self._gauge.set(len(self._joined))
+        missing = self._count - len(self._joined)
+        self.not_ready = f"{missing} of {self._count} not connected" if missing else ""
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Count a task, and how long it took."""
+        started, outcome = time.monotonic(), "failed"
+        try:
+            yield
+            outcome = "good"
+        finally:
+            self._seconds.labels(stage).set(time.monotonic() - started)
+            self._tasks.labels(stage, outcome).inc()
 
 
 def learn(options: LearnerOptions) -> int:
@@ -61,7 +104,9 @@ def learn(options: LearnerOptions) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     tls = _tls(options)
     ids = options.learner_id or [_own_name(options)]
+    health = LearnerHealth(len(ids))
     with checkout(options.repo) as repo, ExitStack() as stack:
+        stack.enter_context(served(health, options.metrics))
         clients = [build_learner(repo.path, name, options.data, options.data_tags) for name in ids]
         if len(clients) == 1:
             # Alone in its process, user code may import lazily, from threads of its own, too.
@@ -74,8 +119,9 @@ def learn(options: LearnerOptions) -> int:
             commit=repo.commit or "",
             versions={name: version(name) for name in ("flops-fl", "flwr", "numpy")},
             on_event=_silence if options.quiet else _say,
+            on_presence=health.on_presence,
         )
-        workers = [ClientWorker(client) for client in clients]
+        workers = [ClientWorker(client, health) for client in clients]
         if options.protocol == "flower":
             last_word = serve_flower(workers[0], dial)
         else:

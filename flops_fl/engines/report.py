@@ -16,6 +16,7 @@ from flops_fl.core.observer import Observer, Observers, RunInfo
 from flops_fl.core.plan import State
 from flops_fl.core.strategy import Strategy
 from flops_fl.errors import INTERRUPTED, FlopsError, UsageError
+from flops_fl.health import Health
 from flops_fl.observers.checkpoint import (
     BEST,
     LAST,
@@ -24,6 +25,7 @@ from flops_fl.observers.checkpoint import (
     load_npz,
 )
 from flops_fl.observers.console import ConsoleObserver
+from flops_fl.observers.metrics import MetricsObserver
 from flops_fl.observers.mlflow import BestModel, MlflowObserver, local_store
 from flops_fl.observers.picture import draw_history
 from flops_fl.observers.result import result_document, write_result
@@ -84,7 +86,8 @@ class Report:
         checkpoints = CheckpointObserver(self.folder, strategy.state, initial, state.best)
         observers: list[Observer] = [self._latest, checkpoints]
         observers += [self._mlflow] if self._mlflow else []
-        observers.append(ConsoleObserver(self._console))
+        self.health = Health()
+        observers += [MetricsObserver(self.health), ConsoleObserver(self._console)]
         self.observers = Observers(observers)
 
     @property

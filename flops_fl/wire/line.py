@@ -81,6 +81,7 @@ class DialOptions:
     versions: Mapping[str, str] = field(default_factory=dict)
     on_event: Callable[[str, str], None] = lambda learner, event: None
     """Told what happens, in words: (learner, event)."""
+    on_presence: Callable[[str, bool], None] = lambda learner, connected: None
 
 
 class Line:
@@ -119,6 +120,7 @@ class Line:
             if self._outbox is not None:
                 wait = self._options.backoff  # there was a conversation: start small again
             self._outbox = None
+            self._options.on_presence(self._worker.learner, False)
             self._give_up_if_too_long(why)
             self._tell(f"disconnected ({why}), trying again")
             # Full jitter, so that a thousand learners do not return in the same moment
@@ -191,6 +193,7 @@ class Line:
             raise Refused(message.reason)
         if isinstance(message, Welcome):
             self._last_contact = time.monotonic()
+            self._options.on_presence(self._worker.learner, True)
             self._tell(f"connected to {self._options.address}")
 
     def _receive(self, message: Message, outbox: Outbox) -> None:

@@ -6,6 +6,8 @@ import socket
 from dataclasses import dataclass
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio
 
 from flops_fl.address import Address
 from flops_fl.errors import UsageError
@@ -23,8 +25,22 @@ class ServerTls:
     ca: bytes | None = None
 
 
-async def serve(hub: Hub, listen: Address, tls: ServerTls | None) -> tuple[grpc.aio.Server, int]:
-    """Start serving; the server and the port it got (of use where 0 was asked for).
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A server that learners can join, until it is stopped. `port` is the one it got."""
+
+    port: int
+    _server: grpc.aio.Server
+    _health: aio.HealthServicer
+
+    async def stop(self, grace: float) -> None:
+        """Let nobody in; end what goes on after `grace` seconds."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+
+
+async def serve(hub: Hub, listen: Address, tls: ServerTls | None) -> Serving:
+    """Start serving learners, Flower's stock clients, and gRPC's health service on one port.
 
     Raises:
         UsageError: the address cannot be listened on, or the TLS files are no good.
@@ -37,6 +53,8 @@ async def serve(hub: Hub, listen: Address, tls: ServerTls | None) -> tuple[grpc.
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(service, {method: handler}),)
         )
+    health = aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
     try:
         if tls is None:
             port = server.add_insecure_port(str(listen))
@@ -45,7 +63,9 @@ async def serve(hub: Hub, listen: Address, tls: ServerTls | None) -> tuple[grpc.
     except RuntimeError as error:
         raise UsageError(f"cannot listen on {listen}: {error}") from None
     await server.start()
-    return server, port
+    for service in ("", METHOD.split("/")[1]):
+        await health.set(service, health_pb2.HealthCheckResponse.SERVING)
+    return Serving(port, server, health)
 
 
 def _probe(listen: Address) -> None:

@@ -1,0 +1,74 @@
+"""The federation as Prometheus sees it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from prometheus_client import Counter, Gauge
+
+from flops_fl.core.observer import Observer, RunInfo
+from flops_fl.health import Health
+from flops_fl.types import Best, Parameters, RoundRecord, Stage
+
+
+class MetricsObserver(Observer):
+    """Keeps the metrics of an aggregator up to date."""
+
+    def __init__(self, health: Health) -> None:
+        registry = health.registry
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"flops_{name}", text, labels, registry=registry)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"flops_{name}", text, labels, registry=registry)
+
+        self._round = gauge("round", "Last complete round")
+        self._rounds = gauge("rounds", "Rounds to train")
+        self._present = gauge("learners_present", "Learners that can be asked")
+        self._required = gauge("learners_required", "Learners that a round needs")
+        self._seconds = gauge("round_seconds", "Seconds of the last round")
+        self._fit_seconds = gauge("fit_seconds", "Seconds of the last round's fit")
+        self._loss = gauge("loss", "Loss of the global model")
+        self._accuracy = gauge("accuracy", "Accuracy of the global model")
+        self._sent = counter("sent_bytes", "Bytes sent to learners")
+        self._received = counter("received_bytes", "Bytes received from learners")
+        self._answers = counter("answers", "Learners' answers", "stage", "outcome")
+        self._failures = counter("learner_failures", "Failures by learner", "learner")
+        self._awaited = gauge("learners_awaited", "Learners asked that have not answered", "stage")
+        self._since = gauge("waiting_since_seconds", "Unix time since when they are awaited")
+
+    def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
+        self._rounds.set(run.rounds)
+        self._since.set(time.time())
+        if history:
+            self._show(history[-1])
+
+    def on_wait(self, waiting_for: str, present: int, minimum: int) -> None:
+        self._present.set(present)
+        self._required.set(minimum)
+
+    def on_stage(self, round: int, stage: Stage, learners: Sequence[str]) -> None:
+        self._awaited.labels(stage).set(len(learners))
+        self._since.set(time.time())
+
+    def on_answer(self, round: int, stage: Stage, learner: str, failure: str | None) -> None:
+        self._awaited.labels(stage).dec()
+        self._answers.labels(stage, "failed" if failure else "good").inc()
+        if failure:
+            self._failures.labels(learner).inc()
+
+    def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
+        self._sent.inc(record.bytes_down)
+        self._received.inc(record.bytes_up)
+        self._show(record)
+
+    def _show(self, record: RoundRecord) -> None:
+        self._round.set(record.round)
+        self._seconds.set(record.seconds)
+        self._fit_seconds.set(record.fit_seconds)
+        if record.loss is not None:
+            self._loss.set(record.loss)
+        if record.accuracy is not None:
+            self._accuracy.set(record.accuracy)

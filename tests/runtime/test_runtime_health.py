@@ -1,0 +1,99 @@
+"""What orchestrators ask: gRPC's health service, readiness, metrics, of real processes."""
+
+import socket
+import time
+import urllib.error
+import urllib.request
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import NUMPY, wait_for_port
+
+
+def free_address():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def get(address, path):
+    try:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def metrics(address):
+    status, text = get(address, "/metrics")
+    assert status == 200
+    families = text_string_to_metric_families(text)
+    return {(s.name, *sorted(s.labels.values())): s.value for f in families for s in f.samples}
+
+
+def wait_until(holds, seconds=30):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_readiness_and_metrics_follow_a_run(processes, digits, slow_repo, tmp_path):
+    ours, theirs = free_address(), free_address()
+    env = {"MARK": str(tmp_path / "x"), "FIT_SECONDS": "0.7"}
+    learner = processes.learner(slow_repo, digits / "part-0", "edge", "--metrics", theirs, env=env)
+    wait_for_port(theirs)
+    status, why = get(theirs, "/readyz")
+    assert (status, why.strip() != "") == (503, True)
+    aggregator = processes.aggregator(slow_repo, "--rounds", 3, "--metrics", ours)
+    wait_until(lambda: get_or_none(theirs, "/readyz") == 200)
+    assert get(ours, "/readyz") == (200, "ready\n")
+    assert get(ours, "/healthz") == (200, "alive\n")
+    assert get(ours, "/model")[0] == 404
+
+    with grpc.insecure_channel(processes.address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for service in ("", "flops.Federation"):
+            answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError, match="NOT_FOUND"):
+            stub.Check(health_pb2.HealthCheckRequest(service="other"), timeout=5)
+
+    wait_until(lambda: metrics(ours)["flops_round",] >= 1)
+    seen = metrics(ours)
+    assert seen["flops_rounds",] == 3
+    assert seen["flops_learners_present",] == 1
+    assert seen["flops_answers_total", "fit", "good"] >= 1
+    assert seen["flops_accuracy",] > 0.3
+    assert seen["flops_sent_bytes_total",] > 2600
+    assert abs(seen["flops_waiting_since_seconds",] - time.time()) < 20
+    assert seen["process_resident_memory_bytes",] > 1e7
+    own = metrics(theirs)
+    assert own["flops_joined",] == 1
+    assert own["flops_tasks_total", "fit", "good"] >= 1
+    assert own["flops_task_seconds", "fit"] > 0.7
+    processes.result(aggregator)
+    processes.finish(learner)
+
+
+def get_or_none(address, path):
+    try:
+        return get(address, path)[0]
+    except OSError:
+        return None
+
+
+def test_a_port_in_use_is_named(processes, run_cli, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, _, err = run_cli(
+            "aggregator", NUMPY, "--metrics", address, "--output", tmp_path / "run",
+            "--no-tracking", "--listen", processes.address,
+        )  # fmt: skip
+    assert code == 2
+    assert f"--metrics {address}: " in err
+    assert "Choose another port" in err
