@@ -17,8 +17,11 @@ was expected, the remedy.
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TextIO
 
 INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
@@ -92,12 +95,28 @@ def report(error: FlopsError, stream: TextIO) -> None:
 
 
 def run_main(main: Callable[[], int]) -> int:
-    """Run an entry point; return its exit code, with errors reported on stderr."""
+    """Run an entry point; return its exit code, with errors reported on stderr.
+
+    Where user code has left threads behind that would keep the process for ever, it ends here.
+    """
+    code = _run(main)
+    others = threading.enumerate()
+    if any(not t.daemon and t is not threading.main_thread() for t in others):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    return code
+
+
+def _run(main: Callable[[], int]) -> int:
     try:
         return main()
     except FlopsError as error:
-        report(error, sys.stderr)
+        with suppress(OSError, ValueError):  # user code may have closed it
+            report(error, sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+        with suppress(OSError, ValueError):
+            sys.stderr.write("interrupted\n")
         return INTERRUPTED

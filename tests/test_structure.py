@@ -16,6 +16,7 @@ RANKS = {
     "address": 0,
     "threads": 0,
     "memory": 0,
+    "interrupts": 0,
     "health": 1,
     "option_types": 1,
     "config": 2,

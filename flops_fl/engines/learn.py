@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +19,7 @@ from flops_fl.core.client import ROUND, SEED, LearnerClient
 from flops_fl.core.seeding import seed_generators
 from flops_fl.errors import DataError
 from flops_fl.health import Health, served
+from flops_fl.interrupts import raise_on_signals
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.source import checkout
 from flops_fl.types import Evaluation, Parameters, Task, Update
@@ -100,8 +100,7 @@ def learn(options: LearnerOptions) -> int:
     Raises:
         FlopsError: see flops_fl.errors for who is at fault.
     """
-    # Containers are stopped by SIGTERM: leave as after Ctrl-C, with a goodbye.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    raise_on_signals()  # containers are stopped by SIGTERM: leave as after Ctrl-C
     tls = _tls(options)
     ids = options.learner_id or [_own_name(options)]
     health = LearnerHealth(len(ids))
@@ -181,8 +180,9 @@ def _tls(options: LearnerOptions) -> ClientTls | None:
 
 
 def _say(learner: str, event: str) -> None:
-    sys.stderr.write(f"[{learner}] {event}\n")
-    sys.stderr.flush()
+    with suppress(OSError, ValueError):  # user code may have closed it
+        sys.stderr.write(f"[{learner}] {event}\n")
+        sys.stderr.flush()
 
 
 def _silence(learner: str, event: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import tempfile
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from flops_fl.observers.checkpoint import (
     CheckpointObserver,
     load_checkpoint,
     load_npz,
+    save_npz,
 )
 from flops_fl.observers.console import ConsoleObserver
 from flops_fl.observers.metrics import MetricsObserver
@@ -102,12 +104,22 @@ class Report:
 
     def finish(self, error: FlopsError | KeyboardInterrupt | None) -> int:
         """Write everything that a run leaves; the exit code, error reported."""
+        try:
+            return self._finish(error)
+        except OSError as fault:
+            raise UsageError(
+                f"the results cannot be written to {self.folder} ({fault.strerror}): make room, "
+                "then go on with --resume"
+            ) from error or fault
+
+    def _finish(self, error: FlopsError | KeyboardInterrupt | None) -> int:
         state = self._latest.state
         status = "completed" if error is None else "failed"
         if isinstance(error, KeyboardInterrupt):
             status = "interrupted"
         said = str(error) if isinstance(error, FlopsError) else None
         self.observers.on_end(status, said, state.parameters)
+        save_npz(self.folder / LAST, state.parameters)
         if state.history:
             title = f"{self.run.project_id}: {len(state.history)} rounds, {self.run.strategy}"
             draw_history(state.history, self.folder / PICTURE, title)
@@ -191,6 +203,13 @@ def report_on(
     except OSError as error:
         raise UsageError(
             f"--output {options.folder} cannot be made ({error.strerror}): choose another folder"
+        ) from None
+    try:
+        with tempfile.TemporaryFile(dir=options.folder):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"--output {options.folder} cannot be written ({error.strerror}): choose another folder"
         ) from None
     info, state = _starting_point(options, info, model, strategy)
     return Report(options, repo, model, strategy=strategy, state=state, run=info)

@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -140,25 +141,36 @@ class CheckpointObserver(Observer):
     def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
         self._run, self._history = run, list(history)
         if self._initial is not None:
-            for old in self._path(0, ".*").parent.glob("*"):
-                old.unlink()
-            self._write(0, self._initial(), None)
+            with self._tolerant("the first checkpoint"):
+                for old in self._path(0, ".*").parent.glob("*"):
+                    old.unlink()
+                self._write(0, self._initial(), None)
 
     def on_fit(self, record: RoundRecord, parameters: Parameters) -> None:
-        self._write(record.round, parameters, record)
+        with self._tolerant(f"the checkpoint of round {record.round}"):
+            self._write(record.round, parameters, record)
 
     def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
         self._history.append(record)
         self._best = best
-        if best.round == record.round:
-            save_npz(self._folder / BEST, parameters)
-        if self._arrays:
-            self._write_state(record.round, None)
-        else:  # its fit was before a restart, or could not be written
-            self._write(record.round, parameters, None)
+        with self._tolerant(f"the checkpoint of round {record.round}"):
+            if best.round == record.round:
+                save_npz(self._folder / BEST, parameters)
+            if self._arrays:
+                self._write_state(record.round, None)
+            else:  # its fit was before a restart, or could not be written
+                self._write(record.round, parameters, None)
 
-    def on_end(self, status: str, error: str | None, parameters: Parameters) -> None:
-        save_npz(self._folder / LAST, parameters)
+    @contextmanager
+    def _tolerant(self, what: str) -> Iterator[None]:
+        """A disk that is full or read-only for a while does not end a training."""
+        try:
+            yield
+        except OSError as error:
+            log.warning(
+                "%s cannot be written to %s (%s): the run goes on, and a crash now costs what "
+                "came after the last one that was", what, self._folder, error.strerror,
+            )  # fmt: skip
 
     def _write(self, round: int, parameters: Parameters, pending: RoundRecord | None) -> None:
         self._arrays = ""

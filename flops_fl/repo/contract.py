@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from flops_fl.errors import FlopsError, RepositoryError
+from flops_fl.interrupts import asked_to_stop
 from flops_fl.repo.loader import LoadData, Workspace, no_data
 from flops_fl.repo.statistics import statistics_of
 from flops_fl.types import TENSOR_KINDS, Array, Layout, Parameters, Scalar
@@ -182,11 +183,11 @@ class ManagedModel:
         try:
             with self.workspace.active():
                 return function(*arguments)
-        except KeyboardInterrupt:
-            raise
         except FlopsError:
             raise
         except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and asked_to_stop():
+                raise
             raise RepositoryError(
                 _sentence(stage, error), stage=stage, traceback=self._own_traceback(error)
             ) from error

@@ -16,7 +16,6 @@ from flops_fl.observers.checkpoint import (
     BEST,
     CHECKPOINTS,
     KEEP,
-    LAST,
     CheckpointObserver,
     load_checkpoint,
     load_npz,
@@ -84,7 +83,6 @@ def folder(tmp_path):
     observer.on_round(
         record(2, 0.4, failures=[FAILURE]), PARAMETERS, Best(round=1, loss=1.0, accuracy=0.5)
     )
-    observer.on_end("completed", None, PARAMETERS)
     return tmp_path
 
 
@@ -96,7 +94,6 @@ def test_a_checkpoint_holds_the_last_state_and_the_best_model(folder):
     assert checkpoint.best.round == 1
     assert [p.tolist() for p in checkpoint.parameters] == [p.tolist() for p in PARAMETERS]
     assert load_npz(folder / BEST)[1] == 4
-    assert load_npz(folder / LAST)[1] == 3
     assert not list(folder.glob("*.part"))
 
 

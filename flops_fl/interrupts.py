@@ -1,0 +1,25 @@
+"""Tell an operator's interruption from a KeyboardInterrupt that user code raises by itself."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+_asked = False
+
+
+def raise_on_signals() -> None:
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt, and be remembered. Main thread only."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        global _asked  # noqa: PLW0603 - signals are the process's
+        _asked = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+
+def asked_to_stop() -> bool:
+    """Whether a signal has come; always where `raise_on_signals` was not called."""
+    return _asked or signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -1,0 +1,124 @@
+"""Faults of the host and of user code, in real processes."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import NUMPY, ROOT
+
+ODD = """
+import os, sys, threading, time
+from model_manager_plain import ModelManager as Plain
+
+class ModelManager(Plain):
+    rounds = 0
+
+    def fit_model(self):
+        self.rounds += 1
+        if self.rounds == 1:
+            {oddity}
+        return super().fit_model()
+"""
+
+
+@pytest.fixture
+def odd_repo(tmp_path):
+    def build(oddity):
+        folder = tmp_path / "odd"
+        folder.mkdir()
+        for name, target in [("model_manager", "model_manager_plain"), ("data_manager",) * 2]:
+            (folder / f"{target}.py").write_text((NUMPY / f"{name}.py").read_text())
+        (folder / "model_manager.py").write_text(ODD.format(oddity=oddity))
+        return folder
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("oddity", "said"),
+    [
+        ("sys.exit(7)", "sys.exit(7)"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("raise MemoryError", "MemoryError"),
+    ],
+)
+def test_user_code_that_wants_to_end_the_process_costs_one_update(
+    processes, digits, odd_repo, oddity, said
+):
+    aggregator = processes.aggregator(NUMPY, "--rounds", 2, "--min-available-clients", 2)
+    good = processes.learner(NUMPY, digits / "part-0", "good")
+    odd = processes.learner(odd_repo(oddity), digits / "part-1", "odd")
+    result = processes.result(aggregator)
+    assert [r["learners"] for r in result["rounds"]] == [["good"], ["good", "odd"]]
+    (failure,) = result["rounds"][0]["failures"]
+    assert (failure["learner"], failure["stage"]) == ("odd", "fit_model")
+    assert said in failure["reason"]
+    for learner in (good, odd):
+        processes.finish(learner)
+
+
+@pytest.mark.parametrize(
+    "oddity",
+    [
+        "sys.stdout.close(); sys.stderr.close(); os.close(1); os.close(2)",
+        "threading.Thread(target=time.sleep, args=(1000,)).start()",
+    ],
+)
+def test_user_code_may_close_its_streams_and_start_threads(processes, digits, odd_repo, oddity):
+    aggregator = processes.aggregator(NUMPY, "--rounds", 2)
+    learner = processes.learner(odd_repo(oddity), digits / "part-0", "odd")
+    result = processes.result(aggregator)
+    assert [r["learners"] for r in result["rounds"]] == [["odd"], ["odd"]]
+    assert learner.wait(20) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_both_within_seconds_and_the_run_can_go_on(
+    processes, digits, slow_repo, tmp_path, number
+):
+    env = {"MARK": str(tmp_path / "x"), "FIT_SECONDS": "60"}
+    aggregator = processes.aggregator(slow_repo, "--rounds", 2)
+    learner = processes.learner(slow_repo, digits / "part-0", "only", env=env)
+    deadline = time.monotonic() + 40
+    while not list(tmp_path.glob("x-fit-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    asked = time.monotonic()
+    learner.send_signal(number)
+    aggregator.send_signal(number)
+    assert learner.wait(10) == 130
+    out, _ = aggregator.communicate(timeout=10)
+    assert time.monotonic() - asked < 10
+    assert aggregator.returncode == 130
+    assert json.loads(out)["status"] == "interrupted"
+    assert (tmp_path / "run" / "checkpoints" / "000000.json").exists()
+
+
+def test_a_full_disk_does_not_end_the_training(processes, digits, tmp_path):
+    """Files of this process may have 2 KB: neither a model nor result.json fits."""
+
+    learner = processes.learner(NUMPY, digits / "part-0", "only")
+    aggregator = subprocess.Popen(
+        [
+            sys.executable, "-m", "aggregator", NUMPY, "--listen", processes.address, "--rounds",
+            "3", "--output", tmp_path / "run", "--no-tracking",
+        ],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=dict(os.environ),
+    )  # fmt: skip
+    resource.prlimit(aggregator.pid, resource.RLIMIT_FSIZE, (2000, 2000))
+    _, err = aggregator.communicate(timeout=60)
+    assert aggregator.returncode == 2
+    assert "the checkpoint of round 2 cannot be written" in err
+    assert "round 3/3" in err
+    assert "the results cannot be written" in err.splitlines()[-1]
+    assert "File too large" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert not list((tmp_path / "run").rglob("*.part"))
+    processes.finish(learner)
