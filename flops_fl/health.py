@@ -6,10 +6,12 @@ when it can do its work, else 503 and a sentence why not. No model and no data c
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector
@@ -52,7 +54,11 @@ def served(health: Health, listen: Address | None) -> Iterator[int | None]:
         yield None
         return
 
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+
     class Handler(BaseHTTPRequestHandler):
+        timeout = 10.0  # seconds; a client that says nothing does not keep a thread
+
         def do_GET(self) -> None:
             status, kind, body = health.answer(self.path.partition("?")[0])
             self.send_response(status)
@@ -64,13 +70,19 @@ def served(health: Health, listen: Address | None) -> Iterator[int | None]:
         def log_message(self, format: str, *arguments: Any) -> None:
             """Probes come every few seconds: nobody wants to read of them."""
 
+    class Server(ThreadingHTTPServer):
+        address_family = family
+        daemon_threads = True
+
+        def server_bind(self) -> None:
+            TCPServer.server_bind(self)  # HTTPServer's own looks the host's name up
+
     try:
-        server = ThreadingHTTPServer((listen.host, listen.port), Handler)
+        server = Server((listen.host, listen.port), Handler)
     except OSError as error:
         raise UsageError(
             f"--metrics {listen}: {error.strerror}. Choose another port, or stop what uses it"
         ) from None
-    server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, name="flops-metrics", daemon=True)
     thread.start()
     try:

@@ -94,7 +94,8 @@ class _Hosts:
                 stdout=sys.stderr,
                 # A copy: exec from the live environment fails (EFAULT) when another thread,
                 # such as MLflow's import, changes it in that moment.
-                env=dict(os.environ),
+                # The aggregator's port for metrics is not theirs, too.
+                env={**os.environ, "FLOPS_METRICS": ""},
             )
             self._running.append(process)
             watch = threading.Thread(target=self._watch, args=(process, ids, abort), daemon=True)

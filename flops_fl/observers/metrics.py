@@ -36,6 +36,7 @@ class MetricsObserver(Observer):
         self._received = counter("received_bytes", "Bytes received from learners")
         self._answers = counter("answers", "Learners' answers", "stage", "outcome")
         self._failures = counter("learner_failures", "Failures by learner", "learner")
+        self._open: set[str] = set()
         self._awaited = gauge("learners_awaited", "Learners asked that have not answered", "stage")
         self._since = gauge("waiting_since_seconds", "Unix time since when they are awaited")
 
@@ -50,12 +51,17 @@ class MetricsObserver(Observer):
         self._required.set(minimum)
 
     def on_stage(self, round: int, stage: Stage, learners: Sequence[str]) -> None:
+        self._open = set(learners)
         self._awaited.labels(stage).set(len(learners))
         self._since.set(time.time())
 
     def on_answer(self, round: int, stage: Stage, learner: str, failure: str | None) -> None:
-        self._awaited.labels(stage).dec()
-        self._answers.labels(stage, "failed" if failure else "good").inc()
+        if learner in self._open:
+            self._open.discard(learner)
+            self._answers.labels(stage, "failed" if failure else "good").inc()
+        else:  # it had come, and was refused when it was looked at
+            self._answers.labels(stage, "refused").inc()
+        self._awaited.labels(stage).set(len(self._open))
         if failure:
             self._failures.labels(learner).inc()
 

@@ -66,6 +66,7 @@ def serve_flower(worker: FlowerWorker, options: DialOptions) -> str:
                 f"no Flower server at {options.address} for {away:.0f} s (--connect-timeout): "
                 f"{why}. Check the address, and that it runs"
             )
+        options.on_presence(worker.learner, False)
         options.on_event(worker.learner, f"disconnected ({why}), trying again")
         time.sleep(random.SystemRandom().uniform(0.5, 1.0) * wait)
         wait = min(wait * 2, options.max_backoff)
@@ -87,6 +88,7 @@ def _converse(channel: grpc.Channel, answers: _Answers, options: DialOptions) ->
     try:
         for frame in call:
             if not answers.heard:
+                options.on_presence(answers.worker.learner, True)
                 options.on_event(answers.worker.learner, f"connected to {options.address}")
                 answers.heard = True
             message = flower.ServerMessage.FromString(frame)

@@ -139,8 +139,8 @@ def chaos(processes, slow_repo, digits, undisturbed, *, rounds, kills, learner_k
 
 
 def test_a_few_kills_change_nothing(processes, slow_repo, digits, undisturbed):
-    done = chaos(processes, slow_repo, digits, undisturbed, rounds=8, kills=2, learner_kills=2)
-    assert sum(done.values()) >= 2
+    done = chaos(processes, slow_repo, digits, undisturbed, rounds=6, kills=2, learner_kills=1)
+    assert sum(done.values()) >= 1
 
 
 @pytest.mark.slow

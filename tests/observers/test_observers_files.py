@@ -12,6 +12,7 @@ from rich.console import Console
 
 from flops_fl.core.observer import RunInfo
 from flops_fl.errors import UsageError
+from flops_fl.health import Health
 from flops_fl.observers.checkpoint import (
     BEST,
     CHECKPOINTS,
@@ -23,6 +24,7 @@ from flops_fl.observers.checkpoint import (
 )
 from flops_fl.observers.console import ConsoleObserver
 from flops_fl.observers.files import atomic
+from flops_fl.observers.metrics import MetricsObserver
 from flops_fl.observers.picture import draw_history
 from flops_fl.observers.result import result_document, write_result
 from flops_fl.types import Best, LearnerFailure, RoundRecord
@@ -249,3 +251,16 @@ def test_a_terminal_gets_a_bar_that_goes_away():
     _watch(Console(file=stream, width=100, force_terminal=True))
     assert "round 1/3 fit" in stream.getvalue()
     assert "training failed" in stream.getvalue()
+
+
+def test_a_refused_update_is_counted_as_such_and_once():
+    health = Health()
+    metrics = MetricsObserver(health)
+    metrics.on_stage(1, "fit", ["a", "b"])
+    metrics.on_answer(1, "fit", "a", None)
+    metrics.on_answer(1, "fit", "a", "refused: NaN")  # looked at, after it had come
+    value = health.registry.get_sample_value
+    assert value("flops_learners_awaited", {"stage": "fit"}) == 1
+    assert value("flops_answers_total", {"stage": "fit", "outcome": "good"}) == 1
+    assert value("flops_answers_total", {"stage": "fit", "outcome": "refused"}) == 1
+    assert value("flops_learner_failures_total", {"learner": "a"}) == 1

@@ -45,7 +45,7 @@ def odd_repo(tmp_path):
     [
         ("sys.exit(7)", "sys.exit(7)"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
-        ("raise MemoryError", "MemoryError"),
+        pytest.param("raise MemoryError", "MemoryError", marks=pytest.mark.slow),
     ],
 )
 def test_user_code_that_wants_to_end_the_process_costs_one_update(
@@ -78,7 +78,9 @@ def test_user_code_may_close_its_streams_and_start_threads(processes, digits, od
     assert learner.wait(20) == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_signals_end_both_within_seconds_and_the_run_can_go_on(
     processes, digits, slow_repo, tmp_path, number
 ):

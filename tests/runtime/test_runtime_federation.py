@@ -193,12 +193,11 @@ def test_a_learner_that_always_fails_is_put_aside_and_told_why(
 ):
     good, bad = {"MARK": str(tmp_path / "good")}, {"MARK": str(tmp_path / "bad")}
     (tmp_path / "bad-break").touch()
-    options = ["--rounds", 4, "--max-failures", 2, "--join-timeout", 20]
+    options = ["--rounds", 4, "--max-failures", 2, "--join-timeout", 8]
     processes.learner(slow_repo, digits / "part-1", "bad", env=bad)
     processes.learner(slow_repo, digits / "part-2", "bad-2", env=bad)
-    time.sleep(2)  # they are waiting when the aggregator starts: both are in round 1
-    aggregator = processes.aggregator(slow_repo, *options, "--min-available-clients", 3)
     processes.learner(slow_repo, digits / "part-0", "good", env=good)
+    aggregator = processes.aggregator(slow_repo, *options, "--min-available-clients", 3)
     code = aggregator.wait(60)
     assert code == 4  # three must be present, and two are put aside
     result = json.loads(aggregator.stdout.read())
@@ -209,6 +208,7 @@ def test_a_learner_that_always_fails_is_put_aside_and_told_why(
         assert "put aside: it failed in 2 rounds in a row" in processes.stderr(process)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_says_so_and_can_be_resumed(processes, digits, slow_repo, tmp_path):
     env = {"MARK": str(tmp_path / "x"), "FIT_SECONDS": "0.5"}
     options = ["--rounds", 4, "--min-clients", 1]
