@@ -4,13 +4,17 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 
+import grpc
 import pytest
 
-from tests.conftest import NUMPY, ROOT
+from tests.conftest import NUMPY, ROOT, wait_for_port
 
 ODD = """
 import os, sys, threading, time
@@ -123,4 +127,46 @@ def test_a_full_disk_does_not_end_the_training(processes, digits, tmp_path):
     assert "File too large" in err.splitlines()[-1]
     assert "Traceback" not in err
     assert not list((tmp_path / "run").rglob("*.part"))
+    processes.finish(learner)
+
+
+def test_garbage_and_slow_loris_hold_nobody_up(processes, digits):
+    """Strangers that send nonsense, say nothing, or speak a byte a second, beside a learner."""
+    aggregator = processes.aggregator(NUMPY, "--rounds", 3)
+    wait_for_port(processes.address)
+    host, _, port = processes.address.rpartition(":")
+    silent = [socket.create_connection((host, int(port))) for _ in range(20)]
+    silent[0].sendall(b"GET / HTTP/1.1\r\n")
+    silent[1].sendall(b"PRI * HTTP/2.0\r\n")
+
+    def dribble():
+        with suppress(OSError):
+            for byte in b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n":
+                silent[2].sendall(bytes([byte]))
+                time.sleep(0.3)
+
+    threading.Thread(target=dribble, daemon=True).start()
+    frames = [b"", b"\xff" * 100, os.urandom(10_000), b"\x7a\xff\xff\xff\xff\x0f" + bytes(50)]
+    with grpc.insecure_channel(processes.address) as channel:
+        join = channel.stream_stream("/flops.Federation/Join")
+        never = threading.Event()
+
+        def stays_open():
+            never.wait(60)
+            yield b""
+
+        waiting = join(stays_open())
+        for frame in frames:
+            answers = list(join(iter([frame])))
+            assert len(answers) <= 1  # a word of why, at most
+        started = time.monotonic()
+        learner = processes.learner(NUMPY, digits / "part-0", "only")
+        result = processes.result(aggregator)
+        assert time.monotonic() - started < 30
+        waiting.cancel()
+        never.set()
+    for connection in silent:
+        connection.close()
+    assert [r["learners"] for r in result["rounds"]] == [["only"]] * 3
+    assert not any(r["failures"] for r in result["rounds"])
     processes.finish(learner)
