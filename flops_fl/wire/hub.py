@@ -37,6 +37,7 @@ class HubOptions:
     stall_timeout: float = 60.0
     memory_budget: int = 256 << 20
     spool: Path | None = None
+    patience: float = 1.0  # before updates that wait for a late learner go to the spool
 
 
 class Hub:
@@ -104,6 +105,7 @@ class Hub:
             grant=self._grant,
             on_answer=answered,
             spool=self._options.spool,
+            patience=self._options.patience,
         )
         self._collection = collection
         late = deadline.reason(early=False)

@@ -1,0 +1,213 @@
+"""Rounds over the hub, with learners that come, go, answer and fail in any order."""
+
+import asyncio
+from random import Random
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flops_fl.core.observer import Observer
+from flops_fl.core.plan import Plan, State
+from flops_fl.core.rounds import train
+from flops_fl.core.strategy import Strategy
+from flops_fl.types import Evaluation, Layout, Update, parameters_sha256
+from flops_fl.wire.answers import as_message
+from flops_fl.wire.codec import decode, encode
+from flops_fl.wire.hub import Hub, HubOptions
+from flops_fl.wire.messages import (
+    PROTOCOL,
+    Cancel,
+    Chunk,
+    Failure,
+    Goodbye,
+    Grant,
+    Hello,
+    Order,
+    Ping,
+    Refusal,
+)
+from flops_fl.wire.tensors import Assembler, Chunks
+
+START = [np.zeros(5, np.float32), np.array(3)]
+LARGE = [np.zeros(100_000, np.float32)]  # beyond what travels with its header
+ROUNDS = 3
+
+
+class FakeLearner:
+    """The other end of a stream, in this process; it works when the test says so."""
+
+    def __init__(self, hub, name, layout):
+        self.hub, self.name, self.layout = hub, name, layout
+        self.step = float(name[1:]) + 1
+        self.task = self.answer = self.held = self.download = self.stream = None
+        self.fits = self.streams = 0
+        self.over = False
+
+    @property
+    def connected(self):
+        return self.stream is not None and not self.stream.done()
+
+    def connect(self):
+        self.inbox = asyncio.Queue()
+        run, version = self.held[:2] if self.held else ("", -1)
+        self.send(
+            Hello(
+                protocol=PROTOCOL, learner=self.name, nonce=self.name, commit="", versions={},
+                fingerprint=self.layout.fingerprint, holding=self.task.key if self.task else "",
+                run_id=run, parameters=version,
+            )
+        )  # fmt: skip
+        self.download = None
+        self.stream = asyncio.create_task(self.hub.join(self.requests(self.inbox), self))
+
+    async def requests(self, inbox):
+        while (frame := await inbox.get()) is not None:
+            yield frame
+
+    def auth_context(self):
+        return {}
+
+    async def write(self, frame):
+        message = decode(frame)
+        if isinstance(message, Order):
+            self.take(message)
+        elif isinstance(message, Chunk):
+            order, assembler = self.download
+            assembler.add(message.offset, message.data)
+            if assembler.complete:
+                self.held = (order.task.run_id, order.task.version, assembler.arrays)
+                self.begin(order.task)
+        elif isinstance(message, Grant):
+            for chunk in Chunks(self.task.round, self.answer.parameters):
+                self.inbox.put_nowait(chunk)
+        elif isinstance(message, Cancel):
+            self.task = self.answer = None
+        elif isinstance(message, Ping):
+            self.send(Ping(answer=True))
+        elif isinstance(message, Goodbye):
+            self.over = message.final
+        assert not isinstance(message, Refusal), message.reason
+
+    def send(self, message):
+        self.inbox.put_nowait(encode(message))
+
+    def take(self, order):
+        if self.task and self.task.key == order.task.key:
+            if self.answer:
+                self.send(as_message(self.task, self.answer))
+        elif order.layout is not None:
+            self.task = self.answer = None
+            self.download = (order, Assembler(order.layout.empty()))
+        else:
+            assert self.held[:2] == (order.task.run_id, order.task.version)
+            self.begin(order.task)
+
+    def begin(self, task):
+        self.task, self.answer = task, None
+
+    def work(self):
+        """Answer the open task, connected or not."""
+        if self.task is None or self.answer is not None:
+            return
+        if self.task.stage == "fit":
+            self.fits += 1
+            first, *rest = self.held[2]
+            arrays = [first + np.float32(self.step), *rest]
+            self.answer = Update(learner=self.name, parameters=arrays, examples=int(self.step))
+        else:
+            self.answer = Evaluation(learner=self.name, loss=1.0, examples=2)
+        if self.connected:
+            self.send(as_message(self.task, self.answer))
+
+    def cut(self):
+        if self.connected:
+            self.inbox.put_nowait(None)
+
+
+async def federation(start, names, disturb, budget):
+    layout = Layout.of(start)
+    hub = Hub("r", layout.fingerprint, HubOptions(memory_budget=budget, patience=0))
+    learners = [FakeLearner(hub, name, layout) for name in names]
+    count = len(names)
+    plan = Plan(
+        run_id="r", rounds=ROUNDS, seed=0, min_available=count, min_fit=1, min_evaluate=1,
+        round_timeout=60, join_timeout=60,
+    )  # fmt: skip
+    minimums = dict.fromkeys(
+        ("min_available_clients", "min_fit_clients", "min_evaluate_clients"), count
+    )
+    strategy = Strategy("FedAvg", minimums, seed=0, initial=start)
+    training = asyncio.create_task(train(State(parameters=start), plan, hub, strategy, Observer()))
+    async with asyncio.timeout(20):  # a deadlock would be seen here
+        while not training.done():
+            disturb(learners)
+            await asyncio.sleep(0)
+    state = training.result()
+    await hub.close("done", final=True)
+    for learner in learners:
+        learner.cut()
+        if learner.stream:
+            await learner.stream
+    return state, learners
+
+
+def obedient(learners):
+    for learner in learners:
+        if not learner.connected:
+            learner.connect()
+        learner.work()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 4), st.booleans())
+def test_any_order_of_joins_losses_and_answers_gives_the_same_model(seed, count, large):
+    random = Random(seed)
+    start = LARGE if large else START
+    names = [f"l{n}" for n in range(count)]
+    expected, _ = asyncio.run(federation(start, names, obedient, 1 << 28))
+
+    def disturb(learners):
+        for learner in random.sample(learners, len(learners)):
+            action = random.choice(["connect", "connect", "work", "work", "cut", "", ""])
+            if action == "connect" and not learner.connected:
+                learner.connect()
+            elif action == "work":
+                learner.work()
+            elif action == "cut" and random.random() < 0.3:
+                learner.cut()
+
+    state, learners = asyncio.run(federation(start, names, disturb, random.choice([0, 1 << 19])))
+    assert parameters_sha256(state.parameters) == parameters_sha256(expected.parameters)
+    for record in state.history:
+        assert record.learners == tuple(names)  # each once, none missing
+        assert record.failures == ()
+    assert [learner.fits for learner in learners] == [ROUNDS] * count  # nothing trained twice
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32))
+def test_failures_cost_their_learner_only_that_stage(seed):
+    random = Random(seed)
+    names = ["l0", "l1", "l2"]
+
+    def disturb(learners):
+        obedient(learners[:1])
+        for learner in learners[1:]:
+            if not learner.connected:
+                learner.connect()
+            if learner.task and not learner.answer:
+                if random.random() < 0.3:
+                    failure = Failure(
+                        key=learner.task.key, stage="fit_model", reason="broken", traceback=""
+                    )
+                    learner.answer = failure
+                    learner.send(failure)
+                else:
+                    learner.work()
+
+    state, _ = asyncio.run(federation(START, names, disturb, 1 << 28))
+    for record in state.history:
+        assert "l0" in record.learners
+        failed_fits = {name for name in names if name not in record.learners}
+        assert failed_fits <= {failure.learner for failure in record.failures}
