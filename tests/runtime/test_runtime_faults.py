@@ -47,7 +47,7 @@ def odd_repo(tmp_path):
 @pytest.mark.parametrize(
     ("oddity", "said"),
     [
-        ("sys.exit(7)", "sys.exit(7)"),
+        pytest.param("sys.exit(7)", "sys.exit(7)", marks=pytest.mark.slow),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
         pytest.param("raise MemoryError", "MemoryError", marks=pytest.mark.slow),
     ],

@@ -55,7 +55,11 @@ def test_three_learners_in_any_order_and_a_simulation_give_the_same_model(
 
 
 @pytest.mark.parametrize(
-    "example", ["numpy_minimal", pytest.param("digits_pytorch", marks=pytest.mark.torch)]
+    "example",
+    [
+        pytest.param("numpy_minimal", marks=pytest.mark.slow),
+        pytest.param("digits_pytorch", marks=pytest.mark.torch),
+    ],
 )
 def test_simulations_do_not_depend_on_the_number_of_processes(example, run_cli, tmp_path):
     hashes = set()
