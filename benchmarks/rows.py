@@ -8,12 +8,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 from benchmarks import bare, peers
 from benchmarks.flwr_run import flwr_run
 from benchmarks.harness import ROOT, Table
+from benchmarks.nvflare_run import nvflare_run
 from benchmarks.ours import MB, federation
 from benchmarks.proxy import slow_port
 
@@ -32,7 +32,7 @@ def overhead(repeat: int, quick: bool) -> list[Table]:
         "Flower SuperLink",
         lambda: flwr_run(2, 1 + repeat, SMALL, simulation=False)["rounds"][1:],
     )
-    table.add("NVFlare", _nvflare)
+    table.add("NVFlare", lambda: nvflare_run(2, 10, SMALL)[1:])
     table.add("raw gRPC, one exchange", lambda: peers.run("grpc", 2, SMALL, 50)["rounds"][1:])
     return [table]
 
@@ -180,12 +180,6 @@ def _time(*arguments: str) -> float:
     started = time.monotonic()
     subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, check=True)
     return time.monotonic() - started
-
-
-def _nvflare() -> list[float]:
-    if find_spec("nvflare") is None:
-        raise RuntimeError("nvflare is not installed")
-    raise RuntimeError("no harness for NVFlare yet")
 
 
 ALL = {

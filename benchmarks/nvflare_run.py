@@ -1,0 +1,55 @@
+"""NVFlare as a peer, in an environment of its own: its pins are not ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+from benchmarks.harness import ROOT, TIMEOUT
+
+APP = ROOT / "benchmarks" / "nvflare_app"
+HOME = ROOT / "build" / "bench-nvflare"
+REQUIREMENT = "nvflare==2.9.*"
+
+
+def nvflare_run(learners: int, rounds: int, nbytes: int) -> list[float]:
+    """Seconds of each round but the last: from a learner's task to its next one.
+
+    One task of NVFlare's is evaluation and training together, one exchange of parameters.
+
+    Raises:
+        RuntimeError: NVFlare could not be installed, or its run failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        marks = Path(folder, "marks.json")
+        where = {"HOME": folder, "NVFLARE_POC_WORKSPACE": str(Path(folder, "poc"))}
+        python = _environment()
+        env = {**os.environ, **where, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
+        command = [str(python), str(APP / "noop_job.py")]
+        command += [str(learners), str(rounds), str(nbytes), str(marks)]
+        _run(command, env=env, cwd=folder)
+        return [later - earlier for earlier, later in pairwise(json.loads(marks.read_text()))]
+
+
+def _environment() -> Path:
+    """NVFlare's interpreter; the environment is made at the first use."""
+    python, done = HOME / "bin" / "python", HOME / ".installed"
+    if not done.exists():
+        sys.stderr.write(f"installing {REQUIREMENT} into {HOME.relative_to(ROOT)} (once)\n")
+        _run([sys.executable, "-m", "venv", "--clear", str(HOME)])
+        _run([str(python), "-m", "pip", "install", "--quiet", REQUIREMENT])
+        done.touch()
+    return python
+
+
+def _run(command: list[str], env: dict[str, str] | None = None, cwd: str | None = None) -> None:
+    done = subprocess.run(
+        command, env=env, cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT, check=False
+    )
+    if done.returncode:
+        raise RuntimeError((done.stdout + done.stderr)[-600:])
