@@ -43,7 +43,8 @@ class ClientWorker:
 
     def perform(self, task: Task, parameters: Parameters) -> Update | Evaluation:
         """Fit or evaluate on the local data."""
-        with self._health.timed(task.stage):
+        # One workspace for the whole task: what is nested in it costs nothing.
+        with self._health.timed(task.stage), self.client.model.workspace.active():
             return self._perform(task, parameters)
 
     def _perform(self, task: Task, parameters: Parameters) -> Update | Evaluation:

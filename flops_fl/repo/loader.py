@@ -15,6 +15,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -62,7 +63,6 @@ class Workspace:
             return
         hidden = self._hide_namesakes()
         writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-        before = set(sys.modules)
         sys.modules.update(self._modules)
         sys.path.insert(0, str(self.folder))
         try:
@@ -70,9 +70,7 @@ class Workspace:
         finally:
             sys.dont_write_bytecode = writes_bytecode
             sys.path.remove(str(self.folder))
-            for name in set(sys.modules) - before:
-                if name in self._modules or self.owns(_origin(sys.modules[name])):
-                    self._modules[name] = sys.modules.pop(name)
+            self._take_modules()
             sys.modules.update(hidden)
             self._depth -= 1
 
@@ -82,8 +80,22 @@ class Workspace:
         The standard library's stay: a plain ``python model_manager.py`` would have them
         loaded before any file of the user's, too.
         """
-        names = [n for n in sys.modules if n.partition(".")[0] in self._names or n in _INJECTED]
+        names = [name for name in _INJECTED if name in sys.modules]
+        # Thousands of modules are not searched for each task: a submodule without its
+        # package is not to be had.
+        tops = {name for name in self._names if name in sys.modules}
+        if tops:
+            names += [n for n in sys.modules if n.partition(".")[0] in tops and n not in names]
         return {name: sys.modules.pop(name) for name in names}
+
+    def _take_modules(self) -> None:
+        """Take our modules out again, with those that user code has imported meanwhile."""
+        # `active` put ours at the end of the dictionary: what is younger stands behind them.
+        eldest = next(iter(self._modules))
+        for name in list(takewhile(lambda name: name != eldest, reversed(sys.modules))):
+            if name in self._modules or self.owns(_origin(sys.modules[name])):
+                self._modules[name] = sys.modules.pop(name)
+        self._modules[eldest] = sys.modules.pop(eldest, self._modules[eldest])
 
     def owns(self, file: str | None) -> bool:
         """Whether a source file belongs to the repository (and not to a venv within it)."""
