@@ -222,7 +222,9 @@ class FederationOptions(RepoOptions, TrainingOptions):
 
     learners: PositiveInt = Field(description="how many learners")
     data: str = Field(
-        "digits", description="digits, fashion-mnist, hf:NAME, a Parquet file or a folder"
+        "digits",
+        description="digits, fashion-mnist, hf:NAME, a Parquet file, a folder; or none, for a "
+        "repository that brings its own",
     )
     partition: str = Field("iid", description="iid or dirichlet:ALPHA")
     resize: PositiveInt | None = Field(None, description="make images of the digits N x N")

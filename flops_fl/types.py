@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -34,10 +35,15 @@ class TensorSpec:
 
     @property
     def nbytes(self) -> int:
-        return np.dtype(self.dtype).itemsize * math.prod(self.shape)
+        return _itemsize(self.dtype) * math.prod(self.shape)
 
     def __str__(self) -> str:
         return f"{np.dtype(self.dtype).name}{list(self.shape)}"
+
+
+@cache
+def _itemsize(dtype: str) -> int:
+    return np.dtype(dtype).itemsize
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,18 +146,17 @@ def _learner(options: FederationOptions, context: Context) -> LearnerClient:
             '\'data="FOLDER" learner-id="NAME"\', or with partition-id and num-partitions'
         )
     parts = _parts(options.data, options.partition, options.seed, options.resize, count)
-    return build_learner(_repository(), learner, parts, [names[int(index)]])
+    return build_learner(_repository(), learner, parts, [names[int(index)]] if parts else [])
 
 
 @lru_cache(maxsize=1)
-def _parts(data: str, scheme: str, seed: int, resize: int | None, count: int) -> Path:
+def _parts(data: str, scheme: str, seed: int, resize: int | None, count: int) -> Path | None:
     """Folder of all learners' parts of the data, cut once in a process, and gone with it."""
     folder = Path(tempfile.mkdtemp(prefix="flops-data-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     values = {"data": data, "partition": scheme, "seed": seed, "resize": resize}
     options = build(FederationOptions, {**values, "repo": "", "learners": count})
-    write_parts(options, learner_ids(count), folder)
-    return folder
+    return write_parts(options, learner_ids(count), folder)
 
 
 def _options(context: Context) -> FederationOptions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flops_fl.types import Evaluation, Layout, LearnerFailure, Task, Update
 from flops_fl.wire.messages import Failure, Message, Result
-from flops_fl.wire.tensors import INLINE_BYTES, inline
+from flops_fl.wire.tensors import Chunks
 
 
 def as_message(task: Task, answer: Update | Evaluation | LearnerFailure) -> Message:
@@ -17,12 +17,10 @@ def as_message(task: Task, answer: Update | Evaluation | LearnerFailure) -> Mess
         return Result(
             key=task.key, examples=answer.examples, loss=answer.loss, metrics=answer.metrics
         )
-    layout = Layout.of(answer.parameters)
-    small = layout.nbytes <= INLINE_BYTES
     return Result(
         key=task.key,
         examples=answer.examples,
         metrics=answer.metrics,
-        layout=layout,
-        inline=inline(answer.parameters) if small else b"",
+        layout=Layout.of(answer.parameters),
+        inline=Chunks(task.round, answer.parameters).inline,
     )

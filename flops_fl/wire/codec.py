@@ -10,6 +10,7 @@ saves two copies of every byte of every model.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, get_args
 
 import numpy as np
@@ -114,8 +115,7 @@ def _fill_order(body: pb.Task, message: Order) -> None:
     body.stage, body.run_id, body.round = task.stage, task.run_id, task.round
     body.version, body.seed = task.version, task.seed
     _fill_scalars(body.config, task.config)
-    if message.layout:
-        _fill_layout(body.tensors, message.layout)
+    _fill_tensors(body, message)
 
 
 def _read_order(body: pb.Task) -> Order:
@@ -129,53 +129,61 @@ def _read_order(body: pb.Task) -> Order:
         seed=body.seed,
         config=_read_scalars(body.config),
     )
-    return Order(task=task, layout=_read_layout(body.tensors))
+    return Order(task=task, layout=_read_layout(body), inline=body.inline)
 
 
 def _fill_result(body: pb.Result, message: Result) -> None:
     body.key, body.examples, body.loss = message.key, message.examples, message.loss
-    body.inline = message.inline
     _fill_scalars(body.metrics, message.metrics)
-    if message.layout:
-        _fill_layout(body.tensors, message.layout)
+    _fill_tensors(body, message)
 
 
 def _read_result(body: pb.Result) -> Result:
-    layout = _read_layout(body.tensors)
-    if body.inline and (layout is None or layout.nbytes != len(body.inline)):
-        raise ProtocolError(f"{len(body.inline)} bytes of tensors do not fit their layout")
     return Result(
         key=body.key,
         examples=body.examples,
         loss=body.loss,
         metrics=_read_scalars(body.metrics),
-        layout=layout,
+        layout=_read_layout(body),
         inline=body.inline,
     )
 
 
-def _fill_layout(tensors: Any, layout: Layout) -> None:
-    for spec in layout.tensors:
-        tensors.add(dtype=spec.dtype, shape=spec.shape)
+def _fill_tensors(body: Any, message: Order | Result) -> None:
+    if message.layout:
+        body.tensors.extend(_tensors_of(message.layout))
+    body.inline = message.inline
 
 
-def _read_layout(tensors: Any) -> Layout | None:
-    if not tensors:
-        return None
-    layout = Layout(tuple(_read_spec(t) for t in tensors))
-    if layout.nbytes > MAX_MODEL:
+@lru_cache(maxsize=8)
+def _tensors_of(layout: Layout) -> list[pb.Tensor]:
+    """A process has one model, or few: their tensors are described once, not for each task."""
+    return [pb.Tensor(dtype=spec.dtype, shape=spec.shape) for spec in layout.tensors]
+
+
+def _read_layout(body: Any) -> Layout | None:
+    layout = Layout(tuple(map(_read_spec, body.tensors))) if body.tensors else None
+    if body.inline and (layout is None or layout.nbytes != len(body.inline)):
+        raise ProtocolError(f"{len(body.inline)} bytes of tensors do not fit their layout")
+    if layout and layout.nbytes > MAX_MODEL:
         raise ProtocolError(f"a model of {layout.nbytes} bytes, at most {MAX_MODEL} are allowed")
     return layout
 
 
 def _read_spec(tensor: pb.Tensor) -> TensorSpec:
+    shape = tuple(tensor.shape)
+    if not _can_be_averaged(tensor.dtype) or len(shape) > 32:
+        raise ProtocolError(f"tensor {tensor.dtype!r}{list(shape)} cannot be averaged")
+    return TensorSpec(tensor.dtype, shape)
+
+
+@lru_cache(maxsize=64)
+def _can_be_averaged(name: str) -> bool:
     try:
-        dtype = np.dtype(tensor.dtype)
-    except (TypeError, ValueError, SyntaxError) as error:
-        raise ProtocolError(f"tensor of dtype {tensor.dtype!r}, expected one of numpy's") from error
-    if dtype.kind not in TENSOR_KINDS or dtype.str != tensor.dtype or len(tensor.shape) > 32:
-        raise ProtocolError(f"tensor {tensor.dtype!r}{list(tensor.shape)} cannot be averaged")
-    return TensorSpec(tensor.dtype, tuple(tensor.shape))
+        dtype = np.dtype(name)
+    except (TypeError, ValueError, SyntaxError):
+        return False
+    return dtype.kind in TENSOR_KINDS and dtype.str == name
 
 
 def _fill_scalars(target: Any, values: Mapping[str, Scalar]) -> None:

@@ -99,7 +99,7 @@ class Tensor(_message.Message):
     def __init__(self, dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("stage", "run_id", "round", "version", "seed", "config", "tensors")
+    __slots__ = ("stage", "run_id", "round", "version", "seed", "config", "tensors", "inline")
     class ConfigEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -114,6 +114,7 @@ class Task(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     TENSORS_FIELD_NUMBER: _ClassVar[int]
+    INLINE_FIELD_NUMBER: _ClassVar[int]
     stage: str
     run_id: str
     round: int
@@ -121,7 +122,8 @@ class Task(_message.Message):
     seed: int
     config: _containers.MessageMap[str, Scalar]
     tensors: _containers.RepeatedCompositeFieldContainer[Tensor]
-    def __init__(self, stage: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ..., version: _Optional[int] = ..., seed: _Optional[int] = ..., config: _Optional[_Mapping[str, Scalar]] = ..., tensors: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ...) -> None: ...
+    inline: bytes
+    def __init__(self, stage: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ..., version: _Optional[int] = ..., seed: _Optional[int] = ..., config: _Optional[_Mapping[str, Scalar]] = ..., tensors: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., inline: _Optional[bytes] = ...) -> None: ...
 
 class Result(_message.Message):
     __slots__ = ("key", "examples", "loss", "metrics", "tensors", "inline")

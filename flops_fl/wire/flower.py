@@ -27,7 +27,7 @@ from flops_fl.wire.flower_values import from_npy, from_scalar, to_npy, to_scalar
 from flops_fl.wire.links import Link, Links, certified_names
 from flops_fl.wire.messages import Chunk, Failure, Goodbye, Hello, Message, Order, Result, Welcome
 from flops_fl.wire.session import Side
-from flops_fl.wire.tensors import Assembler, inline
+from flops_fl.wire.tensors import Assembler, Chunks, byte_views
 
 log = logging.getLogger(__name__)
 
@@ -100,33 +100,26 @@ class FlowerOutbox:
         self._conversation = link.conversation
         self._tensors = tensors
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._order: Order | None = None
         self._asked: deque[tuple[Task, Layout]] = deque()  # answers come in this order
 
     def send(self, message: Message) -> None:
-        """A task waits for its tensors; of the rest a stock client understands goodbyes only."""
-        if not self._conversation.step(Side.AGGREGATOR, message):
-            return
-        if isinstance(message, Order):
-            self._order = message
-        elif isinstance(message, Goodbye):
+        """Of what needs no tensors a stock client understands goodbyes only."""
+        if self._conversation.step(Side.AGGREGATOR, message) and isinstance(message, Goodbye):
             bye = flower.ServerMessage.ReconnectIns(seconds=0)
             self._put(flower.ServerMessage(reconnect_ins=bye))
 
-    def send_tensors(
-        self, key: str, frames: Iterable[bytes], when_sent: Callable[[], None] = lambda: None
+    def send_task(
+        self, task: Task, layout: Layout, model: Chunks, when_sent: Callable[[], None]
     ) -> None:
-        """Send the task with its tensors; `when_sent` is not called: the client keeps none."""
-        order, self._order = self._order, None
-        if order is None or order.layout is None or order.task.key != key:
-            return
+        """Queue a task with its tensors; `when_sent` is not called: the client keeps none."""
+        self._conversation.step(Side.AGGREGATOR, Order(task=task, layout=layout))
         parameters = flower.Parameters(
-            tensors=self._tensors(order.layout, frames), tensor_type="numpy.ndarray"
+            tensors=self._tensors(layout, model), tensor_type="numpy.ndarray"
         )
-        config = {name: to_scalar(value) for name, value in order.task.config.items()}
-        kind = "fit_ins" if order.task.stage == "fit" else "evaluate_ins"
+        config = {name: to_scalar(value) for name, value in task.config.items()}
+        kind = "fit_ins" if task.stage == "fit" else "evaluate_ins"
         cls = getattr(flower.ServerMessage, "FitIns" if kind == "fit_ins" else "EvaluateIns")
-        self._asked.append((order.task, order.layout))
+        self._asked.append((task, layout))
         self._put(flower.ServerMessage(**{kind: cls(parameters=parameters, config=config)}))
 
     def close(self) -> None:
@@ -182,5 +175,5 @@ def _update(task: Task, layout: Layout, body: Any, metrics: Mapping[str, Scalar]
         examples=body.num_examples,
         metrics=metrics,
         layout=Layout.of(arrays),
-        inline=inline(arrays),
+        inline=b"".join(byte_views(arrays)),
     )

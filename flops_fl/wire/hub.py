@@ -144,14 +144,13 @@ class Hub:
         if link is None or task is None:
             return
         assert self._encoded is not None
-        _, layout, frames = self._encoded
+        _, layout, model = self._encoded
         version = (task.run_id, task.version)
         if link.holding == task.key or link.holds == version:
             link.outbox.send(Order(task=task, layout=None))
         else:
             link.holds = None
-            link.outbox.send(Order(task=task, layout=layout))
-            link.outbox.send_tensors(task.key, frames, lambda: setattr(link, "holds", version))
+            link.outbox.send_task(task, layout, model, lambda: setattr(link, "holds", version))
 
     def _grant(self, learner: str, task: Task) -> None:
         link = self._links.get(learner)

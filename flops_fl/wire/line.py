@@ -200,7 +200,7 @@ class Line:
         if isinstance(message, Order):
             self._take(message)
         elif isinstance(message, Chunk):
-            self._fill(message)
+            self._fill(message.offset, message.data)
         elif isinstance(message, Grant):
             self._upload(outbox)
         elif isinstance(message, Cancel):
@@ -222,16 +222,18 @@ class Line:
             if difference:
                 raise ProtocolError(f"the global model has {difference}")
             self._download = (order, Assembler(order.layout.empty()))
+            if not order.chunks_follow:
+                self._fill(0, order.inline)
         elif self._held and self._held[:2] == (order.task.run_id, order.task.version):
             self._start(order.task)
         else:
             raise ProtocolError(f"parameters {order.task.version} were never sent")
 
-    def _fill(self, chunk: Chunk) -> None:
+    def _fill(self, offset: int, data: bytes | memoryview) -> None:
         if self._download is None:
             raise ProtocolError("tensor bytes without a task")
         order, assembler = self._download
-        assembler.add(chunk.offset, chunk.data)
+        assembler.add(offset, data)
         if assembler.complete:
             self._download = None
             self._held = (order.task.run_id, order.task.version, assembler.arrays)

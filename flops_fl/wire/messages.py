@@ -38,10 +38,15 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
-    """A task on the wire; `layout` is set when the tensors follow in chunks."""
+    """A task on the wire; `layout` is set when tensors come with it, inline or in chunks."""
 
     task: Task
     layout: Layout | None
+    inline: bytes = b""
+
+    @property
+    def chunks_follow(self) -> bool:
+        return self.layout is not None and self.layout.nbytes > len(self.inline)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

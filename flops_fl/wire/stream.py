@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
+from flops_fl.types import Layout, Task
 from flops_fl.wire.codec import decode, encode
-from flops_fl.wire.messages import Message
+from flops_fl.wire.messages import Message, Order
 from flops_fl.wire.session import Conversation, Side
+from flops_fl.wire.tensors import Chunks
 
 # Idle links are pinged, so that no proxy forgets them during a long fit and a machine that
 # vanished is noticed within 30 s (gRPC's keepalive guide; the server must permit the rate).
@@ -30,10 +32,10 @@ class Sender(Protocol):
     def send(self, message: Message) -> None:
         """Queue a message; its effect on the conversation is immediate."""
 
-    def send_tensors(
-        self, key: str, frames: Iterable[bytes], when_sent: Callable[[], None] = ...
+    def send_task(
+        self, task: Task, layout: Layout, model: Chunks, when_sent: Callable[[], None]
     ) -> None:
-        """Queue the chunks of a model that belong to the task `key`."""
+        """Queue a task and its model; call `when_sent` once the learner will hold it."""
 
     def close(self) -> None:
         """Let `run` end after what is queued."""
@@ -59,6 +61,17 @@ class Outbox:
         """Queue a message; its effect on the conversation is immediate."""
         if self._conversation.step(self._side, message):
             self._queue.put_nowait(encode(message))
+
+    def send_task(
+        self, task: Task, layout: Layout, model: Chunks, when_sent: Callable[[], None]
+    ) -> None:
+        """Queue a task and its model: in one message if it is small, else in chunks."""
+        order = Order(task=task, layout=layout, inline=model.inline)
+        self.send(order)
+        if order.chunks_follow:
+            self.send_tensors(task.key, model, when_sent)
+        else:
+            when_sent()
 
     def send_tensors(
         self, key: str, frames: Iterable[bytes], when_sent: Callable[[], None] = lambda: None

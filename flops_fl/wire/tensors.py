@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
@@ -20,7 +21,7 @@ from flops_fl.wire.messages import Chunk
 
 CHUNK_BYTES = 1 << 20
 RECENT_CHUNKS = 16
-INLINE_BYTES = 256 << 10  # results up to this size travel with their header
+INLINE_BYTES = 256 << 10  # models up to this size travel with a message's header
 
 
 def byte_views(parameters: Parameters) -> list[memoryview]:
@@ -41,6 +42,11 @@ class Chunks:
         self._starts = list(accumulate((len(view) for view in self._views), initial=0))
         self._recent: dict[int, bytes] = {}
 
+    @cached_property
+    def inline(self) -> bytes:
+        """All of it in one piece, if it is small enough to travel with a message's header."""
+        return b"".join(self._views) if self._starts[-1] <= INLINE_BYTES else b""
+
     def __iter__(self) -> Iterator[bytes]:
         for offset in range(0, self._starts[-1], CHUNK_BYTES):
             frame = self._recent.get(offset)
@@ -60,11 +66,6 @@ class Chunks:
             pieces.append(piece)
             offset, index = offset + len(piece), index + 1
         return pieces
-
-
-def inline(parameters: Parameters) -> bytes:
-    """A small model's bytes as they travel inside a Result."""
-    return b"".join(byte_views(parameters))
 
 
 class Assembler:

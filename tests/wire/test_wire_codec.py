@@ -13,7 +13,7 @@ from flops_fl.types import Layout, Task
 from flops_fl.wire import flops_pb2 as pb
 from flops_fl.wire import messages as m
 from flops_fl.wire.codec import decode, encode
-from flops_fl.wire.tensors import CHUNK_BYTES, Assembler, Chunks, chunk_frame, inline
+from flops_fl.wire.tensors import CHUNK_BYTES, Assembler, Chunks, byte_views, chunk_frame
 
 TEXT = st.text(max_size=20)
 KEYS = st.text(max_size=10)
@@ -60,6 +60,13 @@ MESSAGES = st.one_of(
     st.builds(m.Welcome, learner=TEXT, run_id=TEXT),
     st.builds(m.Refusal, reason=TEXT, retry=st.booleans()),
     st.builds(m.Order, task=TASKS, layout=st.none() | LAYOUTS),
+    st.builds(
+        lambda task, arrays: m.Order(
+            task=task, layout=Layout.of(arrays), inline=b"".join(byte_views(arrays))
+        ),
+        TASKS,
+        st.deferred(lambda: ARRAYS),
+    ),
     st.builds(
         m.Result,
         key=TEXT,
@@ -140,7 +147,7 @@ def test_tensors_span_chunks_and_chunks_span_tensors():
     for frame in frames:
         target.add(decode(frame).offset, decode(frame).data)
     assert [a.tolist() for a in target.arrays] == [a.tolist() for a in arrays]
-    assert inline(arrays) == b"".join(a.tobytes() for a in target.arrays)
+    assert b"".join(byte_views(arrays)) == b"".join(a.tobytes() for a in target.arrays)
 
 
 @pytest.mark.parametrize("offset", [0, 3, 100])

@@ -73,11 +73,7 @@ class FakeLearner:
         if isinstance(message, Order):
             self.take(message)
         elif isinstance(message, Chunk):
-            order, assembler = self.download
-            assembler.add(message.offset, message.data)
-            if assembler.complete:
-                self.held = (order.task.run_id, order.task.version, assembler.arrays)
-                self.begin(order.task)
+            self.fill(message.offset, message.data)
         elif isinstance(message, Grant):
             for chunk in Chunks(self.task.round, self.answer.parameters):
                 self.inbox.put_nowait(chunk)
@@ -99,8 +95,17 @@ class FakeLearner:
         elif order.layout is not None:
             self.task = self.answer = None
             self.download = (order, Assembler(order.layout.empty()))
+            if not order.chunks_follow:
+                self.fill(0, order.inline)
         else:
             assert self.held[:2] == (order.task.run_id, order.task.version)
+            self.begin(order.task)
+
+    def fill(self, offset, data):
+        order, assembler = self.download
+        assembler.add(offset, data)
+        if assembler.complete:
+            self.held = (order.task.run_id, order.task.version, assembler.arrays)
             self.begin(order.task)
 
     def begin(self, task):
@@ -139,7 +144,7 @@ async def federation(start, names, disturb, budget):
     )
     strategy = Strategy("FedAvg", minimums, seed=0, initial=start)
     training = asyncio.create_task(train(State(parameters=start), plan, hub, strategy, Observer()))
-    async with asyncio.timeout(20):  # a deadlock would be seen here
+    async with asyncio.timeout(5):  # a deadlock would be seen here
         while not training.done():
             disturb(learners)
             await asyncio.sleep(0)
