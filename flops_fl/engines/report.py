@@ -29,7 +29,7 @@ from flops_fl.observers.checkpoint import (
 from flops_fl.observers.console import ConsoleObserver
 from flops_fl.observers.metrics import MetricsObserver
 from flops_fl.observers.mlflow import BestModel, MlflowObserver, local_store
-from flops_fl.observers.picture import draw_history
+from flops_fl.observers.picture import PictureObserver
 from flops_fl.observers.result import result_document, write_result
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.dependencies import pip_requirements
@@ -90,6 +90,7 @@ class Report:
         observers += [self._mlflow] if self._mlflow else []
         self.health = Health()
         observers += [MetricsObserver(self.health), ConsoleObserver(self._console)]
+        observers += [PictureObserver(self.folder / PICTURE)]
         self.observers = Observers(observers)
 
     @property
@@ -120,9 +121,6 @@ class Report:
         said = str(error) if isinstance(error, FlopsError) else None
         self.observers.on_end(status, said, state.parameters)
         save_npz(self.folder / LAST, state.parameters)
-        if state.history:
-            title = f"{self.run.project_id}: {len(state.history)} rounds, {self.run.strategy}"
-            draw_history(state.history, self.folder / PICTURE, title)
         document = result_document(
             self.run,
             state.history,

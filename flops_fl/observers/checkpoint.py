@@ -2,8 +2,8 @@
 
 Models are ``.npz`` files, which `numpy.load` reads without pickle: arrays ``t0``, ``t1``, ...
 in the order of the parameters. A checkpoint is a pair in ``checkpoints/``: ``<round>.npz``, the
-arrays after that round's fit, and ``<round>.json``, everything else, written once the arrays
-are safe and again when they have been evaluated. The last few are kept: a damaged one costs the
+arrays after that round's fit, and ``<round>.json``, everything else (its checksum on the first
+line), written once the arrays are safe and again when they have been evaluated. The last few are kept: a damaged one costs the
 rounds since the one before.
 """
 
@@ -94,9 +94,10 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def _load(path: Path) -> Checkpoint:
-    state = json.loads(path.read_text())
-    if state.pop("sha256") != _digest(state):
+    checksum, _, text = path.read_text().partition("\n")
+    if checksum != _sha256(text):
         raise ValueError("its checksum is another")
+    state = json.loads(text)
     arrays = _read(path.with_suffix(".npz"))
     if state["arrays"] != _digest_of_arrays(arrays):
         raise ValueError(f"the checksum of {path.stem}.npz is another")
@@ -134,12 +135,12 @@ class CheckpointObserver(Observer):
         self._initial = initial
         self._best = best
         self._run: RunInfo | None = None
-        self._history: list[RoundRecord] = []
+        self._history: list[str] = []  # as JSON: a long run's is not made anew each round
         self._arrays = ""  # digest of the newest checkpoint's
         self._plain: dict[str, Any] = {}
 
     def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
-        self._run, self._history = run, list(history)
+        self._run, self._history = run, [_as_json(record) for record in history]
         if self._initial is not None:
             with self._tolerant("the first checkpoint"):
                 for old in self._path(0, ".*").parent.glob("*"):
@@ -151,7 +152,7 @@ class CheckpointObserver(Observer):
             self._write(record.round, parameters, record)
 
     def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
-        self._history.append(record)
+        self._history.append(_as_json(record))
         self._best = best
         with self._tolerant(f"the checkpoint of round {record.round}"):
             if best.round == record.round:
@@ -186,19 +187,17 @@ class CheckpointObserver(Observer):
 
     def _write_state(self, round: int, pending: RoundRecord | None) -> None:
         assert self._run is not None
-        state: dict[str, Any] = {
-            "run": asdict(self._run),
-            "history": [asdict(entry) for entry in self._history],
-            "best": asdict(self._best) if self._best else None,
-            "pending": asdict(pending) if pending else None,
-            "strategy": self._plain,
-            "arrays": self._arrays,
+        parts = {
+            "run": _as_json(self._run),
+            "history": f"[{', '.join(self._history)}]",
+            "best": _as_json(self._best),
+            "pending": _as_json(pending),
+            "strategy": json.dumps(self._plain),
+            "arrays": json.dumps(self._arrays),
         }
-        # JSON turns tuples into lists and back only if both sides of the checksum have them.
-        state = json.loads(json.dumps(state))
-        state["sha256"] = _digest(state)
+        text = f"{{{', '.join(f'{json.dumps(name)}: {part}' for name, part in parts.items())}}}"
         with atomic(self._path(round, ".json")) as file:
-            file.write(json.dumps(state).encode())
+            file.write(f"{_sha256(text)}\n{text}".encode())
         for path in sorted(self._path(0, ".json").parent.glob("*.json"))[:-KEEP]:
             path.unlink()  # first: without it the arrays are no checkpoint
             path.with_suffix(".npz").unlink(missing_ok=True)
@@ -212,14 +211,18 @@ def _save(path: Path, arrays: Mapping[str, Array]) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def _digest(state: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+def _as_json(value: RunInfo | RoundRecord | Best | None) -> str:
+    return "null" if value is None else json.dumps(asdict(value))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _digest_of_arrays(arrays: Mapping[str, Array]) -> str:
     names = sorted(arrays)
     text = "/".join(names) + parameters_sha256([arrays[name] for name in names])
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _sha256(text)
 
 
 def _read(path: Path) -> dict[str, Array]:
