@@ -10,12 +10,13 @@ import asyncio
 import json
 import resource
 import sys
+import tempfile
 import time
 from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import finish, free_port, start, together, wait_for
+from benchmarks.harness import TIMEOUT, finish, free_port, start, together, wait_for
 from flops_fl.address import Address
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Plan, State
@@ -58,6 +59,25 @@ def federation(
                 running.append(start("benchmarks.ours", "learners", json.dumps(spec), hosted))
         figures: dict[str, Any] = finish(running[0])
         return figures
+
+
+def aggregator_process(learners: int, nbytes: int, rounds: int) -> dict[str, Any]:
+    """`python -m aggregator` itself, checkpoints and all, with one tensor; its result.json."""
+    port = free_port()
+    spec = {"learners": learners, "nbytes": nbytes, "port": port, "tensors": 1}
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--listen", f"127.0.0.1:{port}", "--rounds", rounds, "--min-clients", learners]
+        options += ["--output", folder, "--no-tracking", "--json"]
+        repo, env = "benchmarks/repos/large", {"MODEL_BYTES": str(nbytes)}
+        running = [start("aggregator", repo, *options, env=env)]
+        with together(running):
+            wait_for(port)
+            for index in range(learners):
+                name = f"l{index:05d}"
+                running.append(start("benchmarks.ours", "learners", json.dumps(spec), name))
+            out, _ = running[0].communicate(timeout=TIMEOUT)
+            figures: dict[str, Any] = json.loads(out)
+            return figures
 
 
 def parameters(spec: dict[str, Any]) -> list[np.ndarray[Any, Any]]:

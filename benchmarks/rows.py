@@ -14,7 +14,7 @@ from benchmarks import bare, peers
 from benchmarks.flwr_run import flwr_run
 from benchmarks.harness import ROOT, Table
 from benchmarks.nvflare_run import nvflare_run
-from benchmarks.ours import MB, federation
+from benchmarks.ours import MB, aggregator_process, federation
 from benchmarks.proxy import slow_port
 
 SMALL, LARGE = 30_000, 100_000_000  # bytes
@@ -72,7 +72,11 @@ def memory(repeat: int, quick: bool) -> list[Table]:
         )
     huge = Table("huge", "one tensor of 2.5 GB, 2 learners: aggregator's peak, times the model")
     size = 2_500_000_000
-    huge.add("flops-fl", lambda: [federation(2, size, 2, tensors=1)["peak"] / size], unit="models")
+    huge.add(
+        "python -m aggregator",
+        lambda: [aggregator_process(2, size, 2)["peak_memory_bytes"] / size],
+        unit="models",
+    )
     slow = Table("slow", "4 MB model, 4 learners, one at 1 MB/s: seconds until the fit is settled")
     found: dict[str, float] = {}
 

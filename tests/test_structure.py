@@ -16,6 +16,7 @@ RANKS = {
     "address": 0,
     "threads": 0,
     "memory": 0,
+    "spool": 1,
     "interrupts": 0,
     "health": 1,
     "option_types": 1,

@@ -62,6 +62,8 @@ class Plan:
     max_failures: int | None = None
     """Rounds in a row after which a learner that fails is put aside."""
     limit: NormLimit | None = None
+    keep: Callable[[Parameters], Parameters] = lambda parameters: parameters
+    """Puts a new global model where it is to lie until the next one is there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

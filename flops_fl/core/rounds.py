@@ -82,6 +82,7 @@ def put_aside(history: Sequence[RoundRecord], max_failures: int | None) -> list[
 async def _fit(state: State, stage: Stages) -> State:
     started, before = time.monotonic(), stage.cohort.traffic()
     parameters, outcome = await stage.fit(state.parameters, state.round)
+    parameters = await maybe_off_loop(parameters, partial(stage.plan.keep, parameters))
     down, up = _since(before, stage.cohort)
     record = RoundRecord(
         round=stage.round,

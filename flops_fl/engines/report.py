@@ -7,6 +7,7 @@ import resource
 import sys
 import tempfile
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +35,8 @@ from flops_fl.observers.result import result_document, write_result
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.dependencies import pip_requirements
 from flops_fl.repo.source import Checkout
-from flops_fl.types import Best, Parameters, RoundRecord, parameters_sha256
+from flops_fl.spool import LARGE_MODEL, spool
+from flops_fl.types import Best, Layout, Parameters, RoundRecord, parameters_sha256
 
 RESULT, PICTURE = "result.json", "history.png"
 
@@ -210,7 +212,24 @@ def report_on(
             f"--output {options.folder} cannot be written ({error.strerror}): choose another folder"
         ) from None
     info, state = _starting_point(options, info, model, strategy)
+    state = replace(state, parameters=keeping(options)(state.parameters))
+    if is_large(state.parameters):
+        model.release()  # the user's own copy is not needed before the end
     return Report(options, repo, model, strategy=strategy, state=state, run=info)
+
+
+def keeping(options: AggregatorOptions) -> Callable[[Parameters], Parameters]:
+    """Where the global model is kept between rounds: in memory, or, if large, in a file."""
+
+    def keep(parameters: Parameters) -> Parameters:
+        return spool(parameters, options.folder) if is_large(parameters) else parameters
+
+    return keep
+
+
+def is_large(parameters: Parameters) -> bool:
+    """Whether another copy in memory would hurt."""
+    return Layout.of(parameters).nbytes >= LARGE_MODEL
 
 
 def _starting_point(

@@ -3,8 +3,8 @@
 Models are ``.npz`` files, which `numpy.load` reads without pickle: arrays ``t0``, ``t1``, ...
 in the order of the parameters. A checkpoint is a pair in ``checkpoints/``: ``<round>.npz``, the
 arrays after that round's fit, and ``<round>.json``, everything else (its checksum on the first
-line), written once the arrays are safe and again when they have been evaluated. The last few are kept: a damaged one costs the
-rounds since the one before.
+line), written once the arrays are safe and again when they have been evaluated. The last few are
+kept: a damaged one costs the rounds since the one before.
 """
 
 from __future__ import annotations

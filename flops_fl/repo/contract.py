@@ -72,9 +72,20 @@ class ManagedModel:
                 f"{', '.join(METHODS)}",
                 stage="import",
             )
+        self._build = build
         before_build()
-        self._manager = self._call("__init__", build)
+        self._built: Any = self._call("__init__", build)
         self.layout = Layout.of(self._read_parameters())
+
+    @property
+    def _manager(self) -> Any:
+        if self._built is None:
+            self._built = self._call("__init__", self._build)
+        return self._built
+
+    def release(self) -> None:
+        """Let go of the user's object; it is built anew when it is needed again."""
+        self._built = None
 
     # -- the contract, stage by stage ----------------------------------------------------
 

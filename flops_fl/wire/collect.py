@@ -9,22 +9,17 @@ memory does not depend on the number of learners, and nobody waits without need.
 from __future__ import annotations
 
 import asyncio
-import mmap
-import tempfile
 from bisect import insort
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
 
-import numpy as np
-
 from flops_fl.errors import ProtocolError
+from flops_fl.spool import spooled
 from flops_fl.types import Answer, Array, Evaluation, Layout, LearnerFailure, Task, Update
 from flops_fl.wire.messages import Chunk, Result
 from flops_fl.wire.tensors import Assembler
-
-_ALIGN = 64  # bytes; tensors in a spool file start on a cache line
 
 
 class _Status(Enum):
@@ -278,18 +273,3 @@ class Collection:
         entry.settled.set()
         self._on_answer(learner, answer.reason if isinstance(answer, LearnerFailure) else None)
         self._admit()
-
-
-def spooled(layout: Layout, folder: Path | None) -> list[Array]:
-    """Arrays of `layout` in a temporary file that no crash can leave behind (unlinked)."""
-    offsets, end = [], 0
-    for spec in layout.tensors:
-        offsets.append(end)
-        end += -(-spec.nbytes // _ALIGN) * _ALIGN
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.truncate(max(end, 1))
-        memory = mmap.mmap(file.fileno(), max(end, 1))
-    return [
-        np.ndarray(spec.shape, spec.dtype, memory, offset)
-        for spec, offset in zip(layout.tensors, offsets, strict=True)
-    ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flops_fl.errors import FederationError
+from flops_fl.spool import forget
 from flops_fl.types import Answer, Deadline, Layout, Parameters, Task
 from flops_fl.wire.collect import Collection
 from flops_fl.wire.flower import FlowerService
@@ -88,6 +89,7 @@ class Hub:
     ) -> AsyncIterator[Answer]:
         """Send the tasks and give the answers in learner-id order; see `core.plan.Cohort`."""
         layout = self._publish(next(iter(tasks.values())).version, parameters)
+        forget(parameters)  # if they lie in a file: whoever has read them there is done
         del parameters
         loop, good, timers = asyncio.get_running_loop(), [0], []
 

@@ -16,11 +16,13 @@ from itertools import accumulate
 import numpy as np
 
 from flops_fl.errors import ProtocolError
+from flops_fl.spool import forget
 from flops_fl.types import Array, Parameters
 from flops_fl.wire.messages import Chunk
 
 CHUNK_BYTES = 1 << 20
 RECENT_CHUNKS = 16
+FORGET_CHUNKS = 64  # of a model that lies in a file, in memory at a time
 INLINE_BYTES = 256 << 10  # models up to this size travel with a message's header
 
 
@@ -38,6 +40,7 @@ class Chunks:
 
     def __init__(self, of: int, parameters: Parameters) -> None:
         self._of = of
+        self._parameters, self._made = parameters, 0
         self._views = byte_views(parameters)
         self._starts = list(accumulate((len(view) for view in self._views), initial=0))
         self._recent: dict[int, bytes] = {}
@@ -54,6 +57,9 @@ class Chunks:
                 frame = self._recent[offset] = chunk_frame(self._of, offset, self._pieces(offset))
                 if len(self._recent) > RECENT_CHUNKS:
                     del self._recent[next(iter(self._recent))]
+                self._made += 1
+                if self._made % FORGET_CHUNKS == 0:
+                    forget(self._parameters)
             yield frame
 
     def _pieces(self, offset: int) -> list[memoryview]:

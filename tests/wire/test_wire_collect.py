@@ -7,9 +7,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flops_fl.spool import forget, spool, spooled
 from flops_fl.types import Layout, LearnerFailure, Task, Update
 from flops_fl.wire.codec import decode
-from flops_fl.wire.collect import Collection, spooled
+from flops_fl.wire.collect import Collection
 from flops_fl.wire.messages import Chunk, Result
 from flops_fl.wire.tensors import Chunks
 
@@ -200,4 +201,27 @@ def test_spooled_arrays_are_plain_arrays_without_a_file(tmp_path):
     arrays[0][:] = 5
     assert Layout.of(arrays) == LAYOUT
     assert arrays[0].sum() == 30
+    assert list(tmp_path.iterdir()) == []
+
+
+def _resident(kind):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(kind)) * 1024
+
+
+def test_a_spooled_model_leaves_this_process_and_keeps_its_values(tmp_path):
+    model = [np.arange(10_000_000, dtype="<f4"), np.array(7), np.zeros((0, 3), "<f8")]
+    before = _resident("RssFile")
+    arrays = spool(model, tmp_path)
+    assert _resident("RssFile") - before < 10_000_000
+    frames = list(Chunks(1, arrays))  # as it is sent
+    assert len(frames) == 39
+    assert all((ours == theirs).all() for ours, theirs in zip(arrays, model, strict=True))
+    assert _resident("RssFile") - before > 30_000_000
+    forget(arrays)
+    assert _resident("RssFile") - before < 10_000_000
+    assert arrays[0][-1] == 9_999_999
+    arrays[0][5] = 1
+    forget(arrays)
+    assert arrays[0][5] == 1
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,60 @@
+"""Tensors in a temporary file instead of in memory: for what is large and seldom looked at.
+
+The file is unlinked as soon as it is open, so no crash can leave it behind. Its pages are the
+kernel's to write out and to take back; `forget` tells it that now is a good time.
+"""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from flops_fl.types import Array, Layout, Parameters
+
+LARGE_MODEL = 1 << 30  # bytes from which a global model is spooled while a round is folded
+_ALIGN = 64  # bytes; tensors in the file start on a cache line
+_BLOCK = 16 << 20  # bytes copied at a time
+
+
+def spooled(layout: Layout, folder: Path | None) -> list[Array]:
+    """Arrays of `layout`, zeros, in a file in `folder` (None: where temporary files go)."""
+    offsets, end = [], 0
+    for spec in layout.tensors:
+        offsets.append(end)
+        end += -(-spec.nbytes // _ALIGN) * _ALIGN
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.truncate(max(end, 1))
+        memory = mmap.mmap(file.fileno(), max(end, 1))
+    return [
+        np.ndarray(spec.shape, spec.dtype, memory, offset)
+        for spec, offset in zip(layout.tensors, offsets, strict=True)
+    ]
+
+
+def spool(parameters: Parameters, folder: Path | None) -> list[Array]:
+    """A model moved into a file. The caller lets go of the one in memory."""
+    arrays = spooled(Layout.of(parameters), folder)
+    for source, target in zip(parameters, arrays, strict=True):
+        ours, theirs = target.reshape(-1), np.ascontiguousarray(source).reshape(-1)
+        step = max(1, _BLOCK // ours.itemsize)
+        for at in range(0, ours.size, step):
+            ours[at : at + step] = theirs[at : at + step]
+            forget([target])
+    return arrays
+
+
+def forget(arrays: Iterable[Array]) -> None:
+    """Drop the pages of arrays that lie in a file from this process; their values stay."""
+    for memory in {id(found): found for found in map(_file_of, arrays) if found}.values():
+        memory.madvise(mmap.MADV_DONTNEED)  # a shared mapping: the file has what was written
+
+
+def _file_of(array: Array) -> mmap.mmap | None:
+    base = array.base
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return base if isinstance(base, mmap.mmap) else None
