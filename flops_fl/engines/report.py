@@ -22,6 +22,7 @@ from flops_fl.health import Health
 from flops_fl.observers.checkpoint import (
     BEST,
     LAST,
+    Checkpoint,
     CheckpointObserver,
     load_checkpoint,
     load_npz,
@@ -129,7 +130,7 @@ class Report:
             state.best,
             model_sha256=parameters_sha256(state.parameters),
             peak_memory_bytes=_peak_memory(),
-            mlflow=self._close_mlflow(state),
+            mlflow=self._close_mlflow(state, interrupted=status == "interrupted"),
             status=status,
             error=said,
         )
@@ -142,14 +143,15 @@ class Report:
             raise error
         return 0 if error is None else INTERRUPTED
 
-    def _close_mlflow(self, state: State) -> dict[str, str] | None:
+    def _close_mlflow(self, state: State, *, interrupted: bool) -> dict[str, str] | None:
         if self._mlflow is None:
             return None
-        if state.best is None:
-            return self._mlflow.close(None)
+        best = state.best.round if state.best else 0
+        if not best or interrupted:  # whoever goes on with the run will log its model
+            return self._mlflow.close(best, None, interrupted=interrupted)
         # Serialising may import the user's modules by name.
         with self._model.workspace.active():
-            return self._mlflow.close(self._best_model())
+            return self._mlflow.close(best, self._best_model())
 
     def _best_model(self) -> BestModel | None:
         try:
@@ -245,7 +247,7 @@ def _starting_point(
                 "--fresh, or choose another --output"
             )
         return info, State(parameters=model.parameters())
-    _require_same(checkpoint.run, info)
+    _require_same(checkpoint, info, model.layout)
     strategy.restore(checkpoint.strategy)
     state = State(
         parameters=checkpoint.parameters,
@@ -265,12 +267,15 @@ def _finished(folder: Path, run_id: str) -> bool:
         return False
 
 
-def _require_same(was: RunInfo, now: RunInfo) -> None:
+def _require_same(checkpoint: Checkpoint, now: RunInfo, layout: Layout) -> None:
+    was = checkpoint.run
     differences = [
         f"{name} was {getattr(was, name)!r} and is {getattr(now, name)!r}"
         for name in ("project_id", "repo_commit", "strategy", "seed", "options")
         if getattr(was, name) != getattr(now, name)
     ]
+    contract = Layout.of(checkpoint.parameters).difference(layout)
+    differences += [f"the model has {contract}"] if contract else []
     if differences:
         raise UsageError(
             f"--resume would go on with another run: {'; '.join(differences)}. Give the same "

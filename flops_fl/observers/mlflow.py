@@ -3,6 +3,9 @@
 The names are those that FLOps uses: experiment ``FLOps Project <id>``, one run a round
 called ``FLOps FL round <n>``, the best model as ``logged_model_artifact``. Only the
 aggregator tracks; nothing of a single learner is logged.
+
+Whatever is delivered may be delivered again: runs are found by their tags. So a training that
+is taken up again hands in what an earlier process could not, killed or without a server.
 """
 
 from __future__ import annotations
@@ -27,7 +30,9 @@ from flops_fl.types import Best, Parameters, RoundRecord
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT = 60.0  # seconds at the end for what is not delivered yet
+INTERRUPTED_TIMEOUT = 3.0  # the same, where somebody wants the process to end
 MAX_BACKOFF = 10.0  # seconds between tries
+RUN_TAG, ROUND_TAG, MODEL_TAG = "flops.run_id", "flops.round", "flops.model"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +67,7 @@ class MlflowObserver(Observer):
         self._artifacts = artifacts
         self._run: RunInfo | None = None
         self._run_ids: dict[int, str] = {}
-        self._best_round = 0
+        self._delivered: set[int] = set()
         self._jobs: queue.SimpleQueue[tuple[str, Callable[[], None]] | None] = queue.SimpleQueue()
         self._undelivered: list[str] = []
         self._deadline: float | None = None
@@ -73,29 +78,38 @@ class MlflowObserver(Observer):
         self._run = run
         self._thread.start()
         self._put("experiment", self._connect)
+        for record in history:
+            self.on_round(record)
 
-    def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
-        self._best_round = best.round
+    def on_round(
+        self, record: RoundRecord, parameters: Parameters = (), best: Best | None = None
+    ) -> None:
         ended = time.time()
         self._put(f"round {record.round}", lambda: self._log_round(record, ended))
 
-    def close(self, model: BestModel | None) -> dict[str, str] | None:
-        """Log the best model and wait, bounded, for all that is under way.
+    def close(
+        self, best_round: int, model: BestModel | None, *, interrupted: bool = False
+    ) -> dict[str, str] | None:
+        """Log the best round's model and wait, bounded, for all that is under way.
 
         Returns:
             experiment_id, run_id of the best round, tracking_uri; None if nothing arrived.
         """
         if not self._thread.is_alive():
             return None
-        if model is not None and self._best_round:
-            self._put("model", lambda: self._log_model(model))
+        if model is not None:
+            self._put("model", lambda: self._log_model(best_round, model))
         self._jobs.put(None)
-        self._deadline = time.monotonic() + CLOSE_TIMEOUT
-        self._thread.join(CLOSE_TIMEOUT + 5.0)
+        patience = INTERRUPTED_TIMEOUT if interrupted else CLOSE_TIMEOUT
+        self._deadline = time.monotonic() + patience
+        self._thread.join(patience)
         if self._thread.is_alive() or self._undelivered:
             missing = ", ".join(self._undelivered) or "the last entries"
-            log.warning("MLflow at %s did not take: %s", self.tracking_uri, missing)
-        run_id = self._run_ids.get(self._best_round)
+            log.warning(
+                "MLflow at %s did not take: %s. The same command with --resume delivers it "
+                "when the server is back", self.tracking_uri, missing,
+            )  # fmt: skip
+        run_id = self._run_ids.get(best_round)
         if run_id is None:
             return None
         return {
@@ -152,15 +166,39 @@ class MlflowObserver(Observer):
             where = self._artifacts.resolve().as_uri() if self._artifacts else None
             self.experiment_id = client.create_experiment(name, artifact_location=where)
         self._client = client
+        self._look_up()
+
+    def _look_up(self) -> None:
+        """Which rounds are there: from before a resume, or of a try whose answer got lost."""
+        assert self._run is not None
+        query, page = f"tags.`{RUN_TAG}` = '{self._run.run_id}'", None
+        while True:
+            found = self._client.search_runs([self.experiment_id], query, page_token=page)
+            for run in found:
+                number = int(run.data.tags[ROUND_TAG])
+                self._run_ids[number] = run.info.run_id
+                if run.info.status == "FINISHED":
+                    self._delivered.add(number)
+            page = found.token
+            if not page:
+                return
 
     def _log_round(self, record: RoundRecord, ended: float) -> None:
         self._connect()
+        if record.round in self._delivered:
+            return
+        run_id = self._run_ids.get(record.round) or self._create(record, ended)
+        self._run_ids[record.round] = run_id
+        stamp = int(ended * 1000)
+        if not self._client.get_run(run_id).data.params:  # all figures go in one piece
+            self._log_figures(run_id, record, stamp)
+        self._client.set_terminated(run_id, end_time=stamp)
+        self._delivered.add(record.round)
+
+    def _log_figures(self, run_id: str, record: RoundRecord, stamp: int) -> None:
         from mlflow.entities import Metric, Param
 
         assert self._run is not None
-        run_id = self._run_ids.get(record.round) or self._find_or_create(record, ended)
-        self._run_ids[record.round] = run_id
-        stamp = int(ended * 1000)
         values = {"accuracy": record.accuracy, "loss": record.loss, **_system_metrics()}
         metrics = [
             Metric(key, value, stamp, record.round)
@@ -169,33 +207,42 @@ class MlflowObserver(Observer):
         ]
         params = [Param(key, str(value)) for key, value in self._run.options.items()]
         self._client.log_batch(run_id, metrics=metrics, params=params)
-        self._client.set_terminated(run_id, end_time=stamp)
 
-    def _find_or_create(self, record: RoundRecord, ended: float) -> str:
-        """A try whose answer got lost, or a run before a resume, may have made it already."""
+    def _create(self, record: RoundRecord, ended: float) -> str:
+        self._look_up()  # the answer to an earlier try may have got lost
+        if record.round in self._run_ids:
+            return self._run_ids[record.round]
         assert self._run is not None
-        tags = {"flops.run_id": self._run.run_id, "flops.round": str(record.round)}
-        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        found = self._client.search_runs([self.experiment_id], query, max_results=1)
-        if found:
-            return str(found[0].info.run_id)
         run = self._client.create_run(
             self.experiment_id,
             start_time=int((ended - record.seconds) * 1000),
-            tags=tags,
+            tags={RUN_TAG: self._run.run_id, ROUND_TAG: str(record.round)},
             run_name=f"FLOps FL round {record.round}",
         )
         return str(run.info.run_id)
 
-    def _log_model(self, best: BestModel) -> None:
+    def _log_model(self, round: int, best: BestModel) -> None:
+        self._connect()
         import mlflow
 
-        run_id = self._run_ids.get(self._best_round)
+        run_id = self._run_ids.get(round)
         if run_id is None:
-            raise RuntimeError(f"round {self._best_round} was not logged")
+            raise RuntimeError(f"round {round} was not logged")
+        if MODEL_TAG in self._client.get_run(run_id).data.tags:
+            return
         mlflow.set_tracking_uri(self.tracking_uri)
+        with suppress(mlflow.MlflowException):  # a server before MLflow 3 knows no such thing
+            self._drop_models(run_id)
         with mlflow.start_run(run_id=run_id):
             log_model(best.model, best.flavor, best.requirements, best.code_paths)
+            self._client.set_tag(run_id, MODEL_TAG, "logged")
+
+    def _drop_models(self, run_id: str) -> None:
+        """Of a try that was cut off, whatever is there of its model goes."""
+        halves = self._client.search_logged_models([self.experiment_id])
+        for model in halves:
+            if model.source_run_id == run_id:
+                self._client.delete_logged_model(model.model_id)
 
 
 def local_store(folder: Path) -> tuple[str, Path]:

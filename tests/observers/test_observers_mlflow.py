@@ -60,6 +60,10 @@ def runs_at(uri):
     return client.search_runs([experiment.experiment_id], order_by=["start_time"])
 
 
+def models_at(observer):
+    return observer._client.search_logged_models([observer.experiment_id])
+
+
 def test_rounds_and_the_best_model_are_in_a_local_store(tmp_path, monkeypatch):
     elsewhere = tmp_path / "cwd"
     elsewhere.mkdir()
@@ -70,7 +74,7 @@ def test_rounds_and_the_best_model_are_in_a_local_store(tmp_path, monkeypatch):
     for number, accuracy in ((1, 0.0), (2, 0.7), (3, 0.6)):
         best = Best(round=min(number, 2), loss=None, accuracy=accuracy)
         observer.on_round(record(number, accuracy), [], best)
-    found = observer.close(sklearn_model())
+    found = observer.close(2, sklearn_model())
 
     runs = {run.info.run_name: run for run in runs_at(observer.tracking_uri)}
     assert set(runs) == {"FLOps FL round 1", "FLOps FL round 2", "FLOps FL round 3"}
@@ -89,12 +93,56 @@ def test_rounds_and_the_best_model_are_in_a_local_store(tmp_path, monkeypatch):
     assert loaded.predict(np.eye(4)).tolist() == [0, 1, 0, 1]
     assert list(elsewhere.iterdir()) == []
 
-    # A run that is taken up again goes on in the same runs.
+    # A run that is taken up again goes on in the same runs, and finds its best model there.
     again = MlflowObserver(*local_store(tmp_path / "out"))
-    again.on_start(RUN, [])
-    again.on_round(record(3), [], Best(round=3, loss=None, accuracy=0.6))
-    again.close(None)
+    again.on_start(RUN, [record(1, 0.0), record(2, 0.7)])
+    again.on_round(record(3), [], Best(round=2, loss=None, accuracy=0.7))
+    assert again.close(2, sklearn_model()) == found
     assert len(runs_at(observer.tracking_uri)) == 3
+    assert len(models_at(observer)) == 1
+
+
+def test_what_a_killed_process_left_half_done_is_made_whole(tmp_path):
+    """A round with a run and no figures, one with figures and no end, half a model, and one
+    round that was never delivered."""
+    (tmp_path / "out").mkdir()
+    first = MlflowObserver(*local_store(tmp_path / "out"))
+    first.on_start(RUN, [])
+    first.close(0, None)
+    first._create(record(1), time.time())
+    second = first._create(record(2), time.time())
+    first._log_figures(second, record(2, 0.9), 1)
+    import mlflow
+
+    mlflow.set_tracking_uri(first.tracking_uri)
+    active = mlflow.start_run(run_id=second)
+    first._client.create_logged_model(
+        first.experiment_id, name="logged_model_artifact", source_run_id=active.info.run_id
+    )
+    mlflow.end_run("RUNNING")
+    assert {run.info.status for run in runs_at(first.tracking_uri)} == {"RUNNING"}
+
+    again = MlflowObserver(*local_store(tmp_path / "out"))
+    again.on_start(RUN, [record(1), record(2, 0.9), record(3)])
+    found = again.close(2, sklearn_model())
+    assert found["run_id"] == second
+    runs = runs_at(first.tracking_uri)
+    assert sorted(run.data.tags["flops.round"] for run in runs) == ["1", "2", "3"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert all(run.data.params and "accuracy" in run.data.metrics for run in runs)
+    history = first._client.get_metric_history(second, "accuracy")
+    assert [metric.value for metric in history] == [0.9]
+    (model,) = models_at(first)
+    assert mlflow.sklearn.load_model(model.model_uri).predict(np.eye(4)).tolist() == [0, 1, 0, 1]
+
+
+def test_an_interrupted_run_does_not_wait_for_a_server(tmp_path, monkeypatch):
+    observer = MlflowObserver(f"http://127.0.0.1:{free_port()}")
+    observer.on_start(RUN, [])
+    observer.on_round(record(1), [], Best(round=1, loss=None, accuracy=0.5))
+    started = time.monotonic()
+    observer.close(1, None, interrupted=True)
+    assert time.monotonic() - started < 5
 
 
 def test_an_object_of_no_framework_is_logged_too(tmp_path):
@@ -103,7 +151,7 @@ def test_an_object_of_no_framework_is_logged_too(tmp_path):
     observer.on_start(RUN, [])
     observer.on_round(record(1), [], Best(round=1, loss=None, accuracy=0.5))
     plain = BestModel(model={"w": 3}, flavor=None, requirements=["numpy"], code_paths=[])
-    found = observer.close(plain)
+    found = observer.close(1, plain)
     import mlflow
 
     mlflow.set_tracking_uri(observer.tracking_uri)
@@ -157,7 +205,7 @@ def test_what_a_server_missed_while_it_was_down_arrives_later(tmp_path):
         assert time.monotonic() - started < 0.1  # training does not wait
         time.sleep(1)
         server = start_server(tmp_path, port)
-        found = observer.close(sklearn_model())
+        found = observer.close(2, sklearn_model())
         runs = runs_at(observer.tracking_uri)
         assert sorted(run.data.tags["flops.round"] for run in runs) == ["1", "2", "3"]
         assert {run.info.status for run in runs} == {"FINISHED"}
@@ -175,7 +223,7 @@ def test_a_server_that_is_never_there_costs_a_warning(tmp_path, monkeypatch, cap
     observer.on_start(RUN, [])
     observer.on_round(record(1), [], Best(round=1, loss=None, accuracy=0.5))
     started = time.monotonic()
-    assert observer.close(None) is None
+    assert observer.close(1, None) is None
     assert time.monotonic() - started < 10
     assert "did not take" in caplog.text
 
