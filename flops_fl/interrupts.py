@@ -11,13 +11,19 @@ _asked = False
 def raise_on_signals() -> None:
     """Let SIGINT and SIGTERM raise KeyboardInterrupt, and be remembered. Main thread only."""
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        global _asked  # noqa: PLW0603 - signals are the process's
-        _asked = True
-        raise KeyboardInterrupt
+    signal.signal(signal.SIGINT, _stop)
+    terminate_as_interrupt()
 
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+
+def terminate_as_interrupt() -> None:
+    """Let SIGTERM, with which containers are stopped, do what Ctrl-C does. Main thread only."""
+    signal.signal(signal.SIGTERM, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    global _asked  # noqa: PLW0603 - signals are the process's
+    _asked = True
+    raise KeyboardInterrupt
 
 
 def asked_to_stop() -> bool:

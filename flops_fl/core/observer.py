@@ -40,8 +40,11 @@ class Observer:
     def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
         """A run begins, or goes on after `history`."""
 
-    def on_wait(self, waiting_for: str, present: int, minimum: int) -> None:
-        """The federation waits; `waiting_for` says for what, in words."""
+    def on_wait(self, present: Sequence[str], minimum: int) -> None:
+        """Learners come and go; a round needs `minimum` to start."""
+
+    def on_return(self, learner: str) -> None:
+        """A learner whose connection was lost is back."""
 
     def on_stage(self, round: int, stage: Stage, learners: Sequence[str]) -> None:
         """`learners` were asked to fit or evaluate in `round`."""
@@ -75,8 +78,11 @@ class Observers(Observer):
     def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
         self._each(lambda o: o.on_start(run, history))
 
-    def on_wait(self, waiting_for: str, present: int, minimum: int) -> None:
-        self._each(lambda o: o.on_wait(waiting_for, present, minimum))
+    def on_wait(self, present: Sequence[str], minimum: int) -> None:
+        self._each(lambda o: o.on_wait(present, minimum))
+
+    def on_return(self, learner: str) -> None:
+        self._each(lambda o: o.on_return(learner))
 
     def on_stage(self, round: int, stage: Stage, learners: Sequence[str]) -> None:
         self._each(lambda o: o.on_stage(round, stage, learners))

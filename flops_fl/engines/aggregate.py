@@ -18,6 +18,7 @@ from flops_fl.core.strategy import NEEDS_CONFIG, Strategy
 from flops_fl.engines.report import Report, keeping, report_on
 from flops_fl.errors import FlopsError, UsageError
 from flops_fl.health import served
+from flops_fl.interrupts import terminate_as_interrupt
 from flops_fl.memory import return_large_blocks
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.source import Checkout, checkout
@@ -48,8 +49,12 @@ def aggregate(options: AggregatorOptions, on_listening: Listening | None = None)
     """
 
     def play(report: Report, strategy: Strategy) -> Ending:
-        return _Run(options, report, strategy, on_listening).play()
+        try:
+            return _Run(options, report, strategy, on_listening).play()
+        finally:
+            terminate_as_interrupt()  # as before: the event loop had its own way
 
+    terminate_as_interrupt()
     with checkout(options.repo) as repo:
         return lead(options, repo, play)
 
@@ -136,9 +141,8 @@ class _Run:
             loop.call_soon_threadsafe(main.cancel)
 
         observer = self._report.observers
-        hub.on_presence = lambda: observer.on_wait(
-            "learners", len(hub.present()), options.min_available_clients
-        )
+        hub.on_presence = lambda: observer.on_wait(hub.present(), options.min_available_clients)
+        hub.on_return = observer.on_return
         observer.on_start(self._report.run, self._report.state.history)
         reason, final = "interrupted", False
         self._report.health.not_ready = ""

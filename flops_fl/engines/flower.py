@@ -11,7 +11,7 @@ import atexit
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -95,8 +95,8 @@ def main(grid: Grid, context: Context) -> None:
 def _play(grid: Grid, options: AggregatorOptions, report: Report, strategy: Strategy) -> Ending:
     observer = report.observers
 
-    def on_presence(count: int) -> None:
-        observer.on_wait("learners", count, options.min_available_clients)
+    def on_presence(here: Sequence[str]) -> None:
+        observer.on_wait(here, options.min_available_clients)
 
     cohort = GridCohort(grid, Layout.of(report.state.parameters).fingerprint, on_presence)
     observer.on_start(report.run, report.state.history)

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
@@ -38,15 +38,18 @@ PARAMETERS, TASK, CONFIG, RESULT, METRICS = "parameters", "task", "config", "res
 """Names of the records in a message, and in its reply."""
 
 
+Presence: TypeAlias = Callable[[Sequence[str]], None]
+
+
 class GridCohort:
     """Flower's nodes; the `Cohort` of a ServerApp.
 
     Args:
         fingerprint: Of the global model's layout, which every node's model must have.
-        on_presence: Called with the number of learners, as they come and go.
+        on_presence: Called with the learners there are, as they come and go.
     """
 
-    def __init__(self, grid: Grid, fingerprint: str, on_presence: Callable[[int], None]) -> None:
+    def __init__(self, grid: Grid, fingerprint: str, on_presence: Presence) -> None:
         self._grid = grid
         self._fingerprint = fingerprint
         self._on_presence = on_presence
@@ -77,7 +80,7 @@ class GridCohort:
             new = here - set(self._nodes.values()) - self._refused
             if new:
                 await self._greet(new, min(GREETING_TIMEOUT, timeout))
-            self._on_presence(len(self._nodes))
+            self._on_presence(self.present())
             if len(self._nodes) >= minimum:
                 return
             if time.monotonic() > deadline:

@@ -67,6 +67,10 @@ class LearnerHealth(Health):
         self._count = count
         self._joined: set[str] = set()
         tasks, stages = "Fits and evaluations", ["stage", "outcome"]
+        self._known: set[str] = set()
+        self._returns = Counter(
+            "flops_reconnects", "Connections made again after a loss", registry=self.registry
+        )
         self._gauge = Gauge("flops_joined", "Learners connected", registry=self.registry)
         self._tasks = Counter("flops_tasks", tasks, stages, registry=self.registry)
         self._seconds = Gauge(
@@ -76,6 +80,9 @@ class LearnerHealth(Health):
     def on_presence(self, learner: str, connected: bool) -> None:
         """A learner has joined, or lost its connection."""
         (self._joined.add if connected else self._joined.discard)(learner)
+        if connected:
+            self._returns.inc(learner in self._known)
+            self._known.add(learner)
         self._gauge.set(len(self._joined))
         missing = self._count - len(self._joined)
         self.not_ready = f"{missing} of {self._count} not connected" if missing else ""

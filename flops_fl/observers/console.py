@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from heapq import nsmallest
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -20,16 +25,20 @@ from flops_fl.core.observer import Observer, RunInfo
 from flops_fl.types import Best, Parameters, RoundRecord, Stage
 
 FEW = 3  # names that still fit on a line
+REMIND = 30.0  # seconds after which a log says what is still awaited; then twice as long, ...
 
 
 class ConsoleObserver(Observer):
     """A line for each round; on a terminal also who is awaited, and a bar in each stage.
 
-    A stream that is no terminal (CI, container logs) gets the lines alone.
+    A stream that is no terminal (CI, container logs) gets the lines alone, and now and then one
+    that says who is awaited when a wait is long.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, remind: float = REMIND) -> None:
         self._console = console
+        self._reminder = _Reminder(self._remind, remind)
+        self._wait = ""
         self._progress: Progress | None = None
         self._bar: TaskID | None = None
         self._awaited: set[str] = set()
@@ -37,7 +46,7 @@ class ConsoleObserver(Observer):
         self._rounds = 0
         self._history: list[RoundRecord] = []
         self._best: Best | None = None
-        self._said = ""
+        self._said = 0.0
 
     def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
         self._rounds = run.rounds
@@ -51,37 +60,44 @@ class ConsoleObserver(Observer):
                 BarColumn(bar_width=30),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
-                TextColumn("{task.fields[awaited]}", style="dim"),
+                _Awaited(self._awaiting),
                 console=self._console,
                 transient=True,
             )
             self._progress.start()
-            self._bar = self._progress.add_task("starting", total=None, awaited="")
+            self._bar = self._progress.add_task("starting", total=None)
+        else:
+            self._reminder.start()
 
-    def on_wait(self, waiting_for: str, present: int, minimum: int) -> None:
+    def on_wait(self, present: Sequence[str], minimum: int) -> None:
         if self._awaited:  # in the middle of a stage the bar says more
             return
+        count = len(present)
         if self._progress is not None and self._bar is not None:
-            self._progress.reset(self._bar, total=max(minimum, present), description="joining")
-            self._progress.update(self._bar, completed=present, awaited=f"{waiting_for} to join")
-        text = f"{present} of {minimum} {waiting_for} present"
-        if self._progress is None and present <= minimum and text != self._said:
-            self._said = text
-            self._say(text)
+            total = max(minimum, count)
+            self._progress.reset(self._bar, total=total, completed=count, description="joining")
+            return
+        self._wait = f"{count} of {minimum} learners present ({_some(present) or 'nobody'})"
+        if count < minimum:
+            self._reminder.begin()
+        # Hundreds that join at once are not worth a line each.
+        if count == minimum or (count < minimum and time.monotonic() > self._said + 1.0):
+            self._said = time.monotonic()
+            self._say(f"{count} of {minimum} learners present")
 
     def on_stage(self, round: int, stage: Stage, learners: Sequence[str]) -> None:
         self._awaited, self._failed = set(learners), 0
+        self._wait = f"round {round}/{self._rounds} {stage}"
         if self._progress is not None and self._bar is not None:
-            text = f"round {round}/{self._rounds} {stage}"
-            self._progress.reset(self._bar, total=len(learners), description=text)
-            self._show_awaited()
+            self._progress.reset(self._bar, total=len(learners), description=self._wait)
+        else:
+            self._reminder.begin()
 
     def on_answer(self, round: int, stage: Stage, learner: str, failure: str | None) -> None:
         self._awaited.discard(learner)
         self._failed += failure is not None
         if self._progress is not None and self._bar is not None:
             self._progress.advance(self._bar)
-            self._show_awaited()
 
     def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
         self._history.append(record)
@@ -100,6 +116,7 @@ class ConsoleObserver(Observer):
             self._say(f"  and {len(record.failures) - FEW} more failed", "red")
 
     def on_end(self, status: str, error: str | None, parameters: Parameters) -> None:
+        self._reminder.stop()
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
@@ -119,18 +136,70 @@ class ConsoleObserver(Observer):
         table.add_row("learners", f"{len(last.learners)} in the last round, {failures} failures")
         return table
 
-    def _show_awaited(self) -> None:
-        assert self._progress is not None
-        assert self._bar is not None
-        text = ""
-        if 0 < len(self._awaited) <= FEW:
-            text = "awaiting " + ", ".join(sorted(self._awaited))
-        if self._failed:
-            text += f"  {self._failed} failed"
-        self._progress.update(self._bar, awaited=text)
+    def _awaiting(self) -> str:
+        awaited = self._awaited.copy()  # other threads ask
+        text = f"awaiting {_some(awaited)}" if awaited else ""
+        return text + (f"  {self._failed} failed" if self._failed else "")
+
+    def _remind(self, since: float, seconds: float) -> None:
+        clock = time.strftime("%H:%M:%S", time.localtime(since))
+        text = f"{self._wait}: {self._awaiting()}" if self._awaited else self._wait
+        self._say(f"{text}, since {clock} ({seconds:.0f} s)", "dim")
 
     def _say(self, text: str, style: str = "") -> None:
         self._console.print(Text(text, style=style), soft_wrap=True, highlight=False)
+
+
+class _Awaited(ProgressColumn):
+    """Who is awaited: looked up as the screen is refreshed, not with each answer."""
+
+    def __init__(self, text: Callable[[], str]) -> None:
+        super().__init__()
+        self._text = text
+
+    def render(self, task: Task) -> Text:
+        return Text(self._text(), style="dim")
+
+
+class _Reminder:
+    """Speaks up when a wait is long: after a while, then after twice that, and so on.
+
+    To begin another wait costs nothing: the thread looks at the clock when it wakes up.
+    """
+
+    def __init__(self, say: Callable[[float, float], None], after: float) -> None:
+        self._say = say
+        self._after = after
+        self._began = time.monotonic()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="flops-console", daemon=True)
+
+    def start(self) -> None:
+        self._began = time.monotonic()
+        self._thread.start()
+
+    def begin(self) -> None:
+        """Another wait has begun."""
+        self._began = time.monotonic()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _run(self) -> None:
+        began, pause = self._began, self._after
+        while not self._stopped.wait(began + pause - time.monotonic()):
+            if began == self._began:
+                waited = time.monotonic() - began
+                self._say(time.time() - waited, waited)
+                pause *= 2
+            else:
+                began, pause = self._began, self._after
+
+
+def _some(names: Collection[str]) -> str:
+    """The first few names, and how many there are beside them."""
+    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return ", ".join(nsmallest(FEW, names)) + more
 
 
 def _figure(value: float | None) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import Counter, Gauge
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from flops_fl.core.observer import Observer, RunInfo
 from flops_fl.health import Health
@@ -36,9 +38,12 @@ class MetricsObserver(Observer):
         self._received = counter("received_bytes", "Bytes received from learners")
         self._answers = counter("answers", "Learners' answers", "stage", "outcome")
         self._failures = counter("learner_failures", "Failures by learner", "learner")
+        self._reconnects = counter("reconnects", "Learners back after a lost connection")
         self._open: set[str] = set()
+        self._began = 0.0
         self._awaited = gauge("learners_awaited", "Learners asked that have not answered", "stage")
         self._since = gauge("waiting_since_seconds", "Unix time since when they are awaited")
+        registry.register(_Awaited(self))
 
     def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
         self._rounds.set(run.rounds)
@@ -46,14 +51,21 @@ class MetricsObserver(Observer):
         if history:
             self._show(history[-1])
 
-    def on_wait(self, waiting_for: str, present: int, minimum: int) -> None:
-        self._present.set(present)
+    def on_wait(self, present: Sequence[str], minimum: int) -> None:
+        self._present.set(len(present))
         self._required.set(minimum)
 
+    def on_return(self, learner: str) -> None:
+        self._reconnects.inc()
+
     def on_stage(self, round: int, stage: Stage, learners: Sequence[str]) -> None:
-        self._open = set(learners)
+        self._open, self._began = set(learners), time.time()
         self._awaited.labels(stage).set(len(learners))
-        self._since.set(time.time())
+        self._since.set(self._began)
+
+    def awaited(self) -> tuple[list[str], float]:
+        """Learners asked that have not answered, and the Unix time since when. Any thread."""
+        return sorted(self._open.copy()), self._began
 
     def on_answer(self, round: int, stage: Stage, learner: str, failure: str | None) -> None:
         if learner in self._open:
@@ -78,3 +90,19 @@ class MetricsObserver(Observer):
             self._loss.set(record.loss)
         if record.accuracy is not None:
             self._accuracy.set(record.accuracy)
+
+
+class _Awaited(Collector):
+    """Who is awaited, by name: made when it is asked for, at no cost to a round."""
+
+    def __init__(self, observer: MetricsObserver) -> None:
+        self._observer = observer
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One sample for each learner that has not answered."""
+        text = "Unix time since when this learner is awaited"
+        family = GaugeMetricFamily("flops_awaited_since_seconds", text, labels=["learner"])
+        names, began = self._observer.awaited()
+        for name in names:
+            family.add_metric([name], began)
+        yield family

@@ -35,7 +35,7 @@ class HubOptions:
     """Limits of the aggregator's side. Times in seconds, sizes in bytes."""
 
     reconnect_timeout: float = 60.0
-    stall_timeout: float = 60.0
+    stall_timeout: float = 180.0  # for the next 1 MiB of an upload: 6 KB/s
     memory_budget: int = 256 << 20
     spool: Path | None = None
     patience: float = 1.0  # before updates that wait for a late learner go to the spool
@@ -57,6 +57,7 @@ class Hub:
         self._collection: Collection | None = None
         self._encoded: tuple[int, Layout, Chunks] | None = None
         self.on_presence: Callable[[], None] = lambda: None
+        self.on_return: Callable[[str], None] = lambda learner: None
 
     # -- the Cohort ----------------------------------------------------------------------
 
@@ -112,6 +113,9 @@ class Hub:
         self._collection = collection
         late = deadline.reason(early=False)
         timers.append(loop.call_later(deadline.timeout, self._expire, late))
+        # Who has announced an update in time may need time to deliver it, but not for ever.
+        stuck = f"announced, and not delivered within another {deadline.timeout:g} s"
+        timers.append(loop.call_later(2 * deadline.timeout, self._expire, stuck, True))
         for learner in tasks:
             self._dispatch(learner)
         try:
@@ -175,8 +179,11 @@ class Hub:
         loop = asyncio.get_running_loop()
         loop.call_later(timeout, self._watch_upload, learner, task, received)
 
-    def _expire(self, reason: str) -> None:
-        for learner in self._collection.late() if self._collection else []:
+    def _expire(self, reason: str, announced: bool = False) -> None:
+        """Wait no longer for those still at work, nor, if so said, for those that announced."""
+        if self._collection is None:
+            return
+        for learner in self._collection.open() if announced else self._collection.late():
             lost = "" if self._links.get(learner) else "; its connection is lost"
             self._fail(learner, f"{reason}{lost}")
 
@@ -197,8 +204,10 @@ class Hub:
         """Serve one learner's stream: the handler of Federation.Join."""
         await self._links.join(requests, context)
 
-    def entered(self, link: Link) -> None:
+    def entered(self, link: Link, *, again: bool) -> None:
         """Give a learner the task it has yet to answer, if there is one."""
+        if again:
+            self.on_return(link.learner)
         self._dispatch(link.learner)
         self._announce()
 

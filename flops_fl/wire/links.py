@@ -38,8 +38,8 @@ class Link:
 class Audience(Protocol):
     """Whoever wants to hear from the links."""
 
-    def entered(self, link: Link) -> None:
-        """A learner is let in, for the first time or again."""
+    def entered(self, link: Link, *, again: bool) -> None:
+        """A learner is let in, for the first time or again after its connection was lost."""
 
     def heard(self, link: Link, message: Message) -> None:
         """It said something about its task."""
@@ -180,7 +180,7 @@ class Links:
         timer = self._lost.pop(link.learner, None)
         if timer:
             timer.cancel()
-        self._audience.entered(link)
+        self._audience.entered(link, again=timer is not None)
 
     def leave(self, link: Link) -> None:
         """Its stream has ended."""

@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 
 import numpy as np
 import pytest
@@ -223,7 +224,7 @@ def _watch(console, learners=3):
     observer = ConsoleObserver(console)
     names = [f"l{n:04}" for n in range(learners)]
     observer.on_start(RUN, [])
-    observer.on_wait("learners", 1, learners)
+    observer.on_wait(["l0000"], learners)
     observer.on_stage(1, "fit", names)
     for name in names:
         observer.on_answer(1, "fit", name, "broken" if name == "l0001" else None)
@@ -251,6 +252,39 @@ def test_a_terminal_gets_a_bar_that_goes_away():
     _watch(Console(file=stream, width=100, force_terminal=True))
     assert "round 1/3 fit" in stream.getvalue()
     assert "training failed" in stream.getvalue()
+
+
+def test_a_log_says_who_is_awaited_when_a_wait_is_long():
+    stream = io.StringIO()
+    observer = ConsoleObserver(Console(file=stream, width=200), remind=0.05)
+    observer.on_start(RUN, [])
+    observer.on_wait(["edge-1"], 2)
+    expect = ["1 of 2 learners present (edge-1), since ", " (0 s)"]
+    wait_for_words(stream, expect)
+    observer.on_stage(2, "fit", [f"l{n}" for n in range(6)])
+    observer.on_answer(2, "fit", "l1", None)
+    observer.on_answer(2, "fit", "l2", "broken")
+    wait_for_words(stream, ["round 2/3 fit: awaiting l0, l3, l4 and 1 more  1 failed, since "])
+    observer.on_end("failed", "why", [])
+
+
+def wait_for_words(stream, words):
+    end = time.monotonic() + 10
+    while not all(word in stream.getvalue() for word in words):
+        assert time.monotonic() < end, stream.getvalue()
+        time.sleep(0.01)
+
+
+def test_metrics_name_who_is_awaited_and_count_returns():
+    health = Health()
+    metrics = MetricsObserver(health)
+    metrics.on_stage(1, "fit", ["a", "b"])
+    metrics.on_answer(1, "fit", "a", None)
+    metrics.on_return("b")
+    value = health.registry.get_sample_value
+    assert abs(value("flops_awaited_since_seconds", {"learner": "b"}) - time.time()) < 5
+    assert value("flops_awaited_since_seconds", {"learner": "a"}) is None
+    assert value("flops_reconnects_total") == 1
 
 
 def test_a_refused_update_is_counted_as_such_and_once():
