@@ -50,10 +50,10 @@ class Processes:
             probe.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{probe.getsockname()[1]}"
 
-    def start(self, module, *arguments, env=None):
+    def start(self, module, *arguments, env=None, wrapper=()):
         log = (self.folder / f"{module}-{len(self.running)}.log").open("w+")
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *map(str, arguments)],
+            [*wrapper, sys.executable, "-m", module, *map(str, arguments)],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -10,6 +10,8 @@ from contextlib import suppress
 class Proxy:
     """Forwards to `target`, HOST:PORT; the test cuts, stalls and half-opens its connections."""
 
+    wrapper = ()  # of whoever goes through it: none
+
     def __init__(self, target):
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))

@@ -157,6 +157,8 @@ class MlflowObserver(Observer):
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
         assert self._run is not None
+        if self._artifacts is not None:
+            _make_store(self.tracking_uri)
         client = MlflowClient(tracking_uri=self.tracking_uri)
         name = f"FLOps Project {self._run.project_id}"
         found = client.get_experiment_by_name(name)
@@ -248,6 +250,19 @@ class MlflowObserver(Observer):
 def local_store(folder: Path) -> tuple[str, Path]:
     """Tracking URI and artifact folder for a run without a server."""
     return f"sqlite:///{folder.resolve() / 'mlflow.db'}", folder / "mlartifacts"
+
+
+def _make_store(uri: str) -> None:
+    """Make the database aside: one whose making is cut off cannot be used, nor made whole."""
+    from mlflow import MlflowClient
+
+    path = Path(uri.removeprefix("sqlite:///"))
+    if path.exists():
+        return
+    aside = path.with_name(path.name + ".part")
+    aside.unlink(missing_ok=True)
+    MlflowClient(tracking_uri=f"sqlite:///{aside}").search_experiments(max_results=1)
+    aside.replace(path)
 
 
 def _system_metrics() -> dict[str, float]:

@@ -3,100 +3,16 @@
 `make chaos` runs the long version. CHAOS_SEED=N repeats one; the seed is printed.
 """
 
-import json
 import os
 import random
 import time
 
 import pytest
 
+from tests.chaos.federation import LEARNERS, LONGEST, Federation, check_folder, figures
 from tests.proxy import Proxy
 
-LEARNERS = 3
-STRATEGY = ["--strategy", "FedAdam", "--strategy-option", "eta=0.03"]
 SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
-LONGEST = 420  # seconds for a whole run
-
-
-class Federation:
-    """An aggregator and learners that are started again whenever they are killed."""
-
-    def __init__(self, processes, repo, digits, rounds, fit_seconds, through=None):
-        self.processes, self.repo, self.digits = processes, repo, digits
-        self.through = through
-        self.rounds = rounds
-        self.env = {"MARK": str(processes.folder / "mark"), "FIT_SECONDS": str(fit_seconds)}
-        self.learners = [self.start_learner(index) for index in range(LEARNERS)]
-        self.aggregator = self.start_aggregator()
-
-    def start_aggregator(self):
-        options = ["--rounds", self.rounds, "--min-clients", LEARNERS, "--resume", *STRATEGY]
-        self.started = time.monotonic()
-        return self.processes.aggregator(self.repo, *options)
-
-    def start_learner(self, index):
-        address = self.through.address if self.through else self.processes.address
-        return self.processes.start(
-            "learner", self.repo, "--aggregator", address, "--data", self.digits / f"part-{index}",
-            "--learner-id", f"learner-{index}", env=self.env,
-        )  # fmt: skip
-
-    def kill_aggregator(self):
-        self.aggregator.kill()
-        self.aggregator.communicate()
-        self.aggregator = self.start_aggregator()
-
-    def kill_learner(self, index):
-        self.learners[index].kill()
-        self.learners[index].wait()
-        self.learners[index] = self.start_learner(index)
-
-    def over(self):
-        return self.aggregator.poll() is not None
-
-    def result(self):
-        out, _ = self.aggregator.communicate(timeout=LONGEST)
-        assert self.aggregator.returncode == 0, self.processes.stderr(self.aggregator)
-        for learner in self.learners:
-            learner.communicate(timeout=30)
-            assert learner.returncode == 0, self.processes.stderr(learner)
-        return json.loads(out)
-
-    def fits(self):
-        return len(list(self.processes.folder.glob("mark-fit-*")))
-
-
-def figures(result):
-    """What must not depend on what happened on the way."""
-    rounds = [
-        {key: entry[key] for key in ("round", "loss", "accuracy", "examples", "learners")}
-        for entry in result["rounds"]
-    ]
-    return result["model_sha256"], result["best"], rounds, result["status"]
-
-
-@pytest.fixture
-def undisturbed(processes, slow_repo, digits, tmp_path):
-    """The figures of a run in which nothing happens."""
-
-    def run(rounds):
-        calm = type(processes)(tmp_path / "calm")
-        calm.folder.mkdir()
-        try:
-            return figures(Federation(calm, slow_repo, digits, rounds, 0).result())
-        finally:
-            calm.stop()
-
-    return run
-
-
-def check_folder(folder):
-    """Nothing half-written, no spool, and no more checkpoints than are kept."""
-    names = {path.name for path in folder.iterdir()}
-    assert names <= {
-        "checkpoints", "history.png", "model-best.npz", "model-last.npz", "result.json",
-    }  # fmt: skip
-    assert len(list((folder / "checkpoints").glob("*.json"))) <= 3
 
 
 def chaos(processes, slow_repo, digits, undisturbed, *, rounds, kills, learner_kills):

@@ -1,0 +1,96 @@
+"""An actor with a fault built in: ``python -m tests.chaos.actor aggregator|learner OPTIONS``.
+
+FAULT=INSTANT[:N] kills the process, with SIGKILL, when it comes to that instant for the Nth time.
+PIECES=1 makes models travel in small chunks, whatever their size. CLOCK=SEED lets the wall clock
+jump by up to a day either way, each time it is read.
+"""
+
+import importlib
+import os
+import random
+import runpy
+import signal
+import sys
+import time
+
+# Instant -> the function that it is before or after.
+INSTANTS = {
+    "before-selection": ("core.strategy:Strategy.choose", "before"),
+    "after-selection": ("core.strategy:Strategy.choose", "after"),
+    "at-offer": ("wire.collect:Collection.offer", "after"),
+    "in-upload": ("wire.collect:Collection.chunk", "after"),
+    "after-upload": ("wire.collect:Collection._complete", "after"),
+    "before-fold": ("core.mean:WeightedMean.add", "before"),
+    "after-fold": ("core.mean:WeightedMean.add", "after"),
+    "before-strategy": ("core.strategy:Aggregation.result", "before"),
+    "after-strategy": ("core.strategy:Aggregation.result", "after"),
+    "before-arrays": ("observers.checkpoint:_save", "before"),
+    "after-arrays": ("observers.checkpoint:_save", "after"),
+    "in-write": ("observers.files:os.fsync", "before"),
+    "before-rename": ("observers.files:Path.replace", "before"),
+    "after-rename": ("observers.files:Path.replace", "after"),
+    "before-state": ("observers.checkpoint:CheckpointObserver._write_state", "before"),
+    "after-state": ("observers.checkpoint:CheckpointObserver._write_state", "after"),
+    "in-evaluation": ("wire.collect:Collection._settle_evaluation", "after"),
+    "after-evaluation": ("core.stages:_figures", "after"),
+    "after-round": ("core.observer:Observers.on_round", "after"),
+    "tracking-round": ("observers.mlflow:MlflowObserver._create", "after"),
+    "tracked-figures": ("observers.mlflow:MlflowObserver._log_figures", "after"),
+    "before-model": ("observers.mlflow:log_model", "before"),
+    "after-model": ("observers.mlflow:log_model", "after"),
+    "before-result": ("engines.report:write_result", "before"),
+    "after-result": ("engines.report:write_result", "after"),
+    # A learner's.
+    "before-fit": ("core.client:LearnerClient.fit", "before"),
+    "after-fit": ("core.client:LearnerClient.fit", "after"),
+    "at-grant": ("wire.line:Line._upload", "before"),
+    "sending": ("wire.tensors:chunk_frame", "after"),
+    "before-evaluation": ("core.client:LearnerClient.evaluate", "before"),
+    "learner-evaluated": ("core.client:LearnerClient.evaluate", "after"),
+}
+
+
+def arm(instant, count):
+    """Wrap the function, so that its `count`th call is the process's last."""
+    target, when = INSTANTS[instant]
+    module, _, path = target.partition(":")
+    holder = importlib.import_module(f"flops_fl.{module}")
+    *outer, name = path.split(".")
+    for part in outer:
+        holder = getattr(holder, part)
+    function = getattr(holder, name)
+    left = [count]
+
+    def fatal(*arguments, **options):
+        left[0] -= 1
+        if left[0] == 0 and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = function(*arguments, **options)
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(holder, name, fatal)
+
+
+def let_the_clock_jump(seed):
+    """As when somebody sets it, or a machine without a battery finds a time server."""
+    generator, true_time = random.Random(seed), time.time
+    time.time = lambda: true_time() + generator.uniform(-86400, 86400)
+
+
+def main():
+    actor = sys.argv.pop(1)
+    if os.environ.get("PIECES"):
+        tensors = importlib.import_module("flops_fl.wire.tensors")
+        tensors.INLINE_BYTES, tensors.CHUNK_BYTES = 0, 700
+    if os.environ.get("CLOCK"):
+        let_the_clock_jump(int(os.environ["CLOCK"]))
+    if os.environ.get("FAULT"):
+        instant, _, count = os.environ["FAULT"].partition(":")
+        arm(instant, int(count or 1))
+    runpy.run_module(actor, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""A federation of real processes that are started again whenever they are killed."""
+
+import json
+
+LEARNERS = 3
+STRATEGY = ["--strategy", "FedAdam", "--strategy-option", "eta=0.03"]
+LONGEST = 420  # seconds for a whole run
+
+
+class Federation:
+    """An aggregator and learners.
+
+    Args:
+        through: What the learners reach the aggregator by, such as a proxy; has an `address`.
+        options: More of the aggregator's.
+        env: Of all, beside each one's own.
+        first, second: Whether the aggregator, and the second learner, are started.
+    """
+
+    def __init__(
+        self, processes, repo, digits, rounds, fit_seconds, through=None, options=(), env=None,
+        tracking=False, first=True, second=True,
+    ):  # fmt: skip
+        self.processes, self.repo, self.digits = processes, repo, digits
+        self.through = through
+        self.rounds, self.options, self.tracking = rounds, options, tracking
+        self.env = {"MARK": str(processes.folder / "mark"), "FIT_SECONDS": str(fit_seconds)}
+        self.env |= env or {}
+        several = [index for index in range(LEARNERS) if second or index != 1]
+        self.learners = [self.start_learner(index) for index in several]
+        self.aggregator = self.start_aggregator() if first else None
+
+    def start_aggregator(self, fault=""):
+        options = ["--rounds", self.rounds, "--min-clients", LEARNERS, "--resume", *STRATEGY]
+        options += ["--listen", self.processes.address, "--output", self.folder, "--json"]
+        options += [*([] if self.tracking else ["--no-tracking"]), *self.options]
+        return self._start("aggregator", options, fault)
+
+    def start_learner(self, index, fault=""):
+        address = self.through.address if self.through else self.processes.address
+        options = ["--aggregator", address, "--data", self.digits / f"part-{index}"]
+        return self._start("learner", [*options, "--learner-id", f"learner-{index}"], fault)
+
+    def _start(self, actor, options, fault):
+        env = {**self.env, "FAULT": fault}
+        wrapper = self.through.wrapper if self.through and actor == "learner" else ()
+        return self.processes.start(
+            "tests.chaos.actor", actor, self.repo, *options, env=env, wrapper=wrapper
+        )
+
+    @property
+    def folder(self):
+        return self.processes.folder / "run"
+
+    def kill_aggregator(self):
+        self.aggregator.kill()
+        self.aggregator.communicate()
+        self.aggregator = self.start_aggregator()
+
+    def kill_learner(self, index):
+        self.learners[index].kill()
+        self.learners[index].wait()
+        self.learners[index] = self.start_learner(index)
+
+    def over(self):
+        return self.aggregator.poll() is not None
+
+    def result(self):
+        out, _ = self.aggregator.communicate(timeout=LONGEST)
+        assert self.aggregator.returncode == 0, self.processes.stderr(self.aggregator)
+        for learner in self.learners:
+            learner.communicate(timeout=30)
+            assert learner.returncode == 0, self.processes.stderr(learner)
+        return json.loads(out)
+
+    def fits(self):
+        return len(list(self.processes.folder.glob("mark-fit-*")))
+
+
+def figures(result):
+    """What must not depend on what happened on the way."""
+    rounds = [
+        {key: entry[key] for key in ("round", "loss", "accuracy", "examples", "learners")}
+        for entry in result["rounds"]
+    ]
+    return result["model_sha256"], result["best"], rounds, result["status"]
+
+
+def check_folder(folder, tracking=False):
+    """Nothing half-written, no spool, and no more checkpoints than are kept."""
+    names = {path.name for path in folder.iterdir()}
+    kept = {"checkpoints", "history.png", "model-best.npz", "model-last.npz", "result.json"}
+    assert names <= kept | ({"mlflow.db", "mlartifacts"} if tracking else set())
+    assert len(list((folder / "checkpoints").glob("*.json"))) <= 3
