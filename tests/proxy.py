@@ -10,12 +10,13 @@ from contextlib import suppress
 class Proxy:
     """Forwards to `target`, HOST:PORT; the test cuts, stalls and half-opens its connections."""
 
-    wrapper = ()  # of whoever goes through it: none
+    wrapper = options = ()  # of whoever goes through it: none
 
     def __init__(self, target):
+        self.listen = target
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))
-        self._sockets = []
+        self._sockets, self.faults = [], []
         self._quiet_until = 0.0
         self._deaf = set()  # sockets whose bytes are swallowed from now on
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -66,8 +67,9 @@ class Proxy:
 
     def misbehave(self, generator: random.Random):
         """One of them."""
-        fault = generator.choice([self.cut, lambda: self.stall(1.5), self.half_open])
-        fault()
+        kind = generator.choice(["cut", "stall", "half-open"])
+        self.faults.append(kind)
+        {"cut": self.cut, "stall": lambda: self.stall(1.5), "half-open": self.half_open}[kind]()
 
     def close(self):
         self._listener.close()

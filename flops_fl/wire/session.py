@@ -117,5 +117,7 @@ class Conversation:
         if isinstance(message, Result | Failure | Grant | Cancel):
             return self.task is None or message.key != self.task.key
         if isinstance(message, Chunk) and sender is Side.LEARNER:
-            return self.task is None or message.of != self.task.round
+            # Of an upload that was cancelled, on its way when the evaluation was ordered, too.
+            task = self.task
+            return task is None or task.stage != "fit" or message.of != task.round
         return False

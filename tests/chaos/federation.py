@@ -11,7 +11,7 @@ class Federation:
     """An aggregator and learners.
 
     Args:
-        through: What the learners reach the aggregator by, such as a proxy; has an `address`.
+        through: What the learners reach the aggregator by: a proxy, or a network.
         options: More of the aggregator's.
         env: Of all, beside each one's own.
         first, second: Whether the aggregator, and the second learner, are started.
@@ -29,10 +29,12 @@ class Federation:
         several = [index for index in range(LEARNERS) if second or index != 1]
         self.learners = [self.start_learner(index) for index in several]
         self.aggregator = self.start_aggregator() if first else None
+        self.killed, self.slowest = None, 0.0
 
     def start_aggregator(self, fault=""):
         options = ["--rounds", self.rounds, "--min-clients", LEARNERS, "--resume", *STRATEGY]
-        options += ["--listen", self.processes.address, "--output", self.folder, "--json"]
+        listen = self.through.listen if self.through else self.processes.address
+        options += ["--listen", listen, "--output", self.folder, "--json"]
         options += [*([] if self.tracking else ["--no-tracking"]), *self.options]
         return self._start("aggregator", options, fault)
 
@@ -44,6 +46,7 @@ class Federation:
     def _start(self, actor, options, fault):
         env = {**self.env, "FAULT": fault}
         wrapper = self.through.wrapper if self.through and actor == "learner" else ()
+        options += self.through.options if self.through else ()
         return self.processes.start(
             "tests.chaos.actor", actor, self.repo, *options, env=env, wrapper=wrapper
         )
@@ -52,9 +55,24 @@ class Federation:
     def folder(self):
         return self.processes.folder / "run"
 
+    def watch(self):
+        """Measure how long after a kill the next checkpoint is there."""
+        self.killed, self.slowest, seen = None, 0.0, None
+        while not self.over() or self.killed:
+            newest = max((p.stat().st_mtime_ns for p in self._checkpoints()), default=None)
+            if newest != seen and self.killed:
+                self.slowest = max(self.slowest, time.monotonic() - self.killed)
+                self.killed = None
+            seen = newest
+            time.sleep(0.02)
+
+    def _checkpoints(self):
+        return [p for p in (self.folder / "checkpoints").glob("*.json") if p.exists()]
+
     def kill_aggregator(self):
         self.aggregator.kill()
         self.aggregator.communicate()
+        self.killed = self.killed or time.monotonic()
         self.aggregator = self.start_aggregator()
 
     def kill_learner(self, index):
@@ -92,3 +110,21 @@ def check_folder(folder, tracking=False):
     kept = {"checkpoints", "history.png", "model-best.npz", "model-last.npz", "result.json"}
     assert names <= kept | ({"mlflow.db", "mlartifacts"} if tracking else set())
     assert len(list((folder / "checkpoints").glob("*.json"))) <= 3
+
+
+def check_tracking(result):
+    """Each round has one run, whole and ended, and the best one its model."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=result["mlflow"]["tracking_uri"])
+    runs = client.search_runs([result["mlflow"]["experiment_id"]])
+    numbers = sorted(int(run.data.tags["flops.round"]) for run in runs)
+    assert numbers == [entry["round"] for entry in result["rounds"]]  # each once
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    by_round = {entry["round"]: entry for entry in result["rounds"]}
+    for run in runs:
+        assert (
+            run.data.metrics["accuracy"] == by_round[int(run.data.tags["flops.round"])]["accuracy"]
+        )
+    (model,) = client.search_logged_models([result["mlflow"]["experiment_id"]])
+    assert model.source_run_id == result["mlflow"]["run_id"]

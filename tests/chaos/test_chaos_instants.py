@@ -6,7 +6,14 @@ import time
 import pytest
 
 from tests.chaos.actor import INSTANTS
-from tests.chaos.federation import LEARNERS, LONGEST, Federation, check_folder, figures
+from tests.chaos.federation import (
+    LEARNERS,
+    LONGEST,
+    Federation,
+    check_folder,
+    check_tracking,
+    figures,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, many
 LEARNERS_OWN = list(INSTANTS)[list(INSTANTS).index("before-fit") :]
@@ -44,23 +51,6 @@ def test_an_aggregator_killed_at_any_step_loses_nothing(processes, slow_repo, di
     assert run.fits() == ROUNDS * LEARNERS  # none in vain
     check_folder(run.folder, tracking=True)
     check_tracking(result)
-
-
-def check_tracking(result):
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=result["mlflow"]["tracking_uri"])
-    runs = client.search_runs([result["mlflow"]["experiment_id"]])
-    numbers = sorted(int(run.data.tags["flops.round"]) for run in runs)
-    assert numbers == [entry["round"] for entry in result["rounds"]]  # each once
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    by_round = {entry["round"]: entry for entry in result["rounds"]}
-    for run in runs:
-        assert (
-            run.data.metrics["accuracy"] == by_round[int(run.data.tags["flops.round"])]["accuracy"]
-        )
-    (model,) = client.search_logged_models([result["mlflow"]["experiment_id"]])
-    assert model.source_run_id == result["mlflow"]["run_id"]
 
 
 @pytest.mark.slow

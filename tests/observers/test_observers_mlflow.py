@@ -1,12 +1,6 @@
 """MLflow for real: a local store, a server that dies and comes back, a server that never was."""
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 
 import numpy as np
 import pytest
@@ -16,6 +10,7 @@ from flops_fl.observers import mlflow as module
 from flops_fl.observers.flavors import flavor_of
 from flops_fl.observers.mlflow import BestModel, MlflowObserver, local_store
 from flops_fl.types import Best, RoundRecord
+from tests.mlflow_server import free_port, kill, start_server
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, many
 
@@ -157,34 +152,6 @@ def test_an_object_of_no_framework_is_logged_too(tmp_path):
     mlflow.set_tracking_uri(observer.tracking_uri)
     loaded = mlflow.pyfunc.load_model(f"runs:/{found['run_id']}/logged_model_artifact")
     assert loaded.unwrap_python_model().held == {"w": 3}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def start_server(folder, port):
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    log = (folder / "server.log").open("a")
-    server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, start_new_session=True)
-    log.close()
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
-                return server
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError((folder / "server.log").read_text())
-
-
-def kill(server):
-    os.killpg(server.pid, signal.SIGKILL)
-    server.wait()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 import os
+import queue
 import resource
 import signal
 import socket
@@ -14,6 +15,9 @@ from contextlib import suppress
 import grpc
 import pytest
 
+from flops_fl.repo.contract import ManagedModel
+from flops_fl.wire.codec import decode, encode
+from flops_fl.wire.messages import Chunk, Hello, Order, Result
 from tests.conftest import NUMPY, ROOT, wait_for_port
 
 ODD = """
@@ -91,10 +95,7 @@ def test_signals_end_both_within_seconds_and_the_run_can_go_on(
     env = {"MARK": str(tmp_path / "x"), "FIT_SECONDS": "60"}
     aggregator = processes.aggregator(slow_repo, "--rounds", 2)
     learner = processes.learner(slow_repo, digits / "part-0", "only", env=env)
-    deadline = time.monotonic() + 40
-    while not list(tmp_path.glob("x-fit-*")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: list(tmp_path.glob("x-fit-*")))
     asked = time.monotonic()
     learner.send_signal(number)
     aggregator.send_signal(number)
@@ -170,3 +171,86 @@ def test_garbage_and_slow_loris_hold_nobody_up(processes, digits):
     assert [r["learners"] for r in result["rounds"]] == [["only"]] * 3
     assert not any(r["failures"] for r in result["rounds"])
     processes.finish(learner)
+
+
+@pytest.mark.slow
+def test_a_learner_that_dribbles_or_sends_garbage_costs_only_itself(processes, digits):
+    """Both are let in and get the task; one announces an update and sends a byte now and then,
+    the other answers with nonsense."""
+    options = ["--rounds", 1, "--min-available-clients", 3, "--round-timeout", 3]
+    aggregator = processes.aggregator(NUMPY, *options)
+    wait_for_port(processes.address)
+    layout = ManagedModel(NUMPY).layout
+    over = threading.Event()
+
+    def rogue(name, answers):
+        """Say Hello, wait for the task, and speak as `answers` has it."""
+        task = queue.SimpleQueue()
+
+        def speak():
+            yield encode(Hello(learner=name, nonce=name, fingerprint=layout.fingerprint))
+            yield from answers(task.get(timeout=60))
+
+        with grpc.insecure_channel(processes.address) as channel, suppress(grpc.RpcError):
+            for frame in channel.stream_stream("/flops.Federation/Join")(speak()):
+                message = decode(frame)
+                if isinstance(message, Order) and message.task.stage == "fit":
+                    task.put(message.task)
+
+    def dribble(task):
+        yield encode(Result(key=task.key, examples=5, layout=layout))
+        for offset in range(1000):
+            if over.wait(0.3):
+                return
+            yield encode(Chunk(of=task.round, offset=offset, data=memoryview(b"x")))
+
+    def garbage(task):
+        yield b"\x7a\x05hello"
+
+    threads = [
+        threading.Thread(target=rogue, args=("a-dribble", dribble)),
+        threading.Thread(target=rogue, args=("b-garbage", garbage)),
+    ]
+    for thread in threads:
+        thread.start()
+    good = processes.learner(NUMPY, digits / "part-0", "c-good")
+    try:
+        (round,) = processes.result(aggregator)["rounds"]
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(20)
+    assert round["learners"] == ["c-good"]
+    reasons = {(failure["learner"], failure["reason"]) for failure in round["failures"]}
+    assert ("a-dribble", "announced, and not delivered within another 3 s") in reasons
+    lost = "no answer within 3 s (--round-timeout); its connection is lost"
+    assert ("b-garbage", lost) in reasons
+    assert 5.9 < round["fit_seconds"] < 12
+    processes.finish(good)
+
+
+def test_a_simulation_that_is_killed_leaves_no_process_behind(processes, slow_repo, tmp_path):
+    env = {"MARK": str(tmp_path / "x"), "FIT_SECONDS": "60"}
+    options = ["--learners", 4, "--processes", 2, "--no-tracking", "--output", tmp_path / "run"]
+    simulation = processes.start("flops_fl", "simulate", slow_repo, *options, env=env)
+    wait_until(lambda: len(list(tmp_path.glob("x-fit-*"))) == 2)
+    learners = {int(path.name.split("-")[2]) for path in tmp_path.glob("x-fit-*")}
+    assert all(running(learner) for learner in learners)
+    simulation.kill()
+    wait_until(lambda: not any(running(learner) for learner in learners), 15)
+
+
+def wait_until(holds, seconds=40):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def running(pid):
+    """Whether a process lives; one that only waits for its parent's attention does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

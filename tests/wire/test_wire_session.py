@@ -13,8 +13,8 @@ A, L = Side.AGGREGATOR, Side.LEARNER
 LARGE = Layout((TensorSpec("<f4", (4,)),))
 
 
-def task(round):
-    return Task(stage="fit", run_id="r", round=round, version=round - 1, seed=0)
+def task(round, stage="fit"):
+    return Task(stage=stage, run_id="r", round=round, version=round - 1, seed=0)
 
 
 def order(round):
@@ -69,6 +69,21 @@ def test_an_answer_that_crossed_a_cancel_is_stale_not_wrong():
     )
     assert outcomes == [True, True, True, True, False, True, False, False, True]
     assert conversation.state is State.IDLE
+
+
+def test_an_upload_that_crossed_its_cancel_is_stale_in_the_evaluation_too():
+    conversation, outcomes = said(
+        (L, HELLO),
+        (A, WELCOME),
+        (A, order(1)),
+        (L, result(1)),
+        (A, m.Grant(key=task(1).key)),
+        (A, m.Cancel(key=task(1).key)),
+        (A, m.Order(task=task(1, "evaluate"), layout=None)),
+        (L, chunk(1, 4)),
+        (L, m.Result(key=task(1, "evaluate").key, examples=1)),
+    )
+    assert outcomes == [True] * 7 + [False, True]
 
 
 @pytest.mark.parametrize(
