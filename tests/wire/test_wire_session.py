@@ -72,7 +72,7 @@ def test_an_answer_that_crossed_a_cancel_is_stale_not_wrong():
 
 
 def test_an_upload_that_crossed_its_cancel_is_stale_in_the_evaluation_too():
-    conversation, outcomes = said(
+    _, outcomes = said(
         (L, HELLO),
         (A, WELCOME),
         (A, order(1)),
