@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import bare, peers
-from benchmarks.flwr_run import flwr_run
+from benchmarks.flwr_run import flwr_repository, flwr_run
 from benchmarks.harness import ROOT, Table
 from benchmarks.nvflare_run import nvflare_run
 from benchmarks.ours import MB, aggregator_process, federation
@@ -45,6 +45,7 @@ def bulk(repeat: int, quick: bool) -> list[Table]:
     contestants: dict[str, Callable[[], dict[str, Any]]] = {
         "flops-fl": lambda: federation(8, LARGE, rounds),
         "Flower start_server": lambda: peers.run("flower", 8, LARGE, 3),
+        "NVFlare, one exchange": lambda: {"rounds": [0.0, *nvflare_run(8, 4, LARGE)[1:]]},
         "raw gRPC, down and up": lambda: peers.run("grpc", 8, LARGE, rounds),
         "raw TCP, down and up": lambda: peers.run("tcp", 8, LARGE, rounds),
     }
@@ -56,7 +57,7 @@ def bulk(repeat: int, quick: bool) -> list[Table]:
             return list(found[0]["rounds"][1:])
 
         table.add(who, work)
-        if found:
+        if found and "peak" in found[0]:
             memory.add(who, lambda found=found: [found[0]["peak"] / 1e6], unit="MB")  # type: ignore[misc]
     return [table, memory]
 
@@ -134,14 +135,16 @@ def stragglers(repeat: int, quick: bool) -> list[Table]:
 def simulate(repeat: int, quick: bool) -> list[Table]:
     """Whole simulations, start included."""
     noop = Table("simulate", "100 learners, 20 rounds, a no-op model: seconds, start included")
-    noop.add("flops-fl simulate", lambda: _simulate("benchmarks/repos/noop", repeat, 100, 20))
+    noop.add("flops-fl simulate", lambda: _simulate("benchmarks/repos/noop", repeat + 2, 100, 20))
     noop.add(
         "flwr run, simulation",
-        lambda: [flwr_run(100, 20, SMALL, simulation=True)["wall"]],
+        lambda: [flwr_run(100, 20, SMALL, simulation=True)["wall"] for _ in range(repeat)],
     )
     digits = Table("simulate-digits", "the digits, scikit-learn, 10 learners, 10 rounds: seconds")
     digits.add("flops-fl simulate, the rounds", lambda: _rounds("examples/mnist_sklearn", 10, 10))
-    digits.add("bare training and evaluation", lambda: [bare.seconds(10, 10)])
+    digits.add("bare training and evaluation", lambda: [bare.seconds(10, 10) for _ in range(3)])
+    work = ("examples/mnist_sklearn", 10, 10, "--resize", "28")
+    digits.add("flwr run, simulation, the rounds", lambda: [sum(flwr_repository(*work))])
     return [noop, digits]
 
 
@@ -161,11 +164,11 @@ def start(repeat: int, quick: bool) -> list[Table]:
 
 
 def _simulate(repo: str, repeat: int, learners: int, rounds: int) -> list[float]:
-    return [_run_simulation(repo, learners, rounds)[0] for _ in range(repeat)]
+    return [_run_simulation(repo, learners, rounds, "--data", "none")[0] for _ in range(repeat)]
 
 
 def _rounds(repo: str, learners: int, rounds: int) -> list[float]:
-    return [sum(_run_simulation(repo, learners, rounds, "--resize", "28")[1])]
+    return [sum(_run_simulation(repo, learners, rounds, "--resize", "28")[1]) for _ in range(3)]
 
 
 def _run_simulation(repo: str, learners: int, rounds: int, *more: str) -> tuple[float, list[float]]:
