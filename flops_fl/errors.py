@@ -22,7 +22,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TextIO
+from typing import TextIO, TypeAlias
 
 INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 
@@ -84,6 +84,10 @@ class Refused(FlopsError):
 
 class BadUpdate(FlopsError):
     """A learner's update that must not touch the global model."""
+
+
+Abort: TypeAlias = Callable[[FlopsError | None], None]
+"""Ends a run from outside of it: with an error, or as if somebody had interrupted it."""
 
 
 def report(error: FlopsError, stream: TextIO) -> None:

@@ -7,6 +7,7 @@ kernel's to write out and to take back; `forget` tells it that now is a good tim
 from __future__ import annotations
 
 import mmap
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,13 +22,18 @@ _BLOCK = 16 << 20  # bytes copied at a time
 
 
 def spooled(layout: Layout, folder: Path | None) -> list[Array]:
-    """Arrays of `layout`, zeros, in a file in `folder` (None: where temporary files go)."""
+    """Arrays of `layout`, zeros, in a file in `folder` (None: where temporary files go).
+
+    Raises:
+        OSError: there is no room for it, or the folder cannot be written.
+    """
     offsets, end = [], 0
     for spec in layout.tensors:
         offsets.append(end)
         end += -(-spec.nbytes // _ALIGN) * _ALIGN
     with tempfile.TemporaryFile(dir=folder) as file:
-        file.truncate(max(end, 1))
+        # Room is taken now: a page that finds none later would end the process (SIGBUS).
+        os.posix_fallocate(file.fileno(), 0, max(end, 1))
         memory = mmap.mmap(file.fileno(), max(end, 1))
     return [
         np.ndarray(spec.shape, spec.dtype, memory, offset)
@@ -36,7 +42,11 @@ def spooled(layout: Layout, folder: Path | None) -> list[Array]:
 
 
 def spool(parameters: Parameters, folder: Path | None) -> list[Array]:
-    """A model moved into a file. The caller lets go of the one in memory."""
+    """A model moved into a file. The caller lets go of the one in memory.
+
+    Raises:
+        OSError: as `spooled`.
+    """
     arrays = spooled(Layout.of(parameters), folder)
     for source, target in zip(parameters, arrays, strict=True):
         ours, theirs = target.reshape(-1), np.ascontiguousarray(source).reshape(-1)

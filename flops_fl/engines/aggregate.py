@@ -16,7 +16,7 @@ from flops_fl.core.rounds import train
 from flops_fl.core.seeding import seed_generators
 from flops_fl.core.strategy import NEEDS_CONFIG, Strategy
 from flops_fl.engines.report import Report, keeping, report_on
-from flops_fl.errors import FlopsError, UsageError
+from flops_fl.errors import Abort, FlopsError, UsageError
 from flops_fl.health import served
 from flops_fl.interrupts import terminate_as_interrupt
 from flops_fl.memory import return_large_blocks
@@ -31,8 +31,8 @@ GOODBYE_GRACE = 5.0  # seconds for learners to hear that it is over
 Ending: TypeAlias = FlopsError | KeyboardInterrupt | None
 """What ended a run before its time, if anything did."""
 
-Listening = Callable[[Address, Callable[[FlopsError], None]], None]
-"""Called with the address served on and a function that ends the run with an error."""
+Listening = Callable[[Address, Abort], None]
+"""Called with the address served on and a function that ends the run."""
 
 
 def aggregate(options: AggregatorOptions, on_listening: Listening | None = None) -> int:
@@ -136,7 +136,7 @@ class _Run:
         hub = Hub(self._report.run.run_id, layout.fingerprint, limits)
         serving = await serve(hub, options.listen, _tls(options))
 
-        def abort(error: FlopsError) -> None:
+        def abort(error: FlopsError | None) -> None:
             self._abort = error
             loop.call_soon_threadsafe(main.cancel)
 

@@ -14,11 +14,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from flops_fl.config import LearnerOptions
-from flops_fl.errors import FederationError, FlopsError, run_main
+from flops_fl.errors import INTERRUPTED, Abort, FederationError, run_main
 from flops_fl.options import build
 
 STOP_TIMEOUT = 10.0  # seconds for learner processes to end by themselves
@@ -39,18 +40,18 @@ class Hosts:
         )
         self._stopping = False
 
-    def start(
-        self, options: Sequence[Mapping[str, Any]], abort: Callable[[FlopsError], None]
-    ) -> None:
+    def start(self, options: Sequence[Mapping[str, Any]], abort: Abort) -> None:
         """Start a process for each of the LearnerOptions; one that fails ends the run."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(list(options)).encode() + b"\n")
         self._process.stdin.flush()
         threading.Thread(target=self._watch, args=(abort,), daemon=True).start()
 
-    def _watch(self, abort: Callable[[FlopsError], None]) -> None:
+    def _watch(self, abort: Abort) -> None:
         code = self._process.wait()
-        if code and not self._stopping:
+        if code == INTERRUPTED:
+            abort(None)  # Ctrl-C goes to all processes of a terminal
+        elif code and not self._stopping:
             error = FederationError(
                 f"a process of learners ended with exit code {code}; its error stands above"
             )
@@ -121,7 +122,8 @@ def _end_with_stdin(children: list[int]) -> None:
 
 def _end(children: Sequence[int], number: int = signal.SIGTERM) -> None:
     for child in list(children):
-        os.kill(child, number)
+        with suppress(ProcessLookupError):  # it has ended in this moment
+            os.kill(child, number)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import resource
 import sys
 import tempfile
@@ -38,6 +39,8 @@ from flops_fl.repo.dependencies import pip_requirements
 from flops_fl.repo.source import Checkout
 from flops_fl.spool import LARGE_MODEL, spool
 from flops_fl.types import Best, Layout, Parameters, RoundRecord, parameters_sha256
+
+log = logging.getLogger(__name__)
 
 RESULT, PICTURE = "result.json", "history.png"
 
@@ -224,7 +227,11 @@ def keeping(options: AggregatorOptions) -> Callable[[Parameters], Parameters]:
     """Where the global model is kept between rounds: in memory, or, if large, in a file."""
 
     def keep(parameters: Parameters) -> Parameters:
-        return spool(parameters, options.folder) if is_large(parameters) else parameters
+        try:
+            return spool(parameters, options.folder) if is_large(parameters) else parameters
+        except OSError as error:
+            log.warning("no room in %s (%s): the model stays in memory", options.folder, error)
+            return parameters
 
     return keep
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from flops_fl.address import Address
 from flops_fl.config import FederationOptions, SimulateOptions
 from flops_fl.engines.hosts import Hosts
-from flops_fl.errors import FlopsError
+from flops_fl.errors import Abort
 from flops_fl.repo.source import checkout
 
 NO_DATA = "none"
@@ -35,7 +35,7 @@ def simulate(options: SimulateOptions) -> int:
 
         parts = write_parts(options, ids, Path(data))
 
-        def start(address: Address, abort: Callable[[FlopsError], None]) -> None:
+        def start(address: Address, abort: Abort) -> None:
             common = {
                 "repo": str(repo.path),
                 "aggregator": str(address),

@@ -9,6 +9,7 @@ memory does not depend on the number of learners, and nobody waits without need.
 from __future__ import annotations
 
 import asyncio
+import logging
 from bisect import insort
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from flops_fl.spool import spooled
 from flops_fl.types import Answer, Array, Evaluation, Layout, LearnerFailure, Task, Update
 from flops_fl.wire.messages import Chunk, Result
 from flops_fl.wire.tensors import Assembler
+
+log = logging.getLogger(__name__)
 
 
 class _Status(Enum):
@@ -192,7 +195,11 @@ class Collection:
                 self._held += size
                 self._start_upload(learner, self._spare.pop() if self._spare else None)
             elif head and self._all_wait_for(head) and self._is_late(head):
-                self._start_upload(learner, spooled(self._layout, self._spool))
+                try:
+                    self._start_upload(learner, spooled(self._layout, self._spool))
+                except OSError as error:
+                    log.warning("no room for early updates (%s): they wait for late ones", error)
+                    break
             else:
                 break  # what does not fit for one fits for no other
 
