@@ -130,7 +130,12 @@ class _Run:
         options = self._options
         loop, main = asyncio.get_running_loop(), asyncio.current_task()
         assert main is not None
-        loop.add_signal_handler(signal.SIGTERM, main.cancel)
+
+        def interrupt() -> None:
+            if not main.cancelling():  # twice would cut the goodbyes short
+                main.cancel()
+
+        loop.add_signal_handler(signal.SIGTERM, interrupt)
         layout = Layout.of(self._report.state.parameters)
         limits = HubOptions(reconnect_timeout=options.reconnect_timeout, spool=self._report.folder)
         hub = Hub(self._report.run.run_id, layout.fingerprint, limits)
@@ -138,7 +143,7 @@ class _Run:
 
         def abort(error: FlopsError | None) -> None:
             self._abort = error
-            loop.call_soon_threadsafe(main.cancel)
+            loop.call_soon_threadsafe(interrupt)
 
         observer = self._report.observers
         hub.on_presence = lambda: observer.on_wait(hub.present(), options.min_available_clients)

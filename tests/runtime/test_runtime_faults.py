@@ -240,6 +240,24 @@ def test_a_simulation_that_is_killed_leaves_no_process_behind(processes, slow_re
     wait_until(lambda: not any(running(learner) for learner in learners), 15)
 
 
+@pytest.mark.slow
+def test_ctrl_c_interrupts_a_whole_simulation(slow_repo, tmp_path):
+    """A terminal's goes to each process of it."""
+    command = [sys.executable, "-m", "flops_fl", "simulate", slow_repo, "--learners", "2"]
+    command += ["--no-tracking", "--json", "--output", tmp_path / "run"]
+    simulation = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+        env={**os.environ, "MARK": str(tmp_path / "x"), "FIT_SECONDS": "60"},
+    )  # fmt: skip
+    wait_until(lambda: len(list(tmp_path.glob("x-fit-*"))) == 2)
+    os.killpg(simulation.pid, signal.SIGINT)
+    out, err = simulation.communicate(timeout=20)
+    assert simulation.returncode == 130
+    assert json.loads(out)["status"] == "interrupted"
+    assert "Traceback" not in err
+
+
 def wait_until(holds, seconds=40):
     end = time.monotonic() + seconds
     while not holds():

@@ -24,7 +24,7 @@ def task(stage="fit"):
 class Learners:
     """Learners that upload what they are granted, when the test says so."""
 
-    def __init__(self, names, budget, patience=0.0):
+    def __init__(self, names, budget, patience=0.0, spool=None):
         self.granted = []
         self.answered = []
         self.held = 0
@@ -35,6 +35,7 @@ class Learners:
             grant=lambda name, _: self.granted.append(name),
             on_answer=lambda name, failure: self.answered.append((name, failure)),
             patience=patience,
+            spool=spool,
         )
 
     def offer(self, name):
@@ -202,6 +203,32 @@ def test_spooled_arrays_are_plain_arrays_without_a_file(tmp_path):
     assert Layout.of(arrays) == LAYOUT
     assert arrays[0].sum() == 30
     assert list(tmp_path.iterdir()) == []
+
+
+def test_where_there_is_no_room_for_a_spool_file_early_updates_wait(tmp_path, caplog):
+    async def scenario():
+        names = ["l1", "l2", "l3"]
+        learners = Learners(names, budget=0, spool=tmp_path / "gone")
+        for name in ("l3", "l2"):  # ahead of the first in order, which is late
+            learners.offer(name)
+        assert learners.granted == []
+        assert "they wait for late ones" in caplog.text
+        learners.offer("l1")
+        sums = []
+
+        async def consume():
+            async for answer in learners.collection.answers():
+                sums.append((answer.learner, float(answer.parameters[0].sum())))
+                del answer
+
+        consumer = asyncio.create_task(consume())
+        while not consumer.done():
+            for name in list(learners.granted):
+                learners.upload(name)
+            await asyncio.sleep(0)
+        assert sums == [("l1", 6.0), ("l2", 12.0), ("l3", 18.0)]
+
+    run(asyncio.wait_for(scenario(), 10))
 
 
 def _resident(kind):
