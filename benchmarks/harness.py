@@ -54,7 +54,8 @@ class Table:
         try:
             row.values = [float(value) for value in work()]
         except Exception as error:
-            row.missing = f"{type(error).__name__}: {str(error).strip()[-300:]}"
+            last = str(error).strip().rpartition("\n")[2]
+            row.missing = f"{type(error).__name__}: {last[-200:]}".replace(str(ROOT), "")
             sys.stderr.write(f"  missing: {row.missing}\n")
         return row
 

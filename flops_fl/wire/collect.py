@@ -17,10 +17,10 @@ from enum import Enum, auto
 from pathlib import Path
 
 from flops_fl.errors import ProtocolError
-from flops_fl.spool import spooled
+from flops_fl.spool import forget, spooled
 from flops_fl.types import Answer, Array, Evaluation, Layout, LearnerFailure, Task, Update
 from flops_fl.wire.messages import Chunk, Result
-from flops_fl.wire.tensors import Assembler
+from flops_fl.wire.tensors import FORGET_BYTES, Assembler
 
 log = logging.getLogger(__name__)
 
@@ -135,8 +135,11 @@ class Collection:
         entry = self._entries[learner]
         if entry.upload is None:
             raise ProtocolError("tensor bytes without a grant")
-        entry.upload.add(chunk.offset, chunk.data)
-        if entry.upload.complete:
+        upload = entry.upload
+        upload.add(chunk.offset, chunk.data)
+        if not entry.charge and (upload.complete or upload.received % FORGET_BYTES == 0):
+            forget(upload.arrays)  # they lie in a file, and are not looked at yet
+        if upload.complete:
             self._complete(learner, entry)
 
     def interrupt(self, learner: str) -> None:

@@ -22,7 +22,7 @@ from flops_fl.wire.messages import Chunk
 
 CHUNK_BYTES = 1 << 20
 RECENT_CHUNKS = 16
-FORGET_CHUNKS = 64  # of a model that lies in a file, in memory at a time
+FORGET_BYTES = 64 << 20  # of what lies in a file, in memory at a time
 INLINE_BYTES = 256 << 10  # models up to this size travel with a message's header
 
 
@@ -57,8 +57,8 @@ class Chunks:
                 frame = self._recent[offset] = chunk_frame(self._of, offset, self._pieces(offset))
                 if len(self._recent) > RECENT_CHUNKS:
                     del self._recent[next(iter(self._recent))]
-                self._made += 1
-                if self._made % FORGET_CHUNKS == 0:
+                self._made += CHUNK_BYTES
+                if self._made % FORGET_BYTES == 0:
                     forget(self._parameters)
             yield frame
 

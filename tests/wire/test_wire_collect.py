@@ -252,3 +252,25 @@ def test_a_spooled_model_leaves_this_process_and_keeps_its_values(tmp_path):
     forget(arrays)
     assert arrays[0][5] == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_early_update_in_a_file_takes_no_memory_until_it_is_folded(tmp_path):
+    layout = Layout.of([np.zeros(10_000_000, "<f4")])
+    early = [np.arange(10_000_000, dtype="<f4")]
+
+    async def scenario():
+        collection = Collection(
+            {"l1": task(), "l2": task()}, layout, budget=0, grant=lambda *_: None,
+            on_answer=lambda *_: None, patience=0.0, spool=tmp_path,
+        )  # fmt: skip
+        before = _resident("RssFile")
+        collection.offer("l2", Result(key=task().key, examples=3, layout=layout))
+        for frame in Chunks(1, early):
+            piece = decode(frame)
+            collection.chunk("l2", Chunk(of=1, offset=piece.offset, data=piece.data))
+        assert _resident("RssFile") - before < 10_000_000
+        collection.fail("l1", "fit", "broken")
+        answers = [answer async for answer in collection.answers()]
+        assert (answers[1].parameters[0] == early[0]).all()
+
+    run(scenario())
