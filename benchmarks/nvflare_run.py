@@ -7,8 +7,11 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+
+import psutil
 
 from benchmarks.harness import ROOT, TIMEOUT
 
@@ -32,8 +35,19 @@ def nvflare_run(learners: int, rounds: int, nbytes: int) -> list[float]:
         env = {**os.environ, **where, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
         command = [str(python), str(APP / "noop_job.py")]
         command += [str(learners), str(rounds), str(nbytes), str(marks)]
-        _run(command, env=env, cwd=folder)
+        try:
+            _run(command, env=env, cwd=folder)
+        finally:
+            _end_all(folder)
         return [later - earlier for earlier, later in pairwise(json.loads(marks.read_text()))]
+
+
+def _end_all(folder: str) -> None:
+    """NVFlare leaves its server and clients running where its job fails."""
+    for process in psutil.process_iter(["cmdline"]):
+        if any(folder in word for word in process.info["cmdline"] or []):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def _environment() -> Path:

@@ -45,7 +45,6 @@ def bulk(repeat: int, quick: bool) -> list[Table]:
     contestants: dict[str, Callable[[], dict[str, Any]]] = {
         "flops-fl": lambda: federation(8, LARGE, rounds),
         "Flower start_server": lambda: peers.run("flower", 8, LARGE, 3),
-        "NVFlare, one exchange": lambda: {"rounds": [0.0, *nvflare_run(8, 4, LARGE)[1:]]},
         "raw gRPC, down and up": lambda: peers.run("grpc", 8, LARGE, rounds),
         "raw TCP, down and up": lambda: peers.run("tcp", 8, LARGE, rounds),
     }
@@ -57,7 +56,7 @@ def bulk(repeat: int, quick: bool) -> list[Table]:
             return list(found[0]["rounds"][1:])
 
         table.add(who, work)
-        if found and "peak" in found[0]:
+        if found:
             memory.add(who, lambda found=found: [found[0]["peak"] / 1e6], unit="MB")  # type: ignore[misc]
     return [table, memory]
 

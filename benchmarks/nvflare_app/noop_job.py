@@ -19,5 +19,6 @@ recipe = NumpyFedAvgRecipe(
     train_script=str(Path(__file__).with_name("noop_client.py")),
     train_args=sys.argv[4],
 )
-run = recipe.execute(PocEnv(num_clients=learners))
+# On few cores its processes take longer to start than it waits for them by itself.
+run = recipe.execute(PocEnv(num_clients=learners, extra={"login_timeout": 180}))
 run.get_result(timeout=600)
