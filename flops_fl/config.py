@@ -103,7 +103,7 @@ class TrainingOptions(Options):
         "clip", description="what to do with those beyond --max-update-norm: clip or refuse"
     )
     reconnect_timeout: PositiveFloat = Field(
-        60.0, description="seconds after which a learner that was cut off counts as gone"
+        600.0, description="seconds after which a learner that was cut off counts as gone"
     )
     strategy: str = Field("FedAvg", description="how updates become the next global model")
     strategy_option: Pairs = Field(
@@ -191,7 +191,10 @@ class LearnerOptions(RepoOptions, TlsOptions, HealthOptions):
         "several, with commas, are hosted in this one process",
     )
     connect_timeout: PositiveFloat = Field(
-        300.0, description="seconds to try to reach the aggregator"
+        300.0, description="seconds to try to reach the aggregator at the start"
+    )
+    reconnect_timeout: PositiveFloat = Field(
+        3600.0, description="seconds to try to come back after the connection was lost"
     )
     threads: int = Field(
         1,

@@ -122,6 +122,7 @@ def learn(options: LearnerOptions) -> int:
             address=options.aggregator,
             tls=tls,
             connect_timeout=options.connect_timeout,
+            reconnect_timeout=options.reconnect_timeout,
             stay=options.stay,
             commit=repo.commit or "",
             versions={name: version(name) for name in ("flops-fl", "flwr", "numpy")},

@@ -26,8 +26,8 @@ def explain(error: grpc.aio.AioRpcError) -> str:
         Refused, ProtocolError: trying again is of no use.
     """
     details = error.details() or error.code().name
-    lowered = details.lower()
-    if any(word in lowered for word in ("ssl", "certificate", "handshake", "tls")):
+    # What the library for TLS found wrong. A "handshake" alone may be TCP's, on a bad network.
+    if any(word in details.lower() for word in ("ssl routines", "ssl_error_ssl", "certificate")):
         raise Refused(
             f"TLS could not be set up ({details}): check --tls-ca, --tls-cert and --tls-key, and "
             "that the aggregator uses TLS, too"

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 class HubOptions:
     """Limits of the aggregator's side. Times in seconds, sizes in bytes."""
 
-    reconnect_timeout: float = 60.0
+    reconnect_timeout: float = 600.0
     stall_timeout: float = 180.0  # for the next 1 MiB of an upload: 6 KB/s
     memory_budget: int = 256 << 20
     spool: Path | None = None
@@ -55,6 +55,7 @@ class Hub:
         self.flower = FlowerService(self._links, fingerprint)
         self._changed = asyncio.Event()
         self._collection: Collection | None = None
+        self._spare = 0  # learners that may yet fail before the quorum is out of reach
         self._encoded: tuple[int, Layout, Chunks] | None = None
         self.on_presence: Callable[[], None] = lambda: None
         self.on_return: Callable[[str], None] = lambda learner: None
@@ -93,10 +94,12 @@ class Hub:
         forget(parameters)  # if they lie in a file: whoever has read them there is done
         del parameters
         loop, good, timers = asyncio.get_running_loop(), [0], []
+        self._spare = len(tasks) - deadline.quorum
 
         def answered(learner: str, failure: str | None) -> None:
             on_answer(learner, failure)
             good[0] += failure is None
+            self._spare -= failure is not None
             if failure is None and good[0] == deadline.quorum and deadline.grace is not None:
                 early = deadline.reason(early=True)
                 timers.append(loop.call_later(deadline.grace, self._expire, early))
@@ -232,8 +235,8 @@ class Hub:
             self._collection.interrupt(learner)
 
     def gone(self, learner: str) -> None:
-        """Stop waiting for it."""
-        if self._collection and self._collection.open_task(learner):
+        """Stop waiting for it, unless the round would fail: then it has until the deadline."""
+        if self._collection and self._collection.open_task(learner) and self._spare > 0:
             away = self._options.reconnect_timeout
             self._fail(learner, f"connection lost, not back within {away:.0f} s")
         self._announce()

@@ -74,6 +74,7 @@ class DialOptions:
     address: Address
     tls: ClientTls | None = None
     connect_timeout: float = 300.0
+    reconnect_timeout: float = 3600.0
     backoff: float = 0.2
     max_backoff: float = 10.0
     stay: bool = False
@@ -87,12 +88,7 @@ class DialOptions:
 class Line:
     """One learner's conversations, one after the other, and what it keeps between them."""
 
-    def __init__(
-        self,
-        worker: Worker,
-        options: DialOptions,
-        jobs: Jobs,
-    ) -> None:
+    def __init__(self, worker: Worker, options: DialOptions, jobs: Jobs) -> None:
         self._worker = worker
         self._options = options
         self._jobs = jobs
@@ -103,7 +99,7 @@ class Line:
         self._download: tuple[Order, Assembler] | None = None
         self._conversation = Conversation()
         self._outbox: Outbox | None = None
-        self._last_contact = time.monotonic()
+        self._last_contact, self._welcomed = time.monotonic(), False
 
     async def run(self, channel: grpc.aio.Channel) -> str:
         """Converse, and dial again when the connection is lost, until the final goodbye."""
@@ -117,6 +113,8 @@ class Line:
                 why = goodbye.reason or "connection closed"
             except grpc.aio.AioRpcError as error:
                 why = explain(error)
+            except TimeoutError:  # whoever is no aggregator would have said so
+                why = f"no answer to the greeting for {GREETING_TIMEOUT:.0f} s"
             if self._outbox is not None:
                 wait = self._options.backoff  # there was a conversation: start small again
             self._outbox = None
@@ -131,11 +129,14 @@ class Line:
     def _give_up_if_too_long(self, why: str) -> None:
         if self._options.stay and self._held is not None:
             return
-        away = time.monotonic() - self._last_contact
-        if away > self._options.connect_timeout:
+        away, options = time.monotonic() - self._last_contact, self._options
+        limit, name = options.connect_timeout, "--connect-timeout"
+        if self._welcomed:
+            limit, name = options.reconnect_timeout, "--reconnect-timeout"
+        if away > limit:
             raise Unreachable(
-                f"no aggregator at {self._options.address} for {away:.0f} s "
-                f"(--connect-timeout): {why}. Check the address, and that it runs"
+                f"no aggregator at {options.address} for {away:.0f} s ({name}): {why}. Check the "
+                "address, and that it runs"
             )
 
     # -- one conversation ----------------------------------------------------------------
@@ -179,12 +180,7 @@ class Line:
         )
 
     async def _be_welcomed(self, call: Any) -> None:
-        try:
-            frame = await asyncio.wait_for(call.read(), GREETING_TIMEOUT)
-        except TimeoutError:
-            raise ProtocolError(
-                f"{self._options.address} does not answer like an aggregator: check the port"
-            ) from None
+        frame = await asyncio.wait_for(call.read(), GREETING_TIMEOUT)
         if frame is grpc.aio.EOF:
             raise await failed(call)
         message = decode(frame)
@@ -192,7 +188,7 @@ class Line:
         if isinstance(message, Refusal) and not message.retry:
             raise Refused(message.reason)
         if isinstance(message, Welcome):
-            self._last_contact = time.monotonic()
+            self._last_contact, self._welcomed = time.monotonic(), True
             self._options.on_presence(self._worker.learner, True)
             self._tell(f"connected to {self._options.address}")
 

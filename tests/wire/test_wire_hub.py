@@ -216,3 +216,41 @@ def test_failures_cost_their_learner_only_that_stage(seed):
         assert "l0" in record.learners
         failed_fits = {name for name in names if name not in record.learners}
         assert failed_fits <= {failure.learner for failure in record.failures}
+
+
+def test_a_learner_that_is_gone_is_awaited_if_the_round_would_fail_without_it():
+    """Gone after 0.1 s, back after 0.3 s; the other's update alone is below the quorum."""
+
+    async def scenario():
+        layout = Layout.of(START)
+        hub = Hub("r", layout.fingerprint, HubOptions(reconnect_timeout=0.1))
+        steady, cut = (FakeLearner(hub, name, layout) for name in ("l0", "l1"))
+        strategy = Strategy("FedAvg", {}, seed=0, initial=START)
+        plan = Plan(
+            run_id="r", rounds=1, seed=0, min_available=2, min_fit=2, min_evaluate=1,
+            round_timeout=10, join_timeout=10,
+        )  # fmt: skip
+        state = State(parameters=START)
+        training = asyncio.create_task(train(state, plan, hub, strategy, Observer()))
+        for learner in (steady, cut):
+            learner.connect()
+        while cut.task is None:
+            await asyncio.sleep(0)
+        cut.cut()
+        await asyncio.sleep(0.3)
+        assert hub.present() == ["l0"]
+        cut.work()
+        cut.connect()
+        while not training.done():
+            obedient([steady, cut])
+            await asyncio.sleep(0)
+        (record,) = training.result().history
+        assert record.learners == ("l0", "l1")
+        assert record.failures == ()
+        assert cut.fits == 1
+        await hub.close("done", final=True)
+        for learner in (steady, cut):
+            learner.cut()
+            await learner.stream
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))

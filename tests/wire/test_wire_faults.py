@@ -1,0 +1,45 @@
+"""What gRPC's errors mean: trouble on the way is tried again, a wrong set-up is not."""
+
+import grpc
+import pytest
+
+from flops_fl.errors import ProtocolError, Refused
+from flops_fl.wire.faults import explain
+
+
+def error(details, code=grpc.StatusCode.UNAVAILABLE):
+    metadata = grpc.aio.Metadata()
+    return grpc.aio.AioRpcError(code, metadata, metadata, details=details)
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        # Each was seen: a cable pulled while the connection was made, a server that is away.
+        "failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0.1:80: tcp handshaker "
+        "shutdown",
+        "failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0.1:80: Failed to "
+        "connect to remote host: connect() timed out",
+        "Socket closed",
+    ],
+)
+def test_a_bad_network_is_tried_again(details):
+    assert explain(error(details)) == details
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        "Ssl handshake failed (TSI_PROTOCOL_FAILURE): SSL_ERROR_SSL: error:1000007d:SSL "
+        "routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED",
+        "Peer name 10.0.0.1 is not in peer certificate",
+    ],
+)
+def test_a_certificate_that_does_not_fit_is_final(details):
+    with pytest.raises(Refused, match="--tls-ca"):
+        explain(error(details))
+
+
+def test_another_service_is_no_aggregator():
+    with pytest.raises(ProtocolError, match="check the port"):
+        explain(error("Method not found!", grpc.StatusCode.UNIMPLEMENTED))
