@@ -192,7 +192,8 @@ class MlflowObserver(Observer):
         run_id = self._run_ids.get(record.round) or self._create(record, ended)
         self._run_ids[record.round] = run_id
         stamp = int(ended * 1000)
-        if not self._client.get_run(run_id).data.params:  # all figures go in one piece
+        data = self._client.get_run(run_id).data
+        if not (data.params and data.metrics):  # each goes in one piece, not both together
             self._log_figures(run_id, record, stamp)
         self._client.set_terminated(run_id, end_time=stamp)
         self._delivered.add(record.round)
