@@ -60,12 +60,17 @@ class Federation:
         """Measure how long after a kill the next round is safe."""
         self.killed, self.slowest, seen = None, 0.0, None
         while not self.over() or self.killed:
-            newest = max((self.folder / "checkpoints").glob("*.json"), default=None)
+            newest = self.safe_rounds()
             if newest != seen and self.killed:
                 self.slowest = max(self.slowest, time.monotonic() - self.killed)
                 self.killed = None
             seen = newest
             time.sleep(0.02)
+
+    def safe_rounds(self):
+        """How many rounds are in a checkpoint."""
+        found = (self.folder / "checkpoints").glob("*.json")
+        return max((int(path.stem) for path in found), default=0)
 
     def kill_aggregator(self):
         self.aggregator.kill()
