@@ -79,11 +79,12 @@ class MlflowObserver(Observer):
         self._thread.start()
         self._put("experiment", self._connect)
         for record in history:
-            self.on_round(record)
+            self._deliver(record)
 
-    def on_round(
-        self, record: RoundRecord, parameters: Parameters = (), best: Best | None = None
-    ) -> None:
+    def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
+        self._deliver(record)
+
+    def _deliver(self, record: RoundRecord) -> None:
         ended = time.time()
         self._put(f"round {record.round}", lambda: self._log_round(record, ended))
 
@@ -170,10 +171,12 @@ class MlflowObserver(Observer):
         self._client = client
         self._look_up()
 
-    def _look_up(self) -> None:
-        """Which rounds are there: from before a resume, or of a try whose answer got lost."""
+    def _look_up(self, round: int | None = None) -> None:
+        """Which rounds are there, or whether one is: from before a resume, or of a lost answer."""
         assert self._run is not None
         query, page = f"tags.`{RUN_TAG}` = '{self._run.run_id}'", None
+        if round is not None:
+            query += f" and tags.`{ROUND_TAG}` = '{round}'"
         while True:
             found = self._client.search_runs([self.experiment_id], query, page_token=page)
             for run in found:
@@ -212,7 +215,7 @@ class MlflowObserver(Observer):
         self._client.log_batch(run_id, metrics=metrics, params=params)
 
     def _create(self, record: RoundRecord, ended: float) -> str:
-        self._look_up()  # the answer to an earlier try may have got lost
+        self._look_up(record.round)  # the answer to an earlier try may have got lost
         if record.round in self._run_ids:
             return self._run_ids[record.round]
         assert self._run is not None
@@ -242,10 +245,9 @@ class MlflowObserver(Observer):
 
     def _drop_models(self, run_id: str) -> None:
         """Of a try that was cut off, whatever is there of its model goes."""
-        halves = self._client.search_logged_models([self.experiment_id])
-        for model in halves:
-            if model.source_run_id == run_id:
-                self._client.delete_logged_model(model.model_id)
+        query = f"source_run_id = '{run_id}'"
+        for model in self._client.search_logged_models([self.experiment_id], query):
+            self._client.delete_logged_model(model.model_id)
 
 
 def local_store(folder: Path) -> tuple[str, Path]:
