@@ -17,6 +17,7 @@ import numpy as np
 from flops_fl.types import Array, Layout, Parameters
 
 LARGE_MODEL = 1 << 30  # bytes from which a global model is spooled while a round is folded
+FORGET_BYTES = 64 << 20  # of what lies in a file, in memory at a time
 _ALIGN = 64  # bytes; tensors in the file start on a cache line
 _BLOCK = 16 << 20  # bytes copied at a time
 

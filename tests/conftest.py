@@ -140,6 +140,13 @@ def wait_for_port(address, seconds=40):
     raise AssertionError(f"nobody listens on {address}")
 
 
+def wait_until(holds, seconds=30):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 @pytest.fixture(scope="session")
 def digits_28(tmp_path_factory):
     """The same at 28 x 28, which the scikit-learn example's model is made for."""

@@ -15,7 +15,7 @@ from flops_fl.core.plan import Plan
 from flops_fl.core.rounds import train
 from flops_fl.core.seeding import seed_generators
 from flops_fl.core.strategy import NEEDS_CONFIG, Strategy
-from flops_fl.engines.report import Report, keeping, report_on
+from flops_fl.engines.report import Report, keep, report_on
 from flops_fl.errors import Abort, FlopsError, UsageError
 from flops_fl.health import served
 from flops_fl.interrupts import terminate_as_interrupt
@@ -182,7 +182,7 @@ def plan_of(options: AggregatorOptions, report: Report) -> Plan:
         grace=options.grace,
         max_failures=options.max_failures,
         limit=NormLimit(norm, options.large_updates == "refuse") if norm else None,
-        keep=keeping(options),
+        keep=partial(keep, options.folder),
     )
 
 

@@ -146,7 +146,7 @@ def _learner(options: FederationOptions, context: Context) -> LearnerClient:
             '\'data="FOLDER" learner-id="NAME"\', or with partition-id and num-partitions'
         )
     parts = _parts(options.data, options.partition, options.seed, options.resize, count)
-    return build_learner(_repository(), learner, parts, [names[int(index)]] if parts else [])
+    return build_learner(_repository(), learner, parts, [names[int(index)]])
 
 
 @lru_cache(maxsize=1)

@@ -61,10 +61,8 @@ class Hosts:
     def wait(self) -> None:
         """Let them end by themselves, for a while."""
         self._stopping = True
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            return
 
     def __enter__(self) -> Hosts:
         return self

@@ -8,7 +8,6 @@ import resource
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -217,23 +216,19 @@ def report_on(
             f"--output {options.folder} cannot be written ({error.strerror}): choose another folder"
         ) from None
     info, state = _starting_point(options, info, model, strategy)
-    state = replace(state, parameters=keeping(options)(state.parameters))
+    state = replace(state, parameters=keep(options.folder, state.parameters))
     if is_large(state.parameters):
         model.release()  # the user's own copy is not needed before the end
     return Report(options, repo, model, strategy=strategy, state=state, run=info)
 
 
-def keeping(options: AggregatorOptions) -> Callable[[Parameters], Parameters]:
+def keep(folder: Path, parameters: Parameters) -> Parameters:
     """Where the global model is kept between rounds: in memory, or, if large, in a file."""
-
-    def keep(parameters: Parameters) -> Parameters:
-        try:
-            return spool(parameters, options.folder) if is_large(parameters) else parameters
-        except OSError as error:
-            log.warning("no room in %s (%s): the model stays in memory", options.folder, error)
-            return parameters
-
-    return keep
+    try:
+        return spool(parameters, folder) if is_large(parameters) else parameters
+    except OSError as error:
+        log.warning("no room in %s (%s): the model stays in memory", folder, error)
+        return parameters
 
 
 def is_large(parameters: Parameters) -> bool:

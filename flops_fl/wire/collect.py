@@ -17,10 +17,10 @@ from enum import Enum, auto
 from pathlib import Path
 
 from flops_fl.errors import ProtocolError
-from flops_fl.spool import forget, spooled
+from flops_fl.spool import FORGET_BYTES, forget, spooled
 from flops_fl.types import Answer, Array, Evaluation, Layout, LearnerFailure, Task, Update
 from flops_fl.wire.messages import Chunk, Result
-from flops_fl.wire.tensors import FORGET_BYTES, Assembler
+from flops_fl.wire.tensors import Assembler
 
 log = logging.getLogger(__name__)
 

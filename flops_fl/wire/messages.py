@@ -11,6 +11,11 @@ from flops_fl.types import Layout, Scalar, Task
 PROTOCOL = 1
 
 
+def _beyond(layout: Layout | None, inline: bytes) -> bool:
+    """Whether there are tensors that do not travel with the message itself."""
+    return layout is not None and layout.nbytes > len(inline)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hello:
     learner: str
@@ -46,7 +51,7 @@ class Order:
 
     @property
     def chunks_follow(self) -> bool:
-        return self.layout is not None and self.layout.nbytes > len(self.inline)
+        return _beyond(self.layout, self.inline)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +65,7 @@ class Result:
 
     @property
     def needs_grant(self) -> bool:
-        return self.layout is not None and self.layout.nbytes > len(self.inline)
+        return _beyond(self.layout, self.inline)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,13 +16,12 @@ from itertools import accumulate
 import numpy as np
 
 from flops_fl.errors import ProtocolError
-from flops_fl.spool import forget
+from flops_fl.spool import FORGET_BYTES, forget
 from flops_fl.types import Array, Parameters
 from flops_fl.wire.messages import Chunk
 
 CHUNK_BYTES = 1 << 20
 RECENT_CHUNKS = 16
-FORGET_BYTES = 64 << 20  # of what lies in a file, in memory at a time
 INLINE_BYTES = 256 << 10  # models up to this size travel with a message's header
 
 

@@ -15,7 +15,7 @@ import sys
 import time
 
 # Instant -> the function that it is before or after.
-INSTANTS = {
+AGGREGATORS = {
     "before-selection": ("core.strategy:Strategy.choose", "before"),
     "after-selection": ("core.strategy:Strategy.choose", "after"),
     "at-offer": ("wire.collect:Collection.offer", "after"),
@@ -41,7 +41,8 @@ INSTANTS = {
     "after-model": ("observers.mlflow:log_model", "after"),
     "before-result": ("engines.report:write_result", "before"),
     "after-result": ("engines.report:write_result", "after"),
-    # A learner's.
+}
+LEARNERS = {
     "before-fit": ("core.client:LearnerClient.fit", "before"),
     "after-fit": ("core.client:LearnerClient.fit", "after"),
     "at-grant": ("wire.line:Line._upload", "before"),
@@ -49,6 +50,7 @@ INSTANTS = {
     "before-evaluation": ("core.client:LearnerClient.evaluate", "before"),
     "learner-evaluated": ("core.client:LearnerClient.evaluate", "after"),
 }
+INSTANTS = AGGREGATORS | LEARNERS
 
 
 def arm(instant, count):

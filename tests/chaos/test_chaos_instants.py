@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.chaos.actor import INSTANTS
+from tests.chaos import actor
 from tests.chaos.federation import (
     LEARNERS,
     LONGEST,
@@ -16,9 +16,8 @@ from tests.chaos.federation import (
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, many
-LEARNERS_OWN = list(INSTANTS)[list(INSTANTS).index("before-fit") :]
 AT_THE_END = ["before-model", "after-model", "before-result", "after-result"]
-IN_A_ROUND = [name for name in INSTANTS if name not in (*LEARNERS_OWN, *AT_THE_END)]
+IN_A_ROUND = [name for name in actor.AGGREGATORS if name not in AT_THE_END]
 ROUNDS = 45
 
 
@@ -60,13 +59,13 @@ def test_a_learner_killed_at_any_step_costs_at_most_its_fit(
 ):
     expected = undisturbed(12)
     run = Federation(processes, slow_repo, digits, 12, 0.05, env={"PIECES": "1"}, second=False)
-    for instant in LEARNERS_OWN:
+    for instant in actor.LEARNERS:
         await_kill(run.start_learner(1, fault=f"{instant}:1"), run)
     run.learners.append(run.start_learner(1))
     result = run.result()
     assert figures(result) == expected
     assert not any(entry["failures"] for entry in result["rounds"])
-    assert 0 <= run.fits() - 12 * LEARNERS <= len(LEARNERS_OWN)
+    assert 0 <= run.fits() - 12 * LEARNERS <= len(actor.LEARNERS)
     check_folder(run.folder)
 
 

@@ -18,7 +18,7 @@ import pytest
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.wire.codec import decode, encode
 from flops_fl.wire.messages import Chunk, Hello, Order, Result
-from tests.conftest import NUMPY, ROOT, wait_for_port
+from tests.conftest import NUMPY, ROOT, wait_for_port, wait_until
 
 ODD = """
 import os, sys, threading, time
@@ -256,13 +256,6 @@ def test_ctrl_c_interrupts_a_whole_simulation(slow_repo, tmp_path):
     assert simulation.returncode == 130
     assert json.loads(out)["status"] == "interrupted"
     assert "Traceback" not in err
-
-
-def wait_until(holds, seconds=40):
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def running(pid):

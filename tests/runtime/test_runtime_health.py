@@ -10,7 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import NUMPY, wait_for_port
+from tests.conftest import NUMPY, wait_for_port, wait_until
 
 
 def free_address():
@@ -33,13 +33,6 @@ def metrics(address):
     assert status == 200
     families = text_string_to_metric_families(text)
     return {(s.name, *sorted(s.labels.values())): s.value for f in families for s in f.samples}
-
-
-def wait_until(holds, seconds=30):
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_readiness_and_metrics_follow_a_run(processes, digits, slow_repo, tmp_path):
