@@ -26,7 +26,7 @@ flower: .venv/.installed simulation  ## the same model from our engine and from 
 
 test: .venv/.installed  ## the tests, without torch's and the slow ones
 	@echo "left out here: the slow tests and those with torch (make test-all runs them)"
-	@$(BIN)/python -m pytest -m "not slow and not torch" -n 2
+	@$(BIN)/python -m pytest -m "not slow and not torch" -n 2 --dist worksteal
 
 bench: .venv/.installed simulation  ## measure us and our peers side by side (a quarter of an hour)
 	@$(BIN)/python -m benchmarks all --report docs/benchmarks.md
@@ -40,7 +40,7 @@ simulation: .venv/.installed
 		--disable-pip-version-check -c requirements.lock -e '.[$(EXTRAS),simulation]'
 
 test-all: .venv/.installed torch simulation  ## all tests; installs torch's CPU build and Ray
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 chaos: .venv/.installed  ## kills and cuts at random instants; CHAOS_SEED=N repeats one
 	@$(BIN)/python -m pytest tests/chaos -s
