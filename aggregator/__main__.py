@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from flops_fl.config import AggregatorOptions
-from flops_fl.errors import run_main
-from flops_fl.options import parse
+from flops_fl.options.config import AggregatorOptions
+from flops_fl.options.reading import parse
+from flops_fl.process.main import run_main
 
 DESCRIPTION = "Lead the federated training of an ML repository's model."
 
@@ -14,7 +14,7 @@ DESCRIPTION = "Lead the federated training of an ML repository's model."
 def main() -> int:
     """Run an aggregator; its exit code."""
     options = parse(AggregatorOptions, "python -m aggregator", DESCRIPTION)
-    from flops_fl.engines.aggregate import aggregate
+    from flops_fl.actors.aggregator import aggregate
 
     return aggregate(options)
 

@@ -27,9 +27,9 @@ def _part(
 import time
 from functools import partial
 from pathlib import Path
-from flops_fl.core.client import LearnerClient
+from flops_fl.flower.client import LearnerClient
 from flops_fl.data.command import partition_command
-from flops_fl.engines.learn import build_learner
+from flops_fl.actors.learner import build_learner
 parts = partition_command("digits", {learners}, "digits", Path({folder!r}) / "{index}", resize=28)
 clients = [
     build_learner(Path("examples/mnist_sklearn"), f"l{{i}}", part.parent)

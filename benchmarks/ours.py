@@ -17,17 +17,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import TIMEOUT, finish, free_port, start, together, wait_for
-from flops_fl.address import Address
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Plan, State
 from flops_fl.core.rounds import train
-from flops_fl.core.strategy import Strategy
-from flops_fl.memory import return_large_blocks
+from flops_fl.flower.strategy import Strategy
+from flops_fl.net.address import Address
+from flops_fl.process.memory import return_large_blocks
 from flops_fl.types import Evaluation, Layout, Task, Update
-from flops_fl.wire.dial import serve_workers
-from flops_fl.wire.hub import Hub, HubOptions
-from flops_fl.wire.line import DialOptions
-from flops_fl.wire.serve import serve
+from flops_fl.wire.hub.hub import Hub, HubOptions
+from flops_fl.wire.hub.server import serve
+from flops_fl.wire.line.dial import serve_workers
+from flops_fl.wire.line.line import DialOptions
+from flops_fl.wire.outbox import METHOD
 
 MB = 1 << 20
 
@@ -120,7 +121,7 @@ async def _aggregate(spec: dict[str, Any]) -> dict[str, Any]:
     hub = Hub("bench", Layout.of(start_model).fingerprint, HubOptions())
     first: list[float] = []
     hub.on_presence = lambda: first.append(time.monotonic()) if not first else None
-    serving = await serve(hub, Address("127.0.0.1", spec["port"]), None)
+    serving = await serve({METHOD: hub.join}, Address("127.0.0.1", spec["port"]), None)
     await hub.gather(count, 600)
     joined = time.monotonic() - first[0]
     plan = Plan(

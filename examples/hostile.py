@@ -17,13 +17,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from flops_fl.actors.learner import build_learner
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Plan, State
 from flops_fl.core.rounds import train
 from flops_fl.core.seeding import seed_generators
-from flops_fl.core.strategy import Strategy
 from flops_fl.data.command import partition_command
-from flops_fl.engines.learn import ClientWorker, build_learner
+from flops_fl.flower.client import ClientWorker
+from flops_fl.flower.strategy import Strategy
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.types import Update
 

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 from flops_fl import __version__
-from flops_fl.config import FlowerExportOptions, PartitionOptions, SimulateOptions
-from flops_fl.errors import UsageError, run_main
-from flops_fl.options import parse
-from flops_fl.threads import limit_threads
+from flops_fl.errors import UsageError
+from flops_fl.options.config import FlowerExportOptions, PartitionOptions, SimulateOptions
+from flops_fl.options.reading import parse
+from flops_fl.process.main import run_main
+from flops_fl.process.threads import limit_threads
 
 USAGE = """usage: flops-fl COMMAND ...
 
@@ -56,7 +57,7 @@ def _simulate(argv: Sequence[str]) -> int:
     description = "A whole federation on this machine, through the same code as a real one."
     options = parse(SimulateOptions, "flops-fl simulate", description, argv)
     limit_threads(options.threads)  # before NumPy is imported
-    from flops_fl.engines.simulate import simulate
+    from flops_fl.actors.simulation import simulate
 
     return simulate(options)
 
@@ -83,7 +84,7 @@ def _partition(argv: Sequence[str]) -> int:
 def _flower_export(argv: Sequence[str]) -> int:
     description = "Write a Flower app around an ML repository, on which flwr run works."
     options = parse(FlowerExportOptions, "flops-fl flower export", description, argv)
-    from flops_fl.engines.export import export
+    from flops_fl.flower.export import export
 
     for path in export(options):
         sys.stderr.write(f"warning: Flower does not bundle {path}: it is missing on the nodes\n")

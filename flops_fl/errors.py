@@ -10,19 +10,14 @@ FlopsError                  exit code
 ├── ProtocolError           4    the peer broke the wire protocol
 └── BadUpdate               -    one learner's update; a failure of that learner only
 
-Only `learner/__main__.py`, `aggregator/__main__.py` and `flops_fl/cli.py` turn them into
-exit codes, with `run_main`. The message of each is one sentence or two: the value, what
-was expected, the remedy.
+Only `process.main` turns them into exit codes. The message of each is one sentence or two:
+the value, what was expected, the remedy.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
 from collections.abc import Callable
-from contextlib import suppress
-from typing import TextIO, TypeAlias
+from typing import TypeAlias
 
 INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 
@@ -88,39 +83,3 @@ class BadUpdate(FlopsError):
 
 Abort: TypeAlias = Callable[[FlopsError | None], None]
 """Ends a run from outside of it: with an error, or as if somebody had interrupted it."""
-
-
-def report(error: FlopsError, stream: TextIO) -> None:
-    """Write the error for a person: the user's own traceback if any, then one line."""
-    if isinstance(error, RepositoryError) and error.traceback:
-        stream.write(error.traceback.rstrip("\n") + "\n")
-    stream.write(f"error: {error}\n")
-    stream.flush()
-
-
-def run_main(main: Callable[[], int]) -> int:
-    """Run an entry point; return its exit code, with errors reported on stderr.
-
-    Where user code has left threads behind that would keep the process for ever, it ends here.
-    """
-    code = _run(main)
-    others = threading.enumerate()
-    if any(not t.daemon and t is not threading.main_thread() for t in others):
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(code)
-    return code
-
-
-def _run(main: Callable[[], int]) -> int:
-    try:
-        return main()
-    except FlopsError as error:
-        with suppress(OSError, ValueError):  # user code may have closed it
-            report(error, sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        with suppress(OSError, ValueError):
-            sys.stderr.write("interrupted\n")
-        return INTERRUPTED

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from flops_fl.config import LearnerOptions
-from flops_fl.errors import run_main
-from flops_fl.options import parse
+from flops_fl.options.config import LearnerOptions
+from flops_fl.options.reading import parse
+from flops_fl.process.main import run_main
 
 DESCRIPTION = "Train the model of an ML repository on local data, for an aggregator."
 
@@ -14,11 +14,11 @@ DESCRIPTION = "Train the model of an ML repository on local data, for an aggrega
 def main() -> int:
     """Run a learner; its exit code."""
     options = parse(LearnerOptions, "python -m learner", DESCRIPTION)
-    from flops_fl.threads import limit_threads
+    from flops_fl.process.threads import limit_threads
 
     limit_threads(options.threads)  # before NumPy is imported
 
-    from flops_fl.engines.learn import learn
+    from flops_fl.actors.learner import learn
 
     return learn(options)
 

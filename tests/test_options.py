@@ -2,9 +2,9 @@
 
 import pytest
 
-from flops_fl.config import AggregatorOptions, LearnerOptions, SimulateOptions
 from flops_fl.errors import UsageError
-from flops_fl.options import parse
+from flops_fl.options.config import AggregatorOptions, LearnerOptions, SimulateOptions
+from flops_fl.options.reading import parse
 
 
 def aggregator(*argv, **environ):
@@ -92,7 +92,7 @@ def test_commands_answer_in_one_line(run_cli, command):
 
 def test_simulate_waits_for_all_its_learners():
     options = parse(SimulateOptions, "simulate", "", ["r", "--learners", "9"], {})
-    from flops_fl.engines.simulate import learner_ids
+    from flops_fl.actors.simulation import learner_ids
 
     assert options.for_aggregator().min_available_clients == 9
     assert learner_ids(11)[-2:] == ["learner-09", "learner-10"]

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from flops_fl.core.aggregation import Strategy
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Cohort, Plan, State
 from flops_fl.core.stages import Stages, maybe_off_loop
-from flops_fl.core.strategy import Strategy
 from flops_fl.types import Best, RoundRecord
 
 

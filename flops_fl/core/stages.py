@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
+from flops_fl.core.aggregation import Strategy
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Cohort, Plan
-from flops_fl.core.strategy import Strategy
 from flops_fl.errors import BadUpdate, FederationError
 from flops_fl.types import (
     Deadline,

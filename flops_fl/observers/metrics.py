@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from flops_fl.core.observer import Observer, RunInfo
-from flops_fl.health import Health
+from flops_fl.process.health import Health
 from flops_fl.types import Best, Parameters, RoundRecord, Stage
 
 

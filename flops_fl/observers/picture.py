@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flops_fl.core.observer import Observer, RunInfo
-from flops_fl.observers.files import atomic
+from flops_fl.process.files import atomic
 from flops_fl.types import Best, Parameters, RoundRecord
 
 log = logging.getLogger(__name__)

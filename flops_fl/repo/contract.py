@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from flops_fl.errors import FlopsError, RepositoryError
-from flops_fl.interrupts import asked_to_stop
+from flops_fl.process.signals import asked_to_stop
 from flops_fl.repo.loader import LoadData, Workspace, no_data
 from flops_fl.repo.statistics import statistics_of
 from flops_fl.types import TENSOR_KINDS, Array, Layout, Parameters, Scalar

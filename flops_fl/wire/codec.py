@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from flops_fl.errors import ProtocolError
 from flops_fl.types import TENSOR_KINDS, Layout, Scalar, Stage, Task, TensorSpec
 from flops_fl.wire import flops_pb2 as pb
+from flops_fl.wire.chunks import CHUNK_BYTES, chunk_frame, slice_chunk
 from flops_fl.wire.messages import (
     Cancel,
     Chunk,
@@ -33,7 +34,6 @@ from flops_fl.wire.messages import (
     Result,
     Welcome,
 )
-from flops_fl.wire.tensors import CHUNK_BYTES, chunk_frame, slice_chunk
 
 MAX_FRAME = CHUNK_BYTES + (1 << 20)
 MAX_MODEL = 1 << 40  # bytes; a layout beyond it is an attack or a bug, not a model

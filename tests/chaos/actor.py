@@ -16,39 +16,39 @@ import time
 
 # Instant -> the function that it is before or after.
 AGGREGATORS = {
-    "before-selection": ("core.strategy:Strategy.choose", "before"),
-    "after-selection": ("core.strategy:Strategy.choose", "after"),
-    "at-offer": ("wire.collect:Collection.offer", "after"),
-    "in-upload": ("wire.collect:Collection.chunk", "after"),
-    "after-upload": ("wire.collect:Collection._complete", "after"),
+    "before-selection": ("flower.strategy:Strategy.choose", "before"),
+    "after-selection": ("flower.strategy:Strategy.choose", "after"),
+    "at-offer": ("wire.hub.intake:Collection.offer", "after"),
+    "in-upload": ("wire.hub.intake:Collection.chunk", "after"),
+    "after-upload": ("wire.hub.intake:Collection._complete", "after"),
     "before-fold": ("core.mean:WeightedMean.add", "before"),
     "after-fold": ("core.mean:WeightedMean.add", "after"),
-    "before-strategy": ("core.strategy:Aggregation.result", "before"),
-    "after-strategy": ("core.strategy:Aggregation.result", "after"),
-    "before-arrays": ("observers.checkpoint:_save", "before"),
-    "after-arrays": ("observers.checkpoint:_save", "after"),
-    "in-write": ("observers.files:os.fsync", "before"),
-    "before-rename": ("observers.files:Path.replace", "before"),
-    "after-rename": ("observers.files:Path.replace", "after"),
-    "before-state": ("observers.checkpoint:CheckpointObserver._write_state", "before"),
-    "after-state": ("observers.checkpoint:CheckpointObserver._write_state", "after"),
-    "in-evaluation": ("wire.collect:Collection._settle_evaluation", "after"),
+    "before-strategy": ("flower.strategy:Aggregation.result", "before"),
+    "after-strategy": ("flower.strategy:Aggregation.result", "after"),
+    "before-arrays": ("run.checkpoint:_save", "before"),
+    "after-arrays": ("run.checkpoint:_save", "after"),
+    "in-write": ("process.files:os.fsync", "before"),
+    "before-rename": ("process.files:Path.replace", "before"),
+    "after-rename": ("process.files:Path.replace", "after"),
+    "before-state": ("run.checkpoint:CheckpointObserver._write_state", "before"),
+    "after-state": ("run.checkpoint:CheckpointObserver._write_state", "after"),
+    "in-evaluation": ("wire.hub.intake:Collection._settle_evaluation", "after"),
     "after-evaluation": ("core.stages:_figures", "after"),
     "after-round": ("core.observer:Observers.on_round", "after"),
     "tracking-round": ("observers.mlflow:MlflowObserver._create", "after"),
     "tracked-figures": ("observers.mlflow:MlflowObserver._log_figures", "after"),
     "before-model": ("observers.mlflow:log_model", "before"),
     "after-model": ("observers.mlflow:log_model", "after"),
-    "before-result": ("engines.report:write_result", "before"),
-    "after-result": ("engines.report:write_result", "after"),
+    "before-result": ("actors.report:write_result", "before"),
+    "after-result": ("actors.report:write_result", "after"),
 }
 LEARNERS = {
-    "before-fit": ("core.client:LearnerClient.fit", "before"),
-    "after-fit": ("core.client:LearnerClient.fit", "after"),
-    "at-grant": ("wire.line:Line._upload", "before"),
-    "sending": ("wire.tensors:chunk_frame", "after"),
-    "before-evaluation": ("core.client:LearnerClient.evaluate", "before"),
-    "learner-evaluated": ("core.client:LearnerClient.evaluate", "after"),
+    "before-fit": ("flower.client:LearnerClient.fit", "before"),
+    "after-fit": ("flower.client:LearnerClient.fit", "after"),
+    "at-grant": ("wire.line.line:Line._upload", "before"),
+    "sending": ("wire.chunks:chunk_frame", "after"),
+    "before-evaluation": ("flower.client:LearnerClient.evaluate", "before"),
+    "learner-evaluated": ("flower.client:LearnerClient.evaluate", "after"),
 }
 INSTANTS = AGGREGATORS | LEARNERS
 
@@ -85,7 +85,7 @@ def let_the_clock_jump(seed):
 def main():
     actor = sys.argv.pop(1)
     if os.environ.get("PIECES"):
-        tensors = importlib.import_module("flops_fl.wire.tensors")
+        tensors = importlib.import_module("flops_fl.wire.chunks")
         tensors.INLINE_BYTES, tensors.CHUNK_BYTES = 0, 700
     if os.environ.get("CLOCK"):
         let_the_clock_jump(int(os.environ["CLOCK"]))

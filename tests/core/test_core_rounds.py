@@ -12,8 +12,8 @@ from flops_fl.core.norm import NormLimit
 from flops_fl.core.observer import Observer, Observers
 from flops_fl.core.plan import Plan, State
 from flops_fl.core.rounds import put_aside, train
-from flops_fl.core.strategy import Strategy
 from flops_fl.errors import FederationError
+from flops_fl.flower.strategy import Strategy
 from flops_fl.types import Evaluation, LearnerFailure, Update, parameters_sha256
 
 START = [np.zeros(3, np.float32), np.array([10, 20])]

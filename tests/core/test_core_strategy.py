@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from flwr.common import Code, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays
 
-from flops_fl.core.strategy import KEPT, MEANS, OPTIMISERS, UNFIT, Strategy
 from flops_fl.errors import FederationError, UsageError
+from flops_fl.flower.strategy import KEPT, MEANS, OPTIMISERS, UNFIT, Strategy
 from flops_fl.types import Update
 
 OPTIONS = {

@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from flops_fl.core.client import ROUND, SEED, LearnerClient
 from flops_fl.data.folder import load_folder
+from flops_fl.flower.client import ROUND, SEED, LearnerClient
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.dependencies import pip_requirements
 from tests.conftest import EXAMPLES, ROOT

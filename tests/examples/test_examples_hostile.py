@@ -3,7 +3,7 @@
 import pytest
 
 from examples import hostile
-from flops_fl.core.strategy import KEPT, MEANS, OPTIMISERS
+from flops_fl.flower.strategy import KEPT, MEANS, OPTIMISERS
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,12 @@ from rich.console import Console
 
 from flops_fl.core.observer import RunInfo
 from flops_fl.errors import UsageError
-from flops_fl.health import Health
-from flops_fl.observers.checkpoint import (
+from flops_fl.observers.console import ConsoleObserver
+from flops_fl.observers.metrics import MetricsObserver
+from flops_fl.observers.picture import draw_history
+from flops_fl.process.files import atomic
+from flops_fl.process.health import Health
+from flops_fl.run.checkpoint import (
     BEST,
     CHECKPOINTS,
     KEEP,
@@ -23,11 +27,7 @@ from flops_fl.observers.checkpoint import (
     load_npz,
     save_npz,
 )
-from flops_fl.observers.console import ConsoleObserver
-from flops_fl.observers.files import atomic
-from flops_fl.observers.metrics import MetricsObserver
-from flops_fl.observers.picture import draw_history
-from flops_fl.observers.result import result_document, write_result
+from flops_fl.run.result import result_document, write_result
 from flops_fl.types import Best, LearnerFailure, RoundRecord
 
 RUN = RunInfo(

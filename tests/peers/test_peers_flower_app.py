@@ -8,8 +8,8 @@ import pytest
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.serverapp import Grid
 
+from flops_fl.actors.flower_app import client_app, server_app
 from flops_fl.cli import run
-from flops_fl.engines.flower import client_app, server_app
 from flops_fl.errors import FederationError, UsageError
 
 TaskIdentity = flwr.supercore.task_identity.TaskIdentity

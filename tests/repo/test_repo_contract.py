@@ -8,8 +8,8 @@ import textwrap
 import numpy as np
 import pytest
 
-from flops_fl.core.client import ROUND, SEED, LearnerClient
 from flops_fl.errors import DataError, RepositoryError, UsageError
+from flops_fl.flower.client import ROUND, SEED, LearnerClient
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.dependencies import pip_requirements
 from flops_fl.repo.source import checkout, split_ref

@@ -12,8 +12,8 @@ from flops_fl.errors import ProtocolError
 from flops_fl.types import Layout, Task
 from flops_fl.wire import flops_pb2 as pb
 from flops_fl.wire import messages as m
+from flops_fl.wire.chunks import CHUNK_BYTES, Assembler, Chunks, byte_views, chunk_frame
 from flops_fl.wire.codec import decode, encode
-from flops_fl.wire.tensors import CHUNK_BYTES, Assembler, Chunks, byte_views, chunk_frame
 
 TEXT = st.text(max_size=20)
 KEYS = st.text(max_size=10)

@@ -7,12 +7,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flops_fl.spool import forget, spool, spooled
+from flops_fl.process.spool import forget, spool, spooled
 from flops_fl.types import Layout, LearnerFailure, Task, Update
+from flops_fl.wire.chunks import Chunks
 from flops_fl.wire.codec import decode
-from flops_fl.wire.collect import Collection
+from flops_fl.wire.hub.intake import Collection
 from flops_fl.wire.messages import Chunk, Result
-from flops_fl.wire.tensors import Chunks
 
 LAYOUT = Layout.of([np.zeros((2, 3), "<f4"), np.array(0, "<i8")])
 

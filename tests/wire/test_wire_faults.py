@@ -4,7 +4,7 @@ import grpc
 import pytest
 
 from flops_fl.errors import ProtocolError, Refused
-from flops_fl.wire.faults import explain
+from flops_fl.wire.line.faults import explain
 
 
 def error(details, code=grpc.StatusCode.UNAVAILABLE):

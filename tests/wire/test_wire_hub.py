@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Plan, State
 from flops_fl.core.rounds import train
-from flops_fl.core.strategy import Strategy
+from flops_fl.flower.strategy import Strategy
 from flops_fl.types import Evaluation, Layout, Update, parameters_sha256
-from flops_fl.wire.answers import as_message
+from flops_fl.wire.chunks import Assembler, Chunks
 from flops_fl.wire.codec import decode, encode
-from flops_fl.wire.hub import Hub, HubOptions
+from flops_fl.wire.hub.hub import Hub, HubOptions
+from flops_fl.wire.line.answers import as_message
 from flops_fl.wire.messages import (
     PROTOCOL,
     Cancel,
@@ -27,7 +28,6 @@ from flops_fl.wire.messages import (
     Ping,
     Refusal,
 )
-from flops_fl.wire.tensors import Assembler, Chunks
 
 START = [np.zeros(5, np.float32), np.array(3)]
 LARGE = [np.zeros(100_000, np.float32)]  # beyond what travels with its header

@@ -1,0 +1,1 @@
+"""What is started: aggregator, learner, simulation and its hosts."""

@@ -1,0 +1,136 @@
+"""The same training as a Flower app: what `flwr run` starts, in simulation or on a SuperLink.
+
+`client_app` answers with a LearnerClient, `server_app` plays our rounds over the Grid.
+`flops-fl flower export` writes the app around a repository that names both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from flops_fl.actors.aggregator import Ending, lead, plan_of
+from flops_fl.actors.learner import build_learner
+from flops_fl.actors.report import Report
+from flops_fl.actors.simulation import learner_ids, write_parts
+from flops_fl.core.aggregation import Strategy
+from flops_fl.core.rounds import train
+from flops_fl.errors import DataError, FlopsError, UsageError
+from flops_fl.flower import app
+from flops_fl.flower.client import LearnerClient
+from flops_fl.flower.export import COMMIT, REPO_FOLDER, SOURCE
+from flops_fl.flower.grid import GridCohort
+from flops_fl.options.config import AggregatorOptions, FederationOptions
+from flops_fl.options.reading import build
+from flops_fl.process.threads import threads_limited
+from flops_fl.repo.source import Checkout
+from flops_fl.types import Layout
+
+
+def _lead(grid: Any, context: Any) -> None:
+    """Lead the training over the Grid; results as from `python -m aggregator`.
+
+    Raises:
+        FlopsError: the training failed; Flower shows it and marks the run as failed.
+    """
+    federation = _options(context)
+    options = federation.for_aggregator()
+    config = context.run_config
+    commit = str(config.get(COMMIT, "")) or None
+    repo = Checkout(_repository(), str(config.get(SOURCE, "")), commit)
+    play = partial(_play, grid, options)
+    with threads_limited(federation.threads):
+        lead(options.model_copy(update={"repo": repo.source}), repo, play)
+
+
+def _play(grid: Any, options: AggregatorOptions, report: Report, strategy: Strategy) -> Ending:
+    observer = report.observers
+
+    def on_presence(here: Sequence[str]) -> None:
+        observer.on_wait(here, options.min_available_clients)
+
+    cohort = GridCohort(grid, Layout.of(report.state.parameters).fingerprint, on_presence)
+    observer.on_start(report.run, report.state.history)
+    try:
+        plan = plan_of(options, report)
+        asyncio.run(train(report.state, plan, cohort, strategy, observer))
+    except (FlopsError, KeyboardInterrupt) as error:
+        return error
+    return None
+
+
+@contextmanager
+def _learner(context: Any) -> Iterator[LearnerClient]:
+    """This node's learner, new for each message: a node may be a new process each time.
+
+    Raises:
+        FlopsError: the node has no data, or user code fails.
+    """
+    options = _options(context)
+    with threads_limited(options.threads):
+        yield _build(options, context)
+
+
+def _build(options: FederationOptions, context: Any) -> LearnerClient:
+    node = context.node_config
+    index = node.get("partition-id")
+    count = int(node.get("num-partitions", options.learners))
+    names = learner_ids(max(count, 1))
+    if index is not None and not 0 <= int(index) < count:
+        raise DataError(f"partition-id {index}: expected 0 to {count - 1}, see num-partitions")
+    default = f"node-{context.node_id}" if index is None else names[int(index)]
+    learner = str(node.get("learner-id", default))
+    if "data" in node:
+        tags = [tag for tag in str(node.get("data-tags", "")).split(",") if tag]
+        return build_learner(_repository(), learner, Path(str(node["data"])), tags)
+    if index is None:
+        raise DataError(
+            "this node has no data: start flower-supernode with --node-config "
+            '\'data="FOLDER" learner-id="NAME"\', or with partition-id and num-partitions'
+        )
+    parts = _parts(options.data, options.partition, options.seed, options.resize, count)
+    return build_learner(_repository(), learner, parts, [names[int(index)]])
+
+
+@lru_cache(maxsize=1)
+def _parts(data: str, scheme: str, seed: int, resize: int | None, count: int) -> Path | None:
+    """Folder of all learners' parts of the data, cut once in a process, and gone with it."""
+    folder = Path(tempfile.mkdtemp(prefix="flops-data-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    values = {"data": data, "partition": scheme, "seed": seed, "resize": resize}
+    options = build(FederationOptions, {**values, "repo": "", "learners": count})
+    return write_parts(options, learner_ids(count), folder)
+
+
+def _options(context: Any) -> FederationOptions:
+    """The run config's entries as options; one that is empty counts as not given."""
+    given = {
+        name.replace("-", "_"): value
+        for name, value in context.run_config.items()
+        if value != "" and name not in (SOURCE, COMMIT)
+    }
+    return build(FederationOptions, {**given, "repo": str(_repository())})
+
+
+def _repository() -> Path:
+    """The repository's folder in the app, which Flower has put on the import path."""
+    for entry in sys.path:
+        folder = Path(entry) / REPO_FOLDER
+        if (folder / "model_manager.py").is_file():
+            return folder
+    raise UsageError(
+        f"this Flower app has no {REPO_FOLDER}/model_manager.py: write it with "
+        "flops-fl flower export"
+    )
+
+
+client_app = app.client_app(_learner)
+server_app = app.server_app(_lead)

@@ -1,0 +1,129 @@
+"""Learner processes that share one start: imports are paid once, then the process forks.
+
+``python -m flops_fl.actors.hosts`` imports what a learner needs, reads its orders from stdin,
+one line of JSON with the options of each process, and forks one for each. They end when stdin
+does: nothing is left behind by a parent that is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from flops_fl.errors import INTERRUPTED, Abort, FederationError
+from flops_fl.options.config import LearnerOptions
+from flops_fl.options.reading import build
+from flops_fl.process.main import run_main
+
+STOP_TIMEOUT = 10.0  # seconds for learner processes to end by themselves
+KILL_TIMEOUT = 5.0  # and after they were asked to
+
+
+class Hosts:
+    """The learner processes, as their parent sees them. A context; at its end they are gone."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=sys.stderr,
+            # A copy: exec from the live environment fails (EFAULT) when another thread,
+            # such as MLflow's import, changes it in that moment.
+            env=dict(os.environ),
+        )
+        self._stopping = False
+
+    def start(self, options: Sequence[Mapping[str, Any]], abort: Abort) -> None:
+        """Start a process for each of the LearnerOptions; one that fails ends the run."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(list(options)).encode() + b"\n")
+        self._process.stdin.flush()
+        threading.Thread(target=self._watch, args=(abort,), daemon=True).start()
+
+    def _watch(self, abort: Abort) -> None:
+        code = self._process.wait()
+        if code == INTERRUPTED:
+            abort(None)  # Ctrl-C goes to all processes of a terminal
+        elif code and not self._stopping:
+            error = FederationError(
+                f"a process of learners ended with exit code {code}; its error stands above"
+            )
+            error.exit_code = code if code > 0 else FederationError.exit_code
+            abort(error)
+
+    def wait(self) -> None:
+        """Let them end by themselves, for a while."""
+        self._stopping = True
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_TIMEOUT)
+
+    def __enter__(self) -> Hosts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping = True
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(KILL_TIMEOUT * 2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def main() -> int:
+    """The hosting process, and each of those that it becomes; an exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's goes to the learners, too
+    from flops_fl.actors.learner import learn  # takes its time: now, while there are no orders
+
+    line = sys.stdin.buffer.readline()
+    children: list[int] = []
+    for values in json.loads(line or "[]"):
+        child = os.fork()  # no thread runs yet, nor does gRPC
+        if child == 0:
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            return run_main(lambda values=values: learn(build(LearnerOptions, values)))  # type: ignore[misc]
+        children.append(child)
+    signal.signal(signal.SIGTERM, lambda *_: _end(children))
+    threading.Thread(target=_end_with_stdin, args=(children,), daemon=True).start()
+    return _first_failure(children)
+
+
+def _first_failure(children: list[int]) -> int:
+    """Wait for all; one that fails ends the others."""
+    failure = 0
+    while children:
+        child, status = os.wait()
+        children.remove(child)
+        code = os.waitstatus_to_exitcode(status)
+        if code and not failure:
+            failure = code if code > 0 else 128 - code  # a signal, as the shell has it
+            _end(children)
+    return failure
+
+
+def _end_with_stdin(children: list[int]) -> None:
+    """When the parent is done, or was killed, so are they."""
+    while os.read(0, 1024):
+        pass
+    _end(children)
+    time.sleep(KILL_TIMEOUT)
+    _end(children, signal.SIGKILL)
+
+
+def _end(children: Sequence[int], number: int = signal.SIGTERM) -> None:
+    for child in list(children):
+        with suppress(ProcessLookupError):  # it has ended in this moment
+            os.kill(child, number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

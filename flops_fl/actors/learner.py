@@ -1,0 +1,167 @@
+"""A learner process: one learner in a container, or many under `simulate`."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import Counter, Gauge
+
+from flops_fl.core.seeding import seed_generators
+from flops_fl.errors import DataError
+from flops_fl.flower.client import ClientWorker, LearnerClient
+from flops_fl.flower.stock_server import serve_flower
+from flops_fl.options.config import LearnerOptions
+from flops_fl.process.health import Health, served
+from flops_fl.process.signals import raise_on_signals
+from flops_fl.repo.contract import ManagedModel
+from flops_fl.repo.source import checkout
+from flops_fl.wire.line.dial import serve_workers
+from flops_fl.wire.line.line import ClientTls, DialOptions
+
+
+class LearnerHealth(Health):
+    """Health and metrics of a process with `count` learners: ready when all have joined."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.not_ready = "the model and its data are being loaded"
+        self._count = count
+        self._joined: set[str] = set()
+        tasks, stages = "Fits and evaluations", ["stage", "outcome"]
+        self._known: set[str] = set()
+        self._returns = Counter(
+            "flops_reconnects", "Connections made again after a loss", registry=self.registry
+        )
+        self._gauge = Gauge("flops_joined", "Learners connected", registry=self.registry)
+        self._tasks = Counter("flops_tasks", tasks, stages, registry=self.registry)
+        self._seconds = Gauge(
+            "flops_task_seconds", "Seconds of the last one", ["stage"], registry=self.registry
+        )
+
+    def on_presence(self, learner: str, connected: bool) -> None:
+        """A learner has joined, or lost its connection."""
+        (self._joined.add if connected else self._joined.discard)(learner)
+        if connected:
+            self._returns.inc(learner in self._known)
+            self._known.add(learner)
+        self._gauge.set(len(self._joined))
+        missing = self._count - len(self._joined)
+        self.not_ready = f"{missing} of {self._count} not connected" if missing else ""
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Count a task, and how long it took."""
+        started, outcome = time.monotonic(), "failed"
+        try:
+            yield
+            outcome = "good"
+        finally:
+            self._seconds.labels(stage).set(time.monotonic() - started)
+            self._tasks.labels(stage, outcome).inc()
+
+
+def learn(options: LearnerOptions) -> int:
+    """Build the learners, train for the aggregator until the project ends.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        FlopsError: see flops_fl.errors for who is at fault.
+    """
+    raise_on_signals()  # containers are stopped by SIGTERM: leave as after Ctrl-C
+    tls = _tls(options)
+    ids = options.learner_id or [_own_name(options)]
+    health = LearnerHealth(len(ids))
+    with checkout(options.repo) as repo, ExitStack() as stack:
+        stack.enter_context(served(health, options.metrics))
+        clients = [build_learner(repo.path, name, options.data, options.data_tags) for name in ids]
+        if len(clients) == 1:
+            # Alone in its process, user code may import lazily, from threads of its own, too.
+            stack.enter_context(clients[0].model.workspace.active())
+        dial = DialOptions(
+            address=options.aggregator,
+            tls=tls,
+            connect_timeout=options.connect_timeout,
+            reconnect_timeout=options.reconnect_timeout,
+            stay=options.stay,
+            commit=repo.commit or "",
+            versions={name: version(name) for name in ("flops-fl", "flwr", "numpy")},
+            on_event=_silence if options.quiet else _say,
+            on_presence=health.on_presence,
+        )
+        workers = [ClientWorker(client, health.timed) for client in clients]
+        if options.protocol == "flower":
+            last_word = serve_flower(workers[0], dial)
+        else:
+            last_word = serve_workers(workers, dial)
+    if not options.quiet:
+        _say(ids[0], f"the project has ended: {last_word}")
+    return 0
+
+
+def build_learner(
+    folder: Path, learner: str, data: Path | None, tags: Sequence[str] = ()
+) -> LearnerClient:
+    """A learner with its model and data; ``{id}`` in a tag stands for the learner's id.
+
+    The generators are seeded by its id alone: the run's seed is the aggregator's to say, and
+    how a learner splits its data should not change with it.
+
+    Raises:
+        FlopsError: the data cannot be loaded, or user code fails.
+    """
+    own = [tag.replace("{id}", learner) for tag in tags]
+    seed = partial(seed_generators, 0, learner, 0, "build")
+    model = ManagedModel(folder, partial(_load, data, own), before_build=seed)
+    model.attach_data()
+    return LearnerClient(model, learner)
+
+
+def _load(folder: Path | None, tags: Sequence[str]) -> Any:
+    from flops_fl.data.folder import load_folder
+
+    if folder is None:
+        raise DataError(
+            "the model asks for training data and there is none: give --data FOLDER with "
+            "Parquet or Arrow files"
+        )
+    return load_folder(folder, tags)
+
+
+def _own_name(options: LearnerOptions) -> str:
+    if options.tls_cert is None:
+        return socket.gethostname()
+    from cryptography import x509
+
+    certificate = x509.load_pem_x509_certificate(options.tls_cert.read_bytes())
+    names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return str(names[0].value) if names else socket.gethostname()
+
+
+def _tls(options: LearnerOptions) -> ClientTls | None:
+    if not (options.tls_ca or options.tls_cert):
+        return None
+    ca, certificate, key = (
+        path.read_bytes() if path else None
+        for path in (options.tls_ca, options.tls_cert, options.tls_key)
+    )
+    return ClientTls(ca=ca, certificate=certificate, key=key)
+
+
+def _say(learner: str, event: str) -> None:
+    with suppress(OSError, ValueError):  # user code may have closed it
+        sys.stderr.write(f"[{learner}] {event}\n")
+        sys.stderr.flush()
+
+
+def _silence(learner: str, event: str) -> None:
+    pass

@@ -1,0 +1,83 @@
+"""A whole federation on one machine: the same aggregator, the same learners, on loopback."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from flops_fl.actors.hosts import Hosts
+from flops_fl.errors import Abort
+from flops_fl.net.address import Address
+from flops_fl.options.config import FederationOptions, SimulateOptions
+from flops_fl.repo.source import checkout
+
+NO_DATA = "none"
+"""The source of data of a repository that brings its own."""
+
+
+def simulate(options: SimulateOptions) -> int:
+    """Cut the data into parts, one for each learner, and train; the exit code.
+
+    Raises:
+        FlopsError: wrong options or data, a broken repository, a learner that cannot start.
+    """
+    ids = learner_ids(options.learners)
+    processes = min(options.processes or os.cpu_count() or 1, len(ids))
+    leading = options.for_aggregator()
+    with (
+        checkout(options.repo) as repo,
+        Hosts() as hosts,  # first: their imports take longest, and so do the aggregator's
+        tempfile.TemporaryDirectory(prefix="flops-data-") as data,
+    ):
+        from flops_fl.actors.aggregator import aggregate
+
+        parts = write_parts(options, ids, Path(data))
+
+        def start(address: Address, abort: Abort) -> None:
+            common = {
+                "repo": str(repo.path),
+                "aggregator": str(address),
+                "data": str(parts) if parts else None,
+                "data_tags": "{id}",
+                "threads": options.threads,
+                "quiet": True,
+            }
+            named = [",".join(ids[index::processes]) for index in range(processes)]
+            hosts.start([{**common, "learner_id": names} for names in named], abort)
+
+        code = aggregate(leading, on_listening=start)
+        if code == 0:
+            hosts.wait()
+        return code
+
+
+def learner_ids(count: int) -> list[str]:
+    """``learner-00`` and so on: as many digits as it takes to sort by number."""
+    digits = len(str(count - 1))
+    return [f"learner-{index:0{digits}d}" for index in range(count)]
+
+
+def write_parts(options: FederationOptions, ids: Sequence[str], folder: Path) -> Path | None:
+    """Cut the data into files in `folder`, one for each learner, tagged with its id.
+
+    Returns:
+        The folder; None if there are no data to cut.
+
+    Raises:
+        FlopsError: no such data, or they cannot be cut that way.
+    """
+    if options.data == NO_DATA:
+        return None
+    from flops_fl.data.folder import load_folder
+    from flops_fl.data.partition import write_partitions
+    from flops_fl.data.sources import load_source
+
+    source = Path(options.data)
+    if source.is_dir():
+        dataset = load_folder(source, [])
+    else:
+        dataset = load_source(options.data, resize=options.resize)
+    write_partitions(dataset, ids, folder, scheme=options.partition, seed=options.seed)
+    return folder

@@ -1,1 +1,0 @@
-"""Put the rooms together: an aggregator, a learner process, a simulation, a Flower app."""

@@ -1,0 +1,85 @@
+"""The two halves of a Flower app, around whatever builds a learner and leads the rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TypeAlias
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+from flops_fl.errors import FlopsError, RepositoryError
+from flops_fl.flower.client import ClientWorker, LearnerClient
+from flops_fl.flower.grid import FAILURE, METRICS, PARAMETERS, RESULT, task_of
+from flops_fl.types import Update
+
+LearnerOf: TypeAlias = Callable[[Context], AbstractContextManager[LearnerClient]]
+"""Builds the learner of a node, for one message; raises FlopsError."""
+
+Lead: TypeAlias = Callable[[Grid, Context], None]
+"""Leads a whole training over the Grid; raises FlopsError, which Flower shows."""
+
+
+def client_app(learner_of: LearnerOf) -> ClientApp:
+    """A ClientApp that answers with a LearnerClient.
+
+    User code that fails costs its learner's contribution; the reply says why.
+    """
+    app = ClientApp()
+
+    @app.query()  # type: ignore[untyped-decorator]
+    def query(message: Message, context: Context) -> Message:
+        """Say which learner this node is, and its model's layout."""
+        return _reply(message, context, learner_of, _introduce)
+
+    @app.train()  # type: ignore[untyped-decorator]
+    @app.evaluate()  # type: ignore[untyped-decorator]
+    def perform(message: Message, context: Context) -> Message:
+        """Fit or evaluate the global model on this node's data."""
+        return _reply(message, context, learner_of, _perform)
+
+    return app
+
+
+def server_app(lead: Lead) -> ServerApp:
+    """A ServerApp that leads the rounds over the Grid."""
+    app = ServerApp()
+    app.main()(lead)
+    return app
+
+
+def _introduce(learner: LearnerClient, message: Message) -> RecordDict:
+    fingerprint = learner.model.layout.fingerprint
+    return _result({"learner": learner.learner, "fingerprint": fingerprint})
+
+
+def _perform(learner: LearnerClient, message: Message) -> RecordDict:
+    arrays = message.content[PARAMETERS].to_numpy_ndarrays()
+    done = ClientWorker(learner).perform(task_of(message.content), arrays)
+    metrics = {METRICS: ConfigRecord(dict(done.metrics))}
+    if isinstance(done, Update):
+        tensors = {PARAMETERS: ArrayRecord(list(done.parameters))}
+        return _result({"examples": done.examples}, **metrics, **tensors)
+    return _result({"loss": done.loss, "examples": done.examples}, **metrics)
+
+
+def _reply(
+    message: Message,
+    context: Context,
+    learner_of: LearnerOf,
+    answer: Callable[[LearnerClient, Message], RecordDict],
+) -> Message:
+    try:
+        with learner_of(context) as learner:
+            content = answer(learner, message)
+    except FlopsError as error:
+        stage = error.stage if isinstance(error, RepositoryError) else "data"
+        traceback = error.traceback if isinstance(error, RepositoryError) else ""
+        content = _result({FAILURE: str(error), "stage": stage, "traceback": traceback})
+    return Message(content, reply_to=message)
+
+
+def _result(values: dict[str, str | int | float], **records: object) -> RecordDict:
+    return RecordDict({RESULT: ConfigRecord(values), **records})

@@ -1,0 +1,108 @@
+"""Write a Flower app around an ML repository: what `flwr run` takes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from flops_fl import __version__
+from flops_fl.errors import UsageError
+from flops_fl.options.config import FederationOptions, FlowerExportOptions
+from flops_fl.repo.source import Checkout, checkout
+
+REPO_FOLDER = "ml_repository"
+"""The repository's folder in the app: below the top, where Flower leaves out names such as lib."""
+
+SOURCE, COMMIT = "repo-source", "repo-commit"
+"""Entries of the run config beside the options: where the repository came from."""
+
+_MARK = "# A Flower app, written by flops-fl flower export.\n"
+_LONGEST_NAME = 32  # characters; Flower's limit
+_BUNDLED = {".py", ".toml", ".md", ".yaml", ".yml", ".json", ".jsonl"}  # Flower's, in a FAB
+_LEFT_OUT = (".git", ".venv", "__pycache__", "*.pyc", "runs", ".ipynb_checkpoints")
+_NOT_IN_APP = ("repo", "json_", "min_clients")
+
+
+def export(options: FlowerExportOptions) -> list[Path]:
+    """Write the app; the repository's files that Flower will not bundle.
+
+    Raises:
+        FlopsError: no repository there, or the folder holds something else.
+    """
+    options.for_aggregator()  # its rules speak now, not on the SuperLink
+    out = options.out
+    with checkout(options.repo) as repo:
+        _clear(out)
+        target = out / REPO_FOLDER
+        shutil.copytree(repo.path, target, ignore=shutil.ignore_patterns(*_LEFT_OUT))
+        (out / "pyproject.toml").write_text(_MARK + _pyproject(options, repo))
+        (out / ".gitignore").write_text("runs/\n")
+    files = (path for path in target.rglob("*") if path.is_file())
+    return sorted(path for path in files if path.suffix not in _BUNDLED)
+
+
+def _clear(out: Path) -> None:
+    """Make room: an earlier export is replaced, its runs stay."""
+    if not out.exists():
+        out.mkdir(parents=True)
+        return
+    project = out / "pyproject.toml"
+    ours = project.is_file() and project.read_text().startswith(_MARK)
+    if not out.is_dir() or (any(out.iterdir()) and not ours):
+        raise UsageError(f"--out {out}: holds something else; give an empty or a new folder")
+    shutil.rmtree(out / REPO_FOLDER, ignore_errors=True)
+
+
+def _pyproject(options: FlowerExportOptions, repo: Checkout) -> str:
+    name = re.sub(r"[^A-Za-z0-9-]+", "-", options.project_id).strip("-")[:_LONGEST_NAME]
+    if not name[:1].isalpha():
+        name = f"app-{name}"[:_LONGEST_NAME]
+    lines = [
+        "[project]",
+        f"name = {_toml(name)}",
+        f"version = {_toml(__version__)}",
+        'description = "Federated training of an ML repository by flops-fl"',
+        'license = "Apache-2.0"',
+        "# flops-fl and what the repository imports must be installed where the SuperLink and",
+        "# the SuperNodes run: Flower would fetch what stands here anew for each run.",
+        "dependencies = []",
+        "",
+        "[tool.flwr.app]",
+        'publisher = "flops-fl"',
+        "",
+        "[tool.flwr.app.components]",
+        'serverapp = "flops_fl.actors.flower_app:server_app"',
+        'clientapp = "flops_fl.actors.flower_app:client_app"',
+        "",
+        "# Options as of `flops-fl simulate --help`; an empty text counts as not given.",
+        "[tool.flwr.app.config]",
+        *(f"{key} = {_toml(value)}" for key, value in _run_config(options)),
+        f"{SOURCE} = {_toml(repo.source)}",
+        f"{COMMIT} = {_toml(repo.commit or '')}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _run_config(options: FlowerExportOptions) -> Iterator[tuple[str, Any]]:
+    for field in FederationOptions.model_fields:
+        if field in _NOT_IN_APP:
+            continue
+        value = getattr(options, field)
+        if field == "min_available_clients" and field not in options.model_fields_set:
+            value = None  # follows the number of learners
+        if field == "output":
+            value = str((value or options.out / "runs").resolve())
+        yield field.replace("_", "-"), value
+
+
+def _toml(value: Any) -> str:
+    """A scalar of TOML; its basic strings are JSON's."""
+    if isinstance(value, Mapping):
+        value = ",".join(f"{key}={entry}" for key, entry in value.items())
+    if isinstance(value, str | Path) or value is None:
+        return json.dumps(str(value or ""), ensure_ascii=False)
+    return json.dumps(value)

@@ -1,0 +1,170 @@
+"""Our learner towards a stock Flower server (`flwr.server.start_server`).
+
+An existing federation can so take learners of ML repositories one by one. The server's
+protocol knows no rounds and no seeds: rounds are counted here, the seed is 0.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import time
+from typing import Any, Protocol
+
+import grpc
+from flwr.proto import transport_pb2
+
+from flops_fl.errors import RepositoryError, Unreachable
+from flops_fl.flower.values import METHOD, from_npy, from_scalar, to_npy, to_scalar
+from flops_fl.types import Array, Parameters, Task, Update
+from flops_fl.wire.line.line import DialOptions, Worker
+
+log = logging.getLogger(__name__)
+
+flower: Any = transport_pb2  # its stubs do not allow for messages chosen by name
+
+# Flower's server calls more frequent pings abuse (its client sends one in 210 s).
+_CHANNEL = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.keepalive_time_ms", 210_000),
+]
+
+
+class FlowerWorker(Worker, Protocol):
+    """A worker that can also say what its model's parameters are."""
+
+    def parameters(self) -> Parameters:
+        """The model's current parameters."""
+
+
+def serve_flower(worker: FlowerWorker, options: DialOptions) -> str:
+    """Work for a Flower server until it says goodbye; the work is done on this thread.
+
+    Returns:
+        The last word, for the operator.
+
+    Raises:
+        Unreachable: nobody answered for `connect_timeout` seconds.
+    """
+    answers = _Answers(worker)
+    wait, contact = options.backoff, time.monotonic()
+    while True:
+        try:
+            with _channel(options) as channel:
+                if _converse(channel, answers, options):
+                    return "the server said goodbye"
+            why = "connection closed"
+        except grpc.RpcError as error:
+            why = str(error.details())
+        if answers.heard:
+            wait, contact, answers.heard = options.backoff, time.monotonic(), False
+        away = time.monotonic() - contact
+        if away > options.connect_timeout:
+            raise Unreachable(
+                f"no Flower server at {options.address} for {away:.0f} s (--connect-timeout): "
+                f"{why}. Check the address, and that it runs"
+            )
+        options.on_presence(worker.learner, False)
+        options.on_event(worker.learner, f"disconnected ({why}), trying again")
+        time.sleep(random.SystemRandom().uniform(0.5, 1.0) * wait)
+        wait = min(wait * 2, options.max_backoff)
+
+
+def _channel(options: DialOptions) -> grpc.Channel:
+    if options.tls is None:
+        return grpc.insecure_channel(str(options.address), _CHANNEL)
+    credentials = grpc.ssl_channel_credentials(
+        options.tls.ca, options.tls.key, options.tls.certificate
+    )
+    return grpc.secure_channel(str(options.address), credentials, _CHANNEL)
+
+
+def _converse(channel: grpc.Channel, answers: _Answers, options: DialOptions) -> bool:
+    """Answer what the server asks; whether it ended with its goodbye."""
+    outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    call = channel.stream_stream(METHOD)(iter(outgoing.get, None))
+    try:
+        for frame in call:
+            if not answers.heard:
+                options.on_presence(answers.worker.learner, True)
+                options.on_event(answers.worker.learner, f"connected to {options.address}")
+                answers.heard = True
+            message = flower.ServerMessage.FromString(frame)
+            kind = message.WhichOneof("msg")
+            outgoing.put(answers.to(kind, getattr(message, kind)).SerializeToString())
+            if kind == "reconnect_ins":
+                outgoing.put(None)
+                return True
+    finally:
+        outgoing.put(None)
+    return False
+
+
+class _Answers:
+    """What the learner says to each message of the server."""
+
+    def __init__(self, worker: FlowerWorker) -> None:
+        self.worker = worker
+        self.heard = False
+        self._round = 0
+
+    def to(self, kind: str, body: Any) -> Any:
+        if kind in ("fit_ins", "evaluate_ins"):
+            return self._work(kind, body)
+        if kind == "get_parameters_ins":
+            res = flower.ClientMessage.GetParametersRes(
+                status=_status(flower.Code.OK), parameters=_pack(self.worker.parameters())
+            )
+            return flower.ClientMessage(get_parameters_res=res)
+        if kind == "get_properties_ins":
+            properties = flower.ClientMessage.GetPropertiesRes(status=_status(flower.Code.OK))
+            return flower.ClientMessage(get_properties_res=properties)
+        bye = flower.ClientMessage.DisconnectRes(reason=flower.Reason.ACK)
+        return flower.ClientMessage(disconnect_res=bye)
+
+    def _work(self, kind: str, body: Any) -> Any:
+        fits = kind == "fit_ins"
+        self._round += fits
+        task = Task(
+            stage="fit" if fits else "evaluate",
+            run_id="flower",
+            round=self._round,
+            version=self._round,
+            seed=0,
+            config={name: from_scalar(value) for name, value in body.config.items()},
+        )
+        arrays: list[Array] = [from_npy(tensor) for tensor in body.parameters.tensors]
+        name, cls = (
+            ("fit_res", flower.ClientMessage.FitRes)
+            if fits
+            else ("evaluate_res", flower.ClientMessage.EvaluateRes)
+        )
+        try:
+            answer = self.worker.perform(task, arrays)
+        except RepositoryError as error:
+            # A status other than OK is a failure to the server; the learner stays.
+            log.warning("%s%s", error.traceback, error)
+            code = flower.Code.FIT_NOT_IMPLEMENTED if fits else flower.Code.EVALUATE_NOT_IMPLEMENTED
+            return flower.ClientMessage(**{name: cls(status=_status(code, str(error)))})
+        metrics = {key: to_scalar(value) for key, value in answer.metrics.items()}
+        common = {
+            "status": _status(flower.Code.OK),
+            "num_examples": answer.examples,
+            "metrics": metrics,
+        }
+        if isinstance(answer, Update):
+            res = cls(parameters=_pack(answer.parameters), **common)
+        else:
+            res = cls(loss=answer.loss, **common)
+        return flower.ClientMessage(**{name: res})
+
+
+def _status(code: Any, message: str = "") -> Any:
+    return flower.Status(code=code, message=message)
+
+
+def _pack(parameters: Parameters) -> Any:
+    tensors = [to_npy(array) for array in parameters]
+    return flower.Parameters(tensors=tensors, tensor_type="numpy.ndarray")

@@ -1,0 +1,61 @@
+"""Kinds of option values: how the text of a command line or an environment becomes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from flops_fl.net.address import Address
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError("expected an existing file")
+    return path
+
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+ExistingFile = Annotated[Path, AfterValidator(_existing)]
+
+
+def _commas(value: Any) -> Any:
+    """``a,b`` given once or several times, as one list."""
+    if isinstance(value, str):
+        value = [value]
+    return [part.strip() for item in value for part in item.split(",") if part.strip()]
+
+
+def _pairs(value: Any) -> Any:
+    """``KEY=VALUE`` with commas or given several times, as numbers, booleans or text by name."""
+    if isinstance(value, Mapping):
+        return value
+    out: dict[str, Any] = {}
+    for item in _commas(value):
+        key, equals, text = item.partition("=")
+        if not (key and equals):
+            raise ValueError(f"{item!r}, expected KEY=VALUE")
+        out[key.replace("-", "_")] = _literal(text)
+    return out
+
+
+def _literal(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for convert in (int, float):
+        try:
+            return convert(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _address(value: Any) -> Any:
+    return Address.parse(value) if isinstance(value, str) else value
+
+
+Listing = Annotated[list[str], BeforeValidator(_commas)]
+Pairs = Annotated[dict[str, Any], BeforeValidator(_pairs)]
+HostPort = Annotated[Address, BeforeValidator(_address)]

@@ -1,0 +1,1 @@
+"""Being a process: signals, threads, memory, files, health."""

@@ -1,0 +1,48 @@
+"""From errors to exit codes: how every process of ours begins and ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TextIO
+
+from flops_fl.errors import INTERRUPTED, FlopsError, RepositoryError
+
+
+def report(error: FlopsError, stream: TextIO) -> None:
+    """Write the error for a person: the user's own traceback if any, then one line."""
+    if isinstance(error, RepositoryError) and error.traceback:
+        stream.write(error.traceback.rstrip("\n") + "\n")
+    stream.write(f"error: {error}\n")
+    stream.flush()
+
+
+def run_main(main: Callable[[], int]) -> int:
+    """Run an entry point; return its exit code, with errors reported on stderr.
+
+    Where user code has left threads behind that would keep the process for ever, it ends here.
+    """
+    code = _run(main)
+    others = threading.enumerate()
+    if any(not t.daemon and t is not threading.main_thread() for t in others):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    return code
+
+
+def _run(main: Callable[[], int]) -> int:
+    try:
+        return main()
+    except FlopsError as error:
+        with suppress(OSError, ValueError):  # user code may have closed it
+            report(error, sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        with suppress(OSError, ValueError):
+            sys.stderr.write("interrupted\n")
+        return INTERRUPTED

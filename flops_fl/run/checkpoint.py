@@ -1,0 +1,248 @@
+"""What survives the aggregator: the last and the best model, and the state of the run.
+
+Models are ``.npz`` files, which `numpy.load` reads without pickle: arrays ``t0``, ``t1``, ...
+in the order of the parameters. A checkpoint is a pair in ``checkpoints/``: ``<round>.npz``, the
+arrays after that round's fit, and ``<round>.json``, everything else (its checksum on the first
+line), written once the arrays are safe and again when they have been evaluated. The last few are
+kept: a damaged one costs the rounds since the one before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flops_fl.core.observer import Observer, RunInfo
+from flops_fl.errors import UsageError
+from flops_fl.process.files import atomic
+from flops_fl.types import (
+    Array,
+    Best,
+    LearnerFailure,
+    Parameters,
+    RoundRecord,
+    parameters_sha256,
+)
+
+log = logging.getLogger(__name__)
+
+LAST, BEST, CHECKPOINTS = "model-last.npz", "model-best.npz", "checkpoints"
+KEEP = 3
+_ARRAYS = "arrays"  # stands in the state for a list of arrays in the other file
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """A run as it stood after a fit, and after its evaluation unless that is `pending`."""
+
+    run: RunInfo
+    history: tuple[RoundRecord, ...]
+    best: Best | None
+    pending: RoundRecord | None
+    parameters: list[Array]
+    strategy: dict[str, Any]
+    """What the strategy remembers between rounds: lists of arrays, and plain values."""
+
+    @property
+    def round(self) -> int:
+        """How many aggregations the parameters have behind them."""
+        return len(self.history) + (self.pending is not None)
+
+
+def save_npz(path: Path, parameters: Parameters) -> None:
+    """Write a model atomically, uncompressed, dtypes and shapes as they are."""
+    _save(path, {f"t{index}": array for index, array in enumerate(parameters)})
+
+
+def load_npz(path: Path) -> list[Array]:
+    """Read a model in the order of its parameters.
+
+    Raises:
+        UsageError: the file is missing, cut short or no model.
+    """
+    return _series(_read(path), "t")
+
+
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint in a run's folder that is whole; None where there never was one.
+
+    Raises:
+        UsageError: there are some, and all are damaged.
+    """
+    states = sorted((folder / CHECKPOINTS).glob("*.json"), reverse=True)
+    errors = []
+    for path in states:
+        try:
+            return _load(path)
+        except (UsageError, OSError, KeyError, TypeError, ValueError) as error:
+            log.warning("checkpoint %s is damaged (%s): the one before is used", path, error)
+            errors.append(f"{path.name}: {error}")
+    if errors:
+        raise UsageError(
+            f"all checkpoints in {folder / CHECKPOINTS} are damaged ({'; '.join(errors)}): start "
+            "anew with --fresh"
+        )
+    return None
+
+
+def _load(path: Path) -> Checkpoint:
+    checksum, _, text = path.read_text().partition("\n")
+    if checksum != _sha256(text):
+        raise ValueError("its checksum is another")
+    state = json.loads(text)
+    arrays = _read(path.with_suffix(".npz"))
+    if state["arrays"] != _digest_of_arrays(arrays):
+        raise ValueError(f"the checksum of {path.stem}.npz is another")
+    return Checkpoint(
+        run=RunInfo(**state["run"]),
+        history=tuple(_record(entry) for entry in state["history"]),
+        best=Best(**state["best"]) if state["best"] else None,
+        pending=_record(state["pending"]) if state["pending"] else None,
+        parameters=_series(arrays, "t"),
+        strategy={
+            name: _series(arrays, f"{name}.") if value == _ARRAYS else value
+            for name, value in state["strategy"].items()
+        },
+    )
+
+
+class CheckpointObserver(Observer):
+    """Writes the models and the checkpoints into a folder.
+
+    Args:
+        strategy: Gives what the strategy remembers, lists of arrays and plain values.
+        initial: Gives the initial model of a run that starts; None for one that goes on.
+        best: Of a run that goes on.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        strategy: Callable[[], Mapping[str, Any]] = lambda: {},
+        initial: Callable[[], Parameters] | None = None,
+        best: Best | None = None,
+    ) -> None:
+        self._folder = folder
+        self._strategy = strategy
+        self._initial = initial
+        self._best = best
+        self._run: RunInfo | None = None
+        self._history: list[str] = []  # as JSON: a long run's is not made anew each round
+        self._arrays = ""  # digest of the newest checkpoint's
+        self._plain: dict[str, Any] = {}
+
+    def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
+        self._run, self._history = run, [_as_json(record) for record in history]
+        if self._initial is not None:
+            with self._tolerant("the first checkpoint"):
+                for old in self._path(0, ".*").parent.glob("*"):
+                    old.unlink()
+                self._write(0, self._initial(), None)
+
+    def on_fit(self, record: RoundRecord, parameters: Parameters) -> None:
+        with self._tolerant(f"the checkpoint of round {record.round}"):
+            self._write(record.round, parameters, record)
+
+    def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
+        self._history.append(_as_json(record))
+        self._best = best
+        with self._tolerant(f"the checkpoint of round {record.round}"):
+            if best.round == record.round:
+                save_npz(self._folder / BEST, parameters)
+            if self._arrays:
+                self._write_state(record.round, None)
+            else:  # its fit was before a restart, or could not be written
+                self._write(record.round, parameters, None)
+
+    @contextmanager
+    def _tolerant(self, what: str) -> Iterator[None]:
+        """A disk that is full or read-only for a while does not end a training."""
+        try:
+            yield
+        except OSError as error:
+            log.warning(
+                "%s cannot be written to %s (%s): the run goes on, and a crash now costs what "
+                "came after the last one that was", what, self._folder, error.strerror,
+            )  # fmt: skip
+
+    def _write(self, round: int, parameters: Parameters, pending: RoundRecord | None) -> None:
+        self._arrays = ""
+        arrays = {f"t{index}": array for index, array in enumerate(parameters)}
+        self._plain = {}
+        for name, value in self._strategy().items():
+            self._plain[name] = _ARRAYS if isinstance(value, list) else value
+            if isinstance(value, list):
+                arrays |= {f"{name}.{index}": array for index, array in enumerate(value)}
+        _save(self._path(round, ".npz"), arrays)
+        self._arrays = _digest_of_arrays(arrays)
+        self._write_state(round, pending)
+
+    def _write_state(self, round: int, pending: RoundRecord | None) -> None:
+        assert self._run is not None
+        parts = {
+            "run": _as_json(self._run),
+            "history": f"[{', '.join(self._history)}]",
+            "best": _as_json(self._best),
+            "pending": _as_json(pending),
+            "strategy": json.dumps(self._plain),
+            "arrays": json.dumps(self._arrays),
+        }
+        text = f"{{{', '.join(f'{json.dumps(name)}: {part}' for name, part in parts.items())}}}"
+        with atomic(self._path(round, ".json")) as file:
+            file.write(f"{_sha256(text)}\n{text}".encode())
+        for path in sorted(self._path(0, ".json").parent.glob("*.json"))[:-KEEP]:
+            path.unlink()  # first: without it the arrays are no checkpoint
+            path.with_suffix(".npz").unlink(missing_ok=True)
+
+    def _path(self, round: int, suffix: str) -> Path:
+        return self._folder / CHECKPOINTS / f"{round:06d}{suffix}"
+
+
+def _save(path: Path, arrays: Mapping[str, Array]) -> None:
+    with atomic(path) as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def _as_json(value: RunInfo | RoundRecord | Best | None) -> str:
+    return "null" if value is None else json.dumps(asdict(value))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest_of_arrays(arrays: Mapping[str, Array]) -> str:
+    names = sorted(arrays)
+    text = "/".join(names) + parameters_sha256([arrays[name] for name in names])
+    return _sha256(text)
+
+
+def _read(path: Path) -> dict[str, Array]:
+    try:
+        # Opened here: numpy leaves its own file open when the archive is no good.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            return dict(stored.items())
+    except FileNotFoundError:
+        raise UsageError(f"{path} is not there: expected a file that flops-fl wrote") from None
+    except Exception as error:  # numpy, zipfile, zlib, struct: each has its own
+        raise UsageError(f"{path} is damaged ({type(error).__name__}: {error})") from error
+
+
+def _series(arrays: Mapping[str, Array], prefix: str) -> list[Array]:
+    """The arrays called prefix0, prefix1, ... in that order."""
+    count = sum(name.startswith(prefix) and name[len(prefix) :].isdigit() for name in arrays)
+    return [arrays[f"{prefix}{index}"] for index in range(count)]
+
+
+def _record(entry: dict[str, Any]) -> RoundRecord:
+    entry["learners"] = tuple(entry["learners"])
+    entry["failures"] = tuple(LearnerFailure(**failure) for failure in entry["failures"])
+    return RoundRecord(**entry)

@@ -1,0 +1,232 @@
+"""Who is connected: streams come, say Hello, speak, break, come back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+from flops_fl.errors import ProtocolError
+from flops_fl.wire.codec import decode
+from flops_fl.wire.hub.door import judge, name_of
+from flops_fl.wire.messages import Goodbye, Hello, Message, Ping, Refusal, Welcome
+from flops_fl.wire.outbox import Outbox, Sender
+from flops_fl.wire.session import Conversation, Side, State
+
+log = logging.getLogger(__name__)
+
+HELLO_TIMEOUT = 20.0  # seconds for a new stream to say who it is
+PING_TIMEOUT = 5.0  # seconds for a learner to show that it is alive
+
+
+class Link:
+    """One learner's stream, as long as it lasts."""
+
+    def __init__(self) -> None:
+        self.conversation = Conversation()
+        self.outbox: Sender = Outbox(Side.AGGREGATOR, self.conversation)
+        self.learner = ""
+        self.nonce = ""
+        self.holds: tuple[str, int] | None = None  # run id and version of its parameters
+        self.holding = ""  # key of a task it works on or has finished
+        self.alive = asyncio.Event()
+        self.replaced = asyncio.Event()
+
+
+class Audience(Protocol):
+    """Whoever wants to hear from the links."""
+
+    def entered(self, link: Link, *, again: bool) -> None:
+        """A learner is let in, for the first time or again after its connection was lost."""
+
+    def heard(self, link: Link, message: Message) -> None:
+        """It said something about its task."""
+
+    def left(self, learner: str) -> None:
+        """Its stream broke; it is expected back for `reconnect_timeout` seconds."""
+
+    def gone(self, learner: str) -> None:
+        """It did not come back in time."""
+
+
+class Links:
+    """The learners' streams, one a learner.
+
+    Args:
+        fingerprint: Of the global model's layout, which every learner must have.
+        reconnect_timeout: Seconds for which a learner that was cut off counts as present.
+    """
+
+    def __init__(
+        self, run_id: str, fingerprint: str, reconnect_timeout: float, audience: Audience
+    ) -> None:
+        self._run_id = run_id
+        self._fingerprint = fingerprint
+        self._reconnect_timeout = reconnect_timeout
+        self._audience = audience
+        self._links: dict[str, Link] = {}
+        self._lost: dict[str, asyncio.TimerHandle] = {}
+        self._closing = False
+        self._dismissed: dict[str, str] = {}
+        self.bytes_down = self.bytes_up = 0
+
+    def get(self, learner: str) -> Link | None:
+        """The learner's stream, if it is connected now."""
+        return self._links.get(learner)
+
+    def present(self) -> list[str]:
+        """Learners connected, or cut off so shortly that they are expected back."""
+        return sorted({*self._links, *self._lost})
+
+    async def join(self, requests: AsyncIterator[bytes], context: Any) -> None:
+        """Serve one learner's stream: the handler of Federation.Join."""
+        link = Link()
+
+        async def write(frame: bytes) -> None:
+            self.bytes_down += len(frame)
+            await context.write(frame)
+
+        writer = asyncio.create_task(link.outbox.run(write))
+        try:
+            if await self._greet(link, requests, certified_names(context)):
+                await self._listen(link, requests)
+        except asyncio.CancelledError:
+            # The peer vanished, or the server stops: gRPC cancels the stream's task, and
+            # would print a traceback if it ended that way.
+            pass
+        except ProtocolError as error:
+            log.warning("learner %s broke the protocol: %s", link.learner or "(unnamed)", error)
+            link.outbox.send(Goodbye(reason=f"protocol error: {error}"))
+        finally:
+            self.leave(link)
+            link.outbox.close()
+            with suppress(Exception):  # the peer may be gone: nothing to tell it
+                await asyncio.wait_for(writer, 5.0)
+
+    async def _listen(self, link: Link, requests: AsyncIterator[bytes]) -> None:
+        while link.conversation.state is not State.CLOSED and not link.replaced.is_set():
+            frame = await anext(requests, None)
+            if frame is None:
+                return
+            self.bytes_up += len(frame)
+            message = decode(frame)
+            if link.conversation.step(Side.LEARNER, message):
+                self.hear(link, message)
+
+    async def _greet(
+        self, link: Link, requests: AsyncIterator[bytes], certified: Sequence[str]
+    ) -> bool:
+        """Let a learner in, or say why not."""
+        try:
+            frame = await asyncio.wait_for(anext(requests, None), HELLO_TIMEOUT)
+        except TimeoutError:
+            raise ProtocolError(f"no Hello within {HELLO_TIMEOUT:.0f} s") from None
+        if frame is None:
+            return False
+        hello = decode(frame)
+        link.conversation.step(Side.LEARNER, hello)
+        if not isinstance(hello, Hello):
+            return False
+        link.learner, link.nonce = name_of(hello, certified), hello.nonce
+        refusal = self._put_aside(link.learner) or judge(
+            hello, certified, fingerprint=self._fingerprint, closing=self._closing
+        )
+        refusal = refusal or await self._contest(link)
+        if refusal:
+            log.warning("learner %s refused: %s", link.learner, refusal.reason)
+            link.outbox.send(refusal)
+            return False
+        if hello.run_id and hello.parameters >= 0:
+            link.holds = (hello.run_id, hello.parameters)
+        link.holding = hello.holding
+        link.outbox.send(Welcome(learner=link.learner, run_id=self._run_id))
+        self.enter(link)
+        return True
+
+    async def _contest(self, link: Link) -> Refusal | None:
+        """A second process under a connected id is refused, if the first one is alive."""
+        other = self._links.get(link.learner)
+        if other is None:
+            return None
+        if other.nonce != link.nonce:
+            other.alive.clear()
+            other.outbox.send(Ping())
+            try:
+                await asyncio.wait_for(other.alive.wait(), PING_TIMEOUT)
+            except TimeoutError:
+                log.warning("learner %s was gone: its place is taken again", link.learner)
+            else:
+                return Refusal(
+                    reason=f"learner id {link.learner!r} is in use by another running process: "
+                    "stop it, or choose another --learner-id"
+                )
+        self.leave(other)
+        other.replaced.set()
+        other.outbox.send(Goodbye(reason="replaced by a newer connection"))
+        return None
+
+    def hear(self, link: Link, message: Message) -> None:
+        """Pass on what a learner said."""
+        if isinstance(message, Ping):
+            link.alive.set()
+        else:
+            self._audience.heard(link, message)
+
+    def enter(self, link: Link) -> None:
+        """Count a learner as connected."""
+        self._links[link.learner] = link
+        timer = self._lost.pop(link.learner, None)
+        if timer:
+            timer.cancel()
+        self._audience.entered(link, again=timer is not None)
+
+    def leave(self, link: Link) -> None:
+        """Its stream has ended."""
+        if self._links.get(link.learner) is not link:
+            return
+        del self._links[link.learner]
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._reconnect_timeout, self._give_up, link.learner)
+        self._lost[link.learner] = timer
+        self._audience.left(link.learner)
+
+    def dismiss(self, learner: str, reason: str) -> None:
+        """End a learner's part in the run; it is refused from now on."""
+        if learner in self._dismissed:
+            return
+        self._dismissed[learner] = reason
+        log.warning("learner %s is put aside: %s", learner, reason)
+        link = self._links.get(learner)
+        if link is not None:
+            link.outbox.send(Goodbye(reason=f"put aside: {reason}", final=True))
+            link.outbox.close()
+            self.leave(link)
+        timer = self._lost.pop(learner, None)
+        if timer:
+            timer.cancel()
+
+    def _put_aside(self, learner: str) -> Refusal | None:
+        reason = self._dismissed.get(learner)
+        return Refusal(reason=f"put aside: {reason}") if reason else None
+
+    def _give_up(self, learner: str) -> None:
+        self._lost.pop(learner, None)
+        self._audience.gone(learner)
+
+    def close(self, reason: str, *, final: bool) -> None:
+        """Say goodbye to all. `final`: the project has ended, learners need not come back."""
+        self._closing = True
+        for timer in self._lost.values():
+            timer.cancel()
+        for link in self._links.values():
+            link.outbox.send(Goodbye(reason=reason, final=final))
+            link.outbox.close()
+
+
+def certified_names(context: Any) -> list[str]:
+    """The names in the client's certificate (mutual TLS): common name and DNS names."""
+    auth = context.auth_context()
+    names = [*auth.get("x509_common_name", []), *auth.get("x509_subject_alternative_name", [])]
+    return [name.decode() for name in names if name]

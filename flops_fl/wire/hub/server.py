@@ -1,0 +1,99 @@
+"""The aggregator's gRPC server: an event loop, not a thread a learner."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio
+
+from flops_fl.errors import UsageError
+from flops_fl.net.address import Address
+from flops_fl.wire.outbox import KEEPALIVE, METHOD
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerTls:
+    """PEM bytes. With `ca`, learners must show a certificate of it, which names them."""
+
+    certificate: bytes
+    key: bytes
+    ca: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A server that learners can join, until it is stopped. `port` is the one it got."""
+
+    port: int
+    _server: grpc.aio.Server
+    _health: aio.HealthServicer
+
+    async def stop(self, grace: float) -> None:
+        """Let nobody in; end what goes on after `grace` seconds."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+
+
+Join: TypeAlias = Callable[[AsyncIterator[bytes], Any], Coroutine[Any, Any, None]]
+"""Serves one stream: its requests, and gRPC's context."""
+
+
+async def serve(services: Mapping[str, Join], listen: Address, tls: ServerTls | None) -> Serving:
+    """Start serving bidirectional streams, and gRPC's health service, on one port.
+
+    Args:
+        services: What serves a stream, by the method that it is opened with.
+
+    Raises:
+        UsageError: the address cannot be listened on, or the TLS files are no good.
+    """
+    _probe(listen)
+    server = grpc.aio.server(options=[*KEEPALIVE, ("grpc.so_reuseport", 0)])
+    for path, join in services.items():
+        service, method = path.strip("/").split("/")
+        handler = grpc.stream_stream_rpc_method_handler(join)
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service, {method: handler}),)
+        )
+    health = aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    try:
+        if tls is None:
+            port = server.add_insecure_port(str(listen))
+        else:
+            port = server.add_secure_port(str(listen), _credentials(tls))
+    except RuntimeError as error:
+        raise UsageError(f"cannot listen on {listen}: {error}") from None
+    await server.start()
+    for service in ("", METHOD.split("/")[1]):
+        await health.set(service, health_pb2.HealthCheckResponse.SERVING)
+    return Serving(port, server, health)
+
+
+def _probe(listen: Address) -> None:
+    """Bind once by hand: gRPC's own message does not say that the port is in use."""
+    try:
+        family, kind, protocol, _, target = socket.getaddrinfo(
+            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(target)
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen on {listen}: {error.strerror}. Choose another --listen, or stop "
+            "what uses that port"
+        ) from None
+
+
+def _credentials(tls: ServerTls) -> grpc.ServerCredentials:
+    return grpc.ssl_server_credentials(
+        [(tls.key, tls.certificate)],
+        root_certificates=tls.ca,
+        require_client_auth=tls.ca is not None,
+    )

@@ -1,0 +1,26 @@
+"""A learner's answer as the message that carries or announces it."""
+
+from __future__ import annotations
+
+from flops_fl.types import Evaluation, Layout, LearnerFailure, Task, Update
+from flops_fl.wire.chunks import Chunks
+from flops_fl.wire.messages import Failure, Message, Result
+
+
+def as_message(task: Task, answer: Update | Evaluation | LearnerFailure) -> Message:
+    """Small models travel with the header; large ones are announced by it."""
+    if isinstance(answer, LearnerFailure):
+        return Failure(
+            key=task.key, stage=answer.stage, reason=answer.reason, traceback=answer.traceback
+        )
+    if isinstance(answer, Evaluation):
+        return Result(
+            key=task.key, examples=answer.examples, loss=answer.loss, metrics=answer.metrics
+        )
+    return Result(
+        key=task.key,
+        examples=answer.examples,
+        metrics=answer.metrics,
+        layout=Layout.of(answer.parameters),
+        inline=Chunks(task.round, answer.parameters).inline,
+    )

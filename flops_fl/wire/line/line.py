@@ -1,0 +1,296 @@
+"""One learner's conversations, one after the other, and what it keeps between them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import random
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import grpc
+
+from flops_fl.errors import ProtocolError, Refused, RepositoryError, Unreachable
+from flops_fl.net.address import Address
+from flops_fl.types import Array, Evaluation, Layout, LearnerFailure, Parameters, Task, Update
+from flops_fl.wire.chunks import Assembler, Chunks
+from flops_fl.wire.codec import decode
+from flops_fl.wire.line.answers import as_message
+from flops_fl.wire.line.faults import explain, failed
+from flops_fl.wire.messages import (
+    Cancel,
+    Chunk,
+    Goodbye,
+    Grant,
+    Hello,
+    Message,
+    Order,
+    Ping,
+    Refusal,
+    Welcome,
+)
+from flops_fl.wire.outbox import METHOD, Outbox
+from flops_fl.wire.session import Conversation, Side
+
+log = logging.getLogger(__name__)
+
+GREETING_TIMEOUT = 30.0  # seconds for the aggregator to answer a Hello
+PARTING_TIMEOUT = 2.0  # seconds for it to close the stream after a Goodbye
+
+Jobs: TypeAlias = "queue.SimpleQueue[Callable[[], None] | None]"
+"""Work for the main thread; None ends it."""
+
+Work: TypeAlias = Update | Evaluation | LearnerFailure
+
+
+class Worker(Protocol):
+    """What does the work of one learner."""
+
+    learner: str
+    layout: Layout
+
+    def perform(self, task: Task, parameters: Parameters) -> Update | Evaluation:
+        """Fit or evaluate. What it raises as RepositoryError is reported, not fatal."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClientTls:
+    """PEM bytes: whom to trust, and who we are (for mutual TLS)."""
+
+    ca: bytes | None
+    certificate: bytes | None = None
+    key: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DialOptions:
+    """How to reach the aggregator. Times in seconds."""
+
+    address: Address
+    tls: ClientTls | None = None
+    connect_timeout: float = 300.0
+    reconnect_timeout: float = 3600.0
+    backoff: float = 0.2
+    max_backoff: float = 10.0
+    stay: bool = False
+    commit: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    on_event: Callable[[str, str], None] = lambda learner, event: None
+    """Told what happens, in words: (learner, event)."""
+    on_presence: Callable[[str, bool], None] = lambda learner, connected: None
+
+
+class Line:
+    """One learner's conversations, one after the other, and what it keeps between them."""
+
+    def __init__(self, worker: Worker, options: DialOptions, jobs: Jobs) -> None:
+        self._worker = worker
+        self._options = options
+        self._jobs = jobs
+        self._nonce = uuid.uuid4().hex
+        self._held: tuple[str, int, list[Array]] | None = None  # run id, version, parameters
+        self._task: Task | None = None  # handed to the worker, in progress or finished
+        self._answer: Work | None = None
+        self._download: tuple[Order, Assembler] | None = None
+        self._conversation = Conversation()
+        self._outbox: Outbox | None = None
+        self._last_contact, self._welcomed = time.monotonic(), False
+
+    async def run(self, channel: grpc.aio.Channel) -> str:
+        """Converse, and dial again when the connection is lost, until the final goodbye."""
+        wait = self._options.backoff
+        why = "no answer"
+        while True:
+            try:
+                goodbye = await self._converse(channel)
+                if goodbye.final and not self._options.stay:
+                    return goodbye.reason
+                why = goodbye.reason or "connection closed"
+            except grpc.aio.AioRpcError as error:
+                why = explain(error)
+            except TimeoutError:  # whoever is no aggregator would have said so
+                why = f"no answer to the greeting for {GREETING_TIMEOUT:.0f} s"
+            if self._outbox is not None:
+                wait = self._options.backoff  # there was a conversation: start small again
+            self._outbox = None
+            self._options.on_presence(self._worker.learner, False)
+            self._give_up_if_too_long(why)
+            self._tell(f"disconnected ({why}), trying again")
+            # Full jitter, so that a thousand learners do not return in the same moment
+            # (Brooker 2015, "Exponential Backoff And Jitter").
+            await asyncio.sleep(random.SystemRandom().uniform(0.5, 1.0) * wait)
+            wait = min(wait * 2, self._options.max_backoff)
+
+    def _give_up_if_too_long(self, why: str) -> None:
+        if self._options.stay and self._held is not None:
+            return
+        away, options = time.monotonic() - self._last_contact, self._options
+        limit, name = options.connect_timeout, "--connect-timeout"
+        if self._welcomed:
+            limit, name = options.reconnect_timeout, "--reconnect-timeout"
+        if away > limit:
+            raise Unreachable(
+                f"no aggregator at {options.address} for {away:.0f} s ({name}): {why}. Check the "
+                "address, and that it runs"
+            )
+
+    # -- one conversation ----------------------------------------------------------------
+
+    async def _converse(self, channel: grpc.aio.Channel) -> Goodbye:
+        call = channel.stream_stream(METHOD)()
+        self._conversation = Conversation()
+        outbox = Outbox(Side.LEARNER, self._conversation)
+        outbox.send(self._hello())
+        writer = asyncio.create_task(outbox.run(call.write))
+        try:
+            await self._be_welcomed(call)
+            self._outbox = outbox
+            while (frame := await call.read()) is not grpc.aio.EOF:
+                self._last_contact = time.monotonic()
+                message = decode(frame)
+                if self._conversation.step(Side.AGGREGATOR, message):
+                    if isinstance(message, Goodbye):
+                        await _part(call)
+                        return message
+                    self._receive(message, outbox)
+            code = await call.code()
+            if code is not grpc.StatusCode.OK:
+                raise await failed(call)
+            return Goodbye(reason="the aggregator closed the connection")
+        finally:
+            writer.cancel()
+            call.cancel()
+
+    def _hello(self) -> Hello:
+        held = self._held
+        return Hello(
+            learner=self._worker.learner,
+            nonce=self._nonce,
+            fingerprint=self._worker.layout.fingerprint,
+            commit=self._options.commit,
+            versions=self._options.versions,
+            holding=self._task.key if self._task else "",
+            run_id=held[0] if held else "",
+            parameters=held[1] if held else -1,
+        )
+
+    async def _be_welcomed(self, call: Any) -> None:
+        frame = await asyncio.wait_for(call.read(), GREETING_TIMEOUT)
+        if frame is grpc.aio.EOF:
+            raise await failed(call)
+        message = decode(frame)
+        self._conversation.step(Side.AGGREGATOR, message)
+        if isinstance(message, Refusal) and not message.retry:
+            raise Refused(message.reason)
+        if isinstance(message, Welcome):
+            self._last_contact, self._welcomed = time.monotonic(), True
+            self._options.on_presence(self._worker.learner, True)
+            self._tell(f"connected to {self._options.address}")
+
+    def _receive(self, message: Message, outbox: Outbox) -> None:
+        if isinstance(message, Order):
+            self._take(message)
+        elif isinstance(message, Chunk):
+            self._fill(message.offset, message.data)
+        elif isinstance(message, Grant):
+            self._upload(outbox)
+        elif isinstance(message, Cancel):
+            self._tell(f"task {message.key} cancelled: {message.reason}")
+            self._forget()
+        elif isinstance(message, Ping):
+            outbox.send(Ping(answer=True))
+
+    # -- work ----------------------------------------------------------------------------
+
+    def _take(self, order: Order) -> None:
+        if self._task and self._task.key == order.task.key:
+            self._deliver()  # a task it had before the connection broke
+            return
+        self._forget()
+        if order.layout is not None:
+            self._held = None
+            difference = self._worker.layout.difference(order.layout)
+            if difference:
+                raise ProtocolError(f"the global model has {difference}")
+            self._download = (order, Assembler(order.layout.empty()))
+            if not order.chunks_follow:
+                self._fill(0, order.inline)
+        elif self._held and self._held[:2] == (order.task.run_id, order.task.version):
+            self._start(order.task)
+        else:
+            raise ProtocolError(f"parameters {order.task.version} were never sent")
+
+    def _fill(self, offset: int, data: bytes | memoryview) -> None:
+        if self._download is None:
+            raise ProtocolError("tensor bytes without a task")
+        order, assembler = self._download
+        assembler.add(offset, data)
+        if assembler.complete:
+            self._download = None
+            self._held = (order.task.run_id, order.task.version, assembler.arrays)
+            self._start(order.task)
+
+    def _forget(self) -> None:
+        self._task = self._answer = self._download = None
+
+    def _start(self, task: Task) -> None:
+        assert self._held is not None
+        self._task, parameters = task, self._held[2]
+        loop = asyncio.get_running_loop()
+
+        def job() -> None:
+            if self._task is not task:  # cancelled before its turn came
+                return
+            answer = self._perform(task, parameters)
+            with suppress(RuntimeError):  # the loop has closed: the project ended meanwhile
+                loop.call_soon_threadsafe(self._finish, task, answer)
+
+        self._jobs.put(job)
+        self._tell(f"round {task.round}: {task.stage}")
+
+    def _perform(self, task: Task, parameters: Parameters) -> Work:
+        """On the main thread."""
+        try:
+            return self._worker.perform(task, parameters)
+        except RepositoryError as error:
+            return LearnerFailure(
+                learner=self._worker.learner,
+                stage=error.stage,
+                reason=str(error),
+                traceback=error.traceback,
+            )
+
+    def _finish(self, task: Task, answer: Work) -> None:
+        if self._task is task:
+            self._answer = answer
+            self._deliver()
+
+    def _deliver(self) -> None:
+        """Send the answer if there is one and this conversation is about its task."""
+        current = self._conversation.task
+        if self._outbox is None or self._task is None or self._answer is None or current is None:
+            return
+        if current.key != self._task.key:
+            return
+        self._outbox.send(as_message(self._task, self._answer))
+
+    def _upload(self, outbox: Outbox) -> None:
+        if self._task and isinstance(self._answer, Update):
+            frames = Chunks(self._task.round, self._answer.parameters)
+            outbox.send_tensors(self._task.key, frames)
+
+    def _tell(self, event: str) -> None:
+        log.debug("%s: %s", self._worker.learner, event)
+        self._options.on_event(self._worker.learner, event)
+
+
+async def _part(call: Any) -> None:
+    """End a stream in order, so that neither side takes it for a broken one."""
+    with suppress(Exception):
+        await call.done_writing()
+        await asyncio.wait_for(call.code(), PARTING_TIMEOUT)
