@@ -57,7 +57,7 @@ def _play(grid: Any, options: AggregatorOptions, report: Report, strategy: Strat
     def on_presence(here: Sequence[str]) -> None:
         observer.on_wait(here, options.min_available_clients)
 
-    cohort = GridCohort(grid, Layout.of(report.state.parameters).fingerprint, on_presence)
+    cohort = GridCohort(grid, Layout.of(report.state.parameters), on_presence)
     observer.on_start(report.run, report.state.history)
     try:
         plan = plan_of(options, report)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from flops_fl.errors import BadUpdate
-from flops_fl.types import Array, Layout, Update
+from flops_fl.types import Array, Layout, Update, kind_of
 
 SMALL = 1 << 20  # bytes; below, another copy costs nothing
 BLOCK = 1 << 15  # elements: three float64 blocks of 256 KB stay in a core's second-level cache
@@ -37,7 +37,7 @@ def check_update(update: Update, layout: Layout) -> None:
     if difference:
         raise BadUpdate(difference)
     for index, array in enumerate(update.parameters):
-        if array.dtype.kind in "fc" and not _finite(array):
+        if kind_of(array.dtype) in "fc" and not _finite(array):
             raise BadUpdate(f"tensor {index} ({layout.tensors[index]}) has NaN or infinite values")
 
 
@@ -90,7 +90,7 @@ class WeightedMean:
             mean, base = self._means.pop(), self._bases.pop(index, None)
             if base is not None:
                 values = _rounded(mean, base)
-            elif spec.dtype.endswith("b1"):
+            elif spec.dtype == "|b1":
                 values = np.rint(mean)  # a cast alone calls every fraction True
             else:
                 values = _narrowed(mean, np.dtype(spec.dtype))

@@ -13,7 +13,7 @@ import numpy as np
 
 from flops_fl.core.mean import BLOCK
 from flops_fl.errors import BadUpdate
-from flops_fl.types import Array, Parameters, Update
+from flops_fl.types import Array, Parameters, Update, kind_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class NormLimit:
 
 
 def _square_distance(new: Array, old: Array) -> float:
-    if new.dtype.kind not in "fc":
+    if kind_of(new.dtype) not in "fc":
         return 0.0
     ours, theirs, total = new.reshape(-1), old.reshape(-1), 0.0
     for at in range(0, ours.size, BLOCK):
@@ -52,7 +52,7 @@ def _square_distance(new: Array, old: Array) -> float:
 
 def _scaled(new: Array, old: Array, share: float) -> Array:
     """``old + (new - old) * share``, integers as they are."""
-    if new.dtype.kind not in "fc":
+    if kind_of(new.dtype) not in "fc":
         return new
     out = np.empty(new.size, new.dtype)
     ours, theirs = new.reshape(-1), old.reshape(-1)

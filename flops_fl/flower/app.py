@@ -6,13 +6,21 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TypeAlias
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from flops_fl.errors import FlopsError, RepositoryError
 from flops_fl.flower.client import ClientWorker, LearnerClient
-from flops_fl.flower.grid import FAILURE, METRICS, PARAMETERS, RESULT, task_of
+from flops_fl.flower.grid import (
+    FAILURE,
+    METRICS,
+    PARAMETERS,
+    RESULT,
+    arrays_of,
+    record_of,
+    task_of,
+)
 from flops_fl.types import Update
 
 LearnerOf: TypeAlias = Callable[[Context], AbstractContextManager[LearnerClient]]
@@ -56,11 +64,11 @@ def _introduce(learner: LearnerClient, message: Message) -> RecordDict:
 
 
 def _perform(learner: LearnerClient, message: Message) -> RecordDict:
-    arrays = message.content[PARAMETERS].to_numpy_ndarrays()
+    arrays = arrays_of(message.content[PARAMETERS], learner.model.layout)
     done = ClientWorker(learner).perform(task_of(message.content), arrays)
     metrics = {METRICS: ConfigRecord(dict(done.metrics))}
     if isinstance(done, Update):
-        tensors = {PARAMETERS: ArrayRecord(list(done.parameters))}
+        tensors = {PARAMETERS: record_of(done.parameters)}
         return _result({"examples": done.examples}, **metrics, **tensors)
     return _result({"loss": done.loss, "examples": done.examples}, **metrics)
 

@@ -19,6 +19,7 @@ from flwr.serverapp import Grid
 from flops_fl.errors import FederationError
 from flops_fl.types import (
     Answer,
+    Array,
     Deadline,
     Evaluation,
     Layout,
@@ -27,6 +28,8 @@ from flops_fl.types import (
     Scalar,
     Task,
     Update,
+    as_bits,
+    from_bits,
 )
 
 log = logging.getLogger(__name__)
@@ -45,13 +48,13 @@ class GridCohort:
     """Flower's nodes; the `Cohort` of a ServerApp.
 
     Args:
-        fingerprint: Of the global model's layout, which every node's model must have.
+        layout: The global model's, which every node's model must have.
         on_presence: Called with the learners there are, as they come and go.
     """
 
-    def __init__(self, grid: Grid, fingerprint: str, on_presence: Presence) -> None:
+    def __init__(self, grid: Grid, layout: Layout, on_presence: Presence) -> None:
         self._grid = grid
-        self._fingerprint = fingerprint
+        self._layout = layout
         self._on_presence = on_presence
         self._nodes: dict[str, int] = {}
         self._refused: set[int] = set()
@@ -104,7 +107,7 @@ class GridCohort:
             said = reply.content[RESULT]
             if FAILURE in said:
                 self._refuse(node, str(said[FAILURE]))
-            elif said["fingerprint"] != self._fingerprint:
+            elif said["fingerprint"] != self._layout.fingerprint:
                 self._refuse(node, f"{said['learner']} has a model of another layout")
             else:
                 self._nodes[str(said["learner"])] = node
@@ -121,8 +124,8 @@ class GridCohort:
         on_answer: Callable[[str, str | None], None],
     ) -> AsyncIterator[Answer]:
         """Send each learner its task; see `core.plan.Cohort`."""
-        size = Layout.of(parameters).nbytes
-        record = ArrayRecord(list(parameters))  # one for all: the Grid stores it once
+        size = self._layout.nbytes
+        record = record_of(parameters)  # one for all: the Grid stores it once
         end, why, good = time.monotonic() + deadline.timeout, deadline.reason(early=False), 0
         messages = {
             learner: Message(
@@ -169,7 +172,7 @@ class GridCohort:
             return failure(str(said[FAILURE]), str(said["stage"]), str(said["traceback"]))
         metrics = dict(reply.content[METRICS])
         if task.stage == "fit":
-            arrays = reply.content[PARAMETERS].to_numpy_ndarrays(keep_input=False)
+            arrays = arrays_of(reply.content[PARAMETERS], self._layout)
             return Update(
                 learner=learner, parameters=arrays, examples=said["examples"], metrics=metrics
             )
@@ -219,6 +222,20 @@ def _content(task: Task, record: ArrayRecord) -> RecordDict:
     return RecordDict(
         {PARAMETERS: record, TASK: ConfigRecord(values), CONFIG: ConfigRecord(dict(task.config))}
     )
+
+
+def record_of(parameters: Parameters) -> ArrayRecord:
+    """Tensors for a message, in dtypes that Flower can write."""
+    return ArrayRecord([as_bits(array) for array in parameters])
+
+
+def arrays_of(record: ArrayRecord, layout: Layout) -> list[Array]:
+    """The tensors that `record_of` has put into a message; they leave it."""
+    arrays = record.to_numpy_ndarrays(keep_input=False)
+    if len(arrays) != len(layout.tensors):
+        return list(arrays)  # whoever checks updates says what is wrong
+    pairs = zip(arrays, layout.tensors, strict=True)
+    return [from_bits(array, spec.dtype) for array, spec in pairs]
 
 
 def task_of(content: RecordDict) -> Task:

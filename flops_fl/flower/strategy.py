@@ -27,8 +27,9 @@ from flwr.server.client_proxy import ClientProxy
 from flops_fl.core.mean import WeightedMean, check_update
 from flops_fl.errors import FederationError, UsageError
 from flops_fl.flower.selection import Named, SeededCohort
+from flops_fl.flower.values import plain
 from flops_fl.options.config import COHORT_OPTIONS
-from flops_fl.types import Array, Layout, Parameters, Scalar, Stage, Update
+from flops_fl.types import Array, Layout, Parameters, Scalar, Stage, Update, kind_of
 
 MEANS = ("FedAvg", "FedProx")
 OPTIMISERS = ("FedAvgM", "FedOpt", "FedAdam", "FedYogi", "FedAdagrad")
@@ -80,7 +81,7 @@ class Strategy:
         self.floats = [
             index
             for index, array in enumerate(initial)
-            if array.dtype.kind in "fc" and index not in apart
+            if kind_of(array.dtype) in "fc" and index not in apart
         ]
         self.layout = layout
         self.flower = _build(name, options, [initial[index] for index in self.floats])
@@ -192,7 +193,7 @@ def _build(name: str, options: Mapping[str, Any], floats: Sequence[Array]) -> An
             given.setdefault(f"{stage}_metrics_aggregation_fn", lambda _: {})
     # A copy of the model: not for those that never look at it.
     if "initial_parameters" in accepted and name not in (*MEANS, *KEPT):
-        given["initial_parameters"] = ndarrays_to_parameters(list(floats))
+        given["initial_parameters"] = ndarrays_to_parameters([plain(array) for array in floats])
     unknown = [key for key in given if key not in accepted and not anything]
     # The cohort's sizes are every strategy's of Flower, not necessarily the user's own.
     for key in [key for key in unknown if key in COHORT_OPTIONS]:
@@ -230,7 +231,7 @@ def _class_of(name: str) -> Any:
 def _fit_result(floats: Sequence[Array], examples: int) -> FitRes:
     return FitRes(
         status=Status(code=Code.OK, message=""),
-        parameters=ndarrays_to_parameters(list(floats)),
+        parameters=ndarrays_to_parameters([plain(array) for array in floats]),
         num_examples=examples,
         metrics={},
     )

@@ -15,10 +15,18 @@ METHOD = "/flwr.proto.FlowerService/Join"
 _SCALARS = {bool: "bool", int: "sint64", float: "double", str: "string", bytes: "bytes"}
 
 
+def plain(array: Array) -> Array:
+    """The array in a dtype that Flower's own code can read: bfloat16 and float8 as float32.
+
+    That is exact; who takes it back puts the contract's dtype back.
+    """
+    return array.astype(np.float32) if array.dtype.isbuiltin == 2 else array
+
+
 def to_npy(array: Array) -> bytes:
-    """An array in NumPy's file format, version 1 (numpy.lib.format)."""
+    """An array in NumPy's file format, version 1 (numpy.lib.format), in a `plain` dtype."""
     file = io.BytesIO()
-    np.save(file, array, allow_pickle=False)
+    np.save(file, plain(array), allow_pickle=False)
     return file.getvalue()
 
 

@@ -21,9 +21,10 @@ import numpy as np
 
 from flops_fl.errors import FlopsError, RepositoryError
 from flops_fl.process.signals import asked_to_stop
+from flops_fl.repo.arrays import as_array
 from flops_fl.repo.loader import LoadData, Workspace, no_data
 from flops_fl.repo.statistics import statistics_of
-from flops_fl.types import TENSOR_KINDS, Array, Layout, Parameters, Scalar
+from flops_fl.types import Array, Layout, Parameters, Scalar
 
 T = TypeVar("T")
 
@@ -112,7 +113,12 @@ class ManagedModel:
 
     def load(self, parameters: Parameters) -> None:
         """Give the model its own, writable copy of the parameters."""
-        own = [np.array(p, order="C", copy=True) for p in parameters]
+        # They have the model's dtypes already, except from a stock Flower server.
+        known = len(parameters) == len(self.layout.tensors)
+        own = [
+            np.array(p, self.layout.tensors[i].dtype if known else None, order="C", copy=True)
+            for i, p in enumerate(parameters)
+        ]
         self._call("set_model_parameters", self._manager.set_model_parameters, own)
 
     def attach_data(self) -> None:
@@ -158,14 +164,12 @@ class ManagedModel:
         if not isinstance(got, Sequence) or not got:
             raise self._broken(stage, f"returned {_kind(got)}, expected a list of NumPy arrays")
         arrays = []
-        for index, value in enumerate(got):
-            array = np.asarray(value) if np.isscalar(value) else value
-            if not isinstance(array, np.ndarray) or array.dtype.kind not in TENSOR_KINDS:
-                raise self._broken(
-                    stage, f"returned {_kind(value)} as item {index}, expected a NumPy array "
-                    "of numbers"
-                )  # fmt: skip
-            arrays.append(array)
+        with self.workspace.active():  # frameworks may import more when they are asked
+            for index, value in enumerate(got):
+                try:
+                    arrays.append(as_array(value))
+                except ValueError as error:
+                    raise self._broken(stage, f"returned for item {index} {error}") from error
         return arrays
 
     def _count(self, stage: str, value: Any) -> int:

@@ -1,10 +1,13 @@
 """What survives the aggregator: the last and the best model, and the state of the run.
 
 Models are ``.npz`` files, which `numpy.load` reads without pickle: arrays ``t0``, ``t1``, ...
-in the order of the parameters. A checkpoint is a pair in ``checkpoints/``: ``<round>.npz``, the
-arrays after that round's fit, and ``<round>.json``, everything else (its checksum on the first
-line), written once the arrays are safe and again when they have been evaluated. The last few are
-kept: a damaged one costs the rounds since the one before.
+in the order of the parameters. NumPy's files know no bfloat16 and no float8: such arrays are
+stored as their bits, and an array ``dtypes`` of text then says ``t0 bfloat16`` and so on.
+
+A checkpoint is a pair in ``checkpoints/``: ``<round>.npz``, the arrays after that round's fit,
+and ``<round>.json``, everything else (its checksum on the first line), written once the arrays
+are safe and again when they have been evaluated. The last few are kept: a damaged one costs the
+rounds since the one before.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ from flops_fl.types import (
     LearnerFailure,
     Parameters,
     RoundRecord,
+    as_bits,
+    from_bits,
     parameters_sha256,
 )
 
@@ -37,6 +42,7 @@ log = logging.getLogger(__name__)
 LAST, BEST, CHECKPOINTS = "model-last.npz", "model-best.npz", "checkpoints"
 KEEP = 3
 _ARRAYS = "arrays"  # stands in the state for a list of arrays in the other file
+_DTYPES = "dtypes"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -207,8 +213,12 @@ class CheckpointObserver(Observer):
 
 
 def _save(path: Path, arrays: Mapping[str, Array]) -> None:
+    narrow = [f"{name} {a.dtype.name}" for name, a in arrays.items() if as_bits(a) is not a]
+    stored = {name: as_bits(array) for name, array in arrays.items()}
+    if narrow:
+        stored[_DTYPES] = np.array(narrow)
     with atomic(path) as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, allow_pickle=False, **stored)
 
 
 def _as_json(value: RunInfo | RoundRecord | Best | None) -> str:
@@ -229,7 +239,11 @@ def _read(path: Path) -> dict[str, Array]:
     try:
         # Opened here: numpy leaves its own file open when the archive is no good.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return dict(stored.items())
+            arrays = dict(stored.items())
+            for line in arrays.pop(_DTYPES, ()):
+                name, dtype = str(line).split(" ")
+                arrays[name] = from_bits(arrays[name], dtype)
+            return arrays
     except FileNotFoundError:
         raise UsageError(f"{path} is not there: expected a file that flops-fl wrote") from None
     except Exception as error:  # numpy, zipfile, zlib, struct: each has its own

@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, get_args
 
-import numpy as np
 from google.protobuf.message import DecodeError
 
 from flops_fl.errors import ProtocolError
-from flops_fl.types import TENSOR_KINDS, Layout, Scalar, Stage, Task, TensorSpec
+from flops_fl.types import Layout, Scalar, Stage, Task, TensorSpec, dtype_of
 from flops_fl.wire import flops_pb2 as pb
 from flops_fl.wire.chunks import CHUNK_BYTES, chunk_frame, slice_chunk
 from flops_fl.wire.messages import (
@@ -172,18 +171,13 @@ def _read_layout(body: Any) -> Layout | None:
 
 def _read_spec(tensor: pb.Tensor) -> TensorSpec:
     shape = tuple(tensor.shape)
-    if not _can_be_averaged(tensor.dtype) or len(shape) > 32:
-        raise ProtocolError(f"tensor {tensor.dtype!r}{list(shape)} cannot be averaged")
-    return TensorSpec(tensor.dtype, shape)
-
-
-@lru_cache(maxsize=64)
-def _can_be_averaged(name: str) -> bool:
+    if len(shape) > 32:
+        raise ProtocolError(f"a tensor of {len(shape)} dimensions, at most 32 are allowed")
     try:
-        dtype = np.dtype(name)
-    except (TypeError, ValueError, SyntaxError):
-        return False
-    return dtype.kind in TENSOR_KINDS and dtype.str == name
+        dtype_of(tensor.dtype)
+    except ValueError as error:
+        raise ProtocolError(f"a tensor cannot be taken: {error}") from None
+    return TensorSpec(tensor.dtype, shape)
 
 
 def _fill_scalars(target: Any, values: Mapping[str, Scalar]) -> None:

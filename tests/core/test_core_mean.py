@@ -1,5 +1,6 @@
 """The weighted mean: exact where it can be, Flower's where it cannot, and always in range."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from flwr.common import Code, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays
@@ -128,6 +129,22 @@ def test_booleans_follow_the_majority():
 def test_float16_is_summed_in_float64():
     updates = [update([np.full(3, 60000, np.float16)], 1000) for _ in range(3)]
     assert mean_of(updates)[0].tolist() == [60000.0] * 3
+
+
+@pytest.mark.parametrize("size", [3, (1 << 20) + 5])  # beyond 1 MB it is narrowed in place
+@pytest.mark.parametrize("name", ["bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_narrow_floats_are_averaged_in_float64_and_stay_narrow(name, size):
+    dtype = np.dtype(getattr(ml_dtypes, name))
+    arrays = [np.full(size, value, dtype) for value in (1, 2, 4)]
+    (mean,) = mean_of([update([array], n) for array, n in zip(arrays, (1, 3, 4), strict=True)])
+    assert mean.dtype == dtype
+    assert mean[0] == mean[-1] == np.float64((1 + 6 + 16) / 8).astype(dtype)
+
+
+def test_a_narrow_float_that_is_not_finite_is_refused():
+    array = np.array([1, np.nan], ml_dtypes.bfloat16)
+    with pytest.raises(BadUpdate, match=r"tensor 0 \(bfloat16\[2\]\) has NaN"):
+        check_update(update([array]), Layout.of([array]))
 
 
 def test_fortran_order_and_large_tensors_are_folded_by_value():

@@ -1,5 +1,6 @@
 """No update moves the model further than allowed."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -39,6 +40,13 @@ def test_a_clipped_update_keeps_its_direction_and_the_limit(limit, seed):
 def test_within_the_limit_nothing_is_touched():
     new = update(np.array([3.0, 4.0]))
     assert NormLimit(5.0).bound(new, [np.zeros(2)]) is new
+
+
+def test_narrow_floats_count():
+    new, old = np.array([3.0, 4.0], ml_dtypes.bfloat16), np.zeros(2, ml_dtypes.bfloat16)
+    (clipped,) = NormLimit(2.5).bound(update(new), [old]).parameters
+    assert clipped.dtype == new.dtype
+    assert clipped.tolist() == [1.5, 2.0]
 
 
 def test_beyond_it_an_update_may_be_refused_with_the_figures():

@@ -1,6 +1,7 @@
 """Flower's strategies: the same results as Flower's own classes, types and statistics kept."""
 
 import flwr.server.strategy as flower
+import ml_dtypes
 import numpy as np
 import pytest
 from flwr.common import Code, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays
@@ -42,6 +43,16 @@ def play(strategy, round, given):
     for update in given:
         aggregation.add(update)
     return aggregation.result(0)
+
+
+@pytest.mark.parametrize("name", ["FedAvg", "FedAdam", "FedMedian"])
+def test_narrow_floats_keep_their_dtype_under_each_kind_of_strategy(name):
+    model = [np.ones((2, 3), ml_dtypes.bfloat16), np.array(10)]
+    moved = [np.full((2, 3), 1.5, ml_dtypes.bfloat16), np.array(10)]
+    strategy = Strategy(name, {}, seed=0, initial=model)
+    new = play(strategy, 1, [Update(learner=x, parameters=moved, examples=1) for x in "ab"])
+    assert [array.dtype for array in new] == [array.dtype for array in model]
+    assert (new[0] > 1).all()
 
 
 @pytest.mark.parametrize("name", [*MEANS, *OPTIMISERS, *KEPT])

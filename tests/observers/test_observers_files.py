@@ -4,6 +4,7 @@ import io
 import json
 import time
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -73,6 +74,17 @@ def test_a_model_comes_back_from_its_file(tmp_path_factory, arrays):
     for ours, theirs in zip(load_npz(path), arrays, strict=True):
         assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
         assert ours.tobytes() == theirs.tobytes()
+
+
+def test_narrow_floats_come_back_from_a_file_that_numpy_alone_can_read(tmp_path):
+    arrays = [np.ones((2, 3), "<f4"), np.array(1.5, ml_dtypes.bfloat16)]
+    arrays += [np.arange(4).astype(ml_dtypes.float8_e5m2)]
+    save_npz(tmp_path / "model.npz", arrays)
+    loaded = load_npz(tmp_path / "model.npz")
+    assert [(a.dtype, a.tolist()) for a in loaded] == [(a.dtype, a.tolist()) for a in arrays]
+    with np.load(tmp_path / "model.npz") as stored:
+        assert [stored[f"t{index}"].dtype for index in range(3)] == ["<f4", "<u2", "|u1"]
+        assert stored["dtypes"].tolist() == ["t1 bfloat16", "t2 float8_e5m2"]
 
 
 @pytest.fixture

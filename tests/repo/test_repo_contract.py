@@ -1,5 +1,6 @@
 """The user's repository: held to the contract, kept apart, left untouched."""
 
+import inspect
 import random
 import subprocess
 import sys
@@ -78,6 +79,53 @@ def test_dtypes_of_the_initial_model_are_kept(repo):
     model = ManagedModel(repo(drifting))
     model.fit()
     assert [p.dtype for p in model.parameters()] == [np.float32, np.int64]
+
+
+class Lent:
+    """What frameworks' own arrays look like to NumPy."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_narrow_floats_and_arrays_of_frameworks_are_taken(repo, name):
+    text = replaced("np.zeros(3, np.float32)", "Lent(np.zeros(3, 'NAME'))")
+    text = text.replace("self.p[0] += 1", "self.p[0] = np.float32(self.p[0]) + 1")
+    text = text.replace("import numpy as np", "import numpy as np, ml_dtypes; from lent import *")
+    lent = textwrap.dedent(inspect.getsource(Lent))
+    model = ManagedModel(repo(text.replace("NAME", name), lent=lent))
+    assert [spec.dtype for spec in model.layout.tensors] == [name, "<i8"]
+    model.load([np.full(3, 2.0), np.array(1.0)])  # as a stock Flower server may send it
+    model.fit()
+    array, scalar = model.parameters()
+    assert (array.dtype, array.tolist()) == (name, [3, 3, 3])
+    assert (scalar.dtype, scalar.tolist()) == (np.int64, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("object()", "a object, expected a NumPy array"),
+        ("[1, 2]", "a list, expected a NumPy array"),
+        ("np.array([[1], [2, 3]], object)", "an array of dtype object, .* make one array"),
+        ("np.array(['a'])", "an array of dtype <U1, .* leave it out"),
+        ("'a'", "a str of dtype <U1"),
+        ("np.array('2020-01-01', 'M8[s]')", r"an array of dtype datetime64\[s\], .*int64"),
+        ("np.zeros(1, [('a', 'f4')])", "an array of dtype .*'a'.*, expected numbers"),
+        ("np.zeros(1, __import__('ml_dtypes').int4)", "an array of dtype int4, expected numbers"),
+        ("Lent(None)", "a Lent that NumPy cannot take .* on the CPU"),
+    ],
+)
+def test_an_array_that_is_refused_is_named_with_its_dtype_and_a_remedy(repo, value, said):
+    text = replaced("np.array(1)", value)
+    text = text.replace("import numpy as np", "import numpy as np; from lent import *")
+    lent = textwrap.dedent(inspect.getsource(Lent))
+    with pytest.raises(RepositoryError, match=f"returned for item 1 {said}"):
+        ManagedModel(repo(text, lent=lent))
 
 
 def test_repositories_in_one_process_do_not_see_each_other(repo):

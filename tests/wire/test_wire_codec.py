@@ -1,7 +1,9 @@
 """Frames: what goes in comes out, and nothing but ProtocolError comes of garbage."""
 
+import sys
 from contextlib import suppress
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from flops_fl.errors import ProtocolError
-from flops_fl.types import Layout, Task
+from flops_fl.types import Layout, Task, dtype_of
 from flops_fl.wire import flops_pb2 as pb
 from flops_fl.wire import messages as m
 from flops_fl.wire.chunks import CHUNK_BYTES, Assembler, Chunks, byte_views, chunk_frame
@@ -150,6 +152,34 @@ def test_tensors_span_chunks_and_chunks_span_tensors():
     assert b"".join(byte_views(arrays)) == b"".join(a.tobytes() for a in target.arrays)
 
 
+@pytest.mark.parametrize("name", ["bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_narrow_floats_travel_under_their_names(name):
+    dtype = np.dtype(getattr(ml_dtypes, name))
+    arrays = [np.arange(-3, 3).astype(dtype).reshape(2, 3), np.array(0.5, dtype)]
+    layout = Layout.of(arrays)
+    assert [spec.dtype for spec in layout.tensors] == [name, name]
+    message = m.Result(
+        key="k", examples=1, metrics={}, layout=layout, inline=b"".join(byte_views(arrays))
+    )
+    assert decode(encode(message)) == message
+    target = Assembler(layout.empty())
+    for frame in Chunks(7, arrays):
+        target.add(decode(frame).offset, decode(frame).data)
+    for ours, theirs in zip(target.arrays, arrays, strict=True):
+        assert ours.dtype == dtype
+        assert ours.tolist() == theirs.tolist()
+
+
+def test_a_narrow_float_without_its_package_is_named_with_the_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    dtype_of.cache_clear()
+    frame = pb.Frame()
+    frame.task.stage = "fit"
+    frame.task.tensors.add(dtype="float8_e4m3", shape=[2])
+    with pytest.raises(ProtocolError, match="float8_e4m3 needs .* pip install ml_dtypes"):
+        decode(frame.SerializeToString())
+
+
 @pytest.mark.parametrize("offset", [0, 3, 100])
 def test_a_piece_out_of_place_is_refused(offset):
     target = Assembler([np.zeros(4, "<f4")])
@@ -163,7 +193,9 @@ def test_more_than_was_announced_is_refused():
         Assembler([np.zeros(1, "|u1")]).add(0, b"12")
 
 
-@pytest.mark.parametrize("dtype", ["|O", "|O8", "<U4", "|V8", "<M8[s]", "nonsense", "", "f4"])
+@pytest.mark.parametrize(
+    "dtype", ["|O", "|O8", "<U4", "|V8", "<M8[s]", "nonsense", "", "f4", "<V2", "int4", "float8_x"]
+)
 def test_a_tensor_that_cannot_be_averaged_is_refused(dtype):
     frame = pb.Frame()
     frame.task.stage = "fit"
