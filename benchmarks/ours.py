@@ -24,8 +24,9 @@ from flops_fl.flower.strategy import Strategy
 from flops_fl.net.address import Address
 from flops_fl.process.memory import return_large_blocks
 from flops_fl.types import Evaluation, Layout, Task, Update
-from flops_fl.wire.hub.hub import Hub, HubOptions
+from flops_fl.wire.hub.hub import Hub
 from flops_fl.wire.hub.server import serve
+from flops_fl.wire.hub.stage import HubOptions
 from flops_fl.wire.line.dial import serve_workers
 from flops_fl.wire.line.line import DialOptions
 from flops_fl.wire.outbox import METHOD
@@ -118,9 +119,11 @@ async def _aggregate(spec: dict[str, Any]) -> dict[str, Any]:
         ("min_available_clients", "min_fit_clients", "min_evaluate_clients"), count
     )
     strategy = Strategy("FedAvg", minimums, seed=0, initial=start_model)
-    hub = Hub("bench", Layout.of(start_model).fingerprint, HubOptions())
     first: list[float] = []
-    hub.on_presence = lambda: first.append(time.monotonic()) if not first else None
+    hub = Hub(
+        "bench", Layout.of(start_model), HubOptions(),
+        on_presence=lambda _: None if first else first.append(time.monotonic()),
+    )  # fmt: skip
     serving = await serve({METHOD: hub.join}, Address("127.0.0.1", spec["port"]), None)
     await hub.gather(count, 600)
     joined = time.monotonic() - first[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -25,8 +25,10 @@ from flops_fl.process.signals import terminate_as_interrupt
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.source import Checkout, checkout
 from flops_fl.types import Layout
-from flops_fl.wire.hub.hub import Hub, HubOptions
+from flops_fl.wire.hub.entries import Room
+from flops_fl.wire.hub.hub import Hub
 from flops_fl.wire.hub.server import ServerTls, serve
+from flops_fl.wire.hub.stage import HubOptions
 from flops_fl.wire.outbox import METHOD
 
 GOODBYE_GRACE = 5.0  # seconds for learners to hear that it is over
@@ -140,9 +142,21 @@ class _Run:
 
         loop.add_signal_handler(signal.SIGTERM, interrupt)
         layout = Layout.of(self._report.state.parameters)
-        limits = HubOptions(reconnect_timeout=options.reconnect_timeout, spool=self._report.folder)
-        hub = Hub(self._report.run.run_id, layout.fingerprint, limits)
-        flower = FlowerService(hub.links, layout.fingerprint)
+        observer = self._report.observers
+
+        def on_presence(present: Sequence[str]) -> None:
+            observer.on_wait(present, options.min_available_clients)
+
+        hub = Hub(
+            self._report.run.run_id,
+            layout,
+            HubOptions(
+                reconnect_timeout=options.reconnect_timeout, room=Room(spool=self._report.folder)
+            ),
+            on_presence=on_presence,
+            on_return=observer.on_return,
+        )
+        flower = FlowerService(hub.links, layout)
         services = {METHOD: hub.join, FLOWER_METHOD: flower.join}
         serving = await serve(services, options.listen, _tls(options))
 
@@ -150,16 +164,13 @@ class _Run:
             self._abort = error
             loop.call_soon_threadsafe(interrupt)
 
-        observer = self._report.observers
-        hub.on_presence = lambda: observer.on_wait(hub.present(), options.min_available_clients)
-        hub.on_return = observer.on_return
         observer.on_start(self._report.run, self._report.state.history)
         reason, final = "interrupted", False
         self._report.health.not_ready = ""
         try:
             if self._on_listening:
                 self._on_listening(Address(options.listen.host, serving.port), abort)
-            hub.on_presence()
+            on_presence([])
             plan = plan_of(options, self._report)
             await train(self._report.state, plan, hub, self._strategy, observer)
             reason, final = "completed", True

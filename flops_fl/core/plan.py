@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from flops_fl.core.norm import NormLimit
 from flops_fl.types import Answer, Best, Deadline, Parameters, RoundRecord, Task
+
+
+class Asked(Protocol):
+    """Learners at work, until `close`."""
+
+    async def next(self) -> Answer | None:
+        """The next answer; None when all have been given.
+
+        Drop an update before the next call: a later one may be put into its arrays.
+        """
+
+    def close(self) -> None:
+        """Wait for nobody any more."""
+
+
+class Generated:
+    """`Asked` made of an asynchronous generator of answers."""
+
+    def __init__(self, answers: AsyncGenerator[Answer, None]) -> None:
+        self._answers = answers
+
+    async def next(self) -> Answer | None:
+        return await anext(self._answers, None)
+
+    def close(self) -> None:
+        pass  # it waits only while it is asked
 
 
 class Cohort(Protocol):
@@ -29,13 +55,12 @@ class Cohort(Protocol):
         parameters: Parameters,
         deadline: Deadline,
         on_answer: Callable[[str, str | None], None],
-    ) -> AsyncIterator[Answer]:
+    ) -> Asked:
         """Send each learner its task; one answer for each, in learner-id order.
 
         A learner that does not answer before the deadline, or is lost, answers with a
         LearnerFailure. `on_answer` (learner, reason of failure) is called as answers arrive,
-        which may be in any order. The consumer drops an update before it asks for the next,
-        whose values may take its arrays.
+        which may be in any order.
         """
 
     def dismiss(self, learner: str, reason: str) -> None:

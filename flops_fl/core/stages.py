@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -15,6 +15,7 @@ from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Cohort, Plan
 from flops_fl.errors import BadUpdate, FederationError
 from flops_fl.types import (
+    Answer,
     Deadline,
     Evaluation,
     Layout,
@@ -28,7 +29,7 @@ from flops_fl.types import (
 
 T = TypeVar("T")
 
-OFF_LOOP_BYTES = 1 << 20  # below this, arithmetic costs less than a change of thread
+OFF_LOOP_BYTES = 1 << 20
 
 
 @dataclass(slots=True)
@@ -56,21 +57,23 @@ class Stages:
         bound = partial(limit.bound, base=parameters) if limit else None
         aggregation = self.strategy.aggregation(self.round, bound)
         outcome = StageOutcome()
-        started = time.monotonic()
-        async for answer in self._ask("fit", parameters, version, outcome):
+        small = is_small(parameters)
+
+        async def fold(answer: Answer) -> None:
             assert isinstance(answer, Update)
             try:
-                await maybe_off_loop(parameters, partial(aggregation.add, answer))
+                if small:
+                    aggregation.add(answer)
+                else:
+                    await asyncio.to_thread(aggregation.add, answer)
             except BadUpdate as error:
-                refused = LearnerFailure(
-                    learner=answer.learner,
-                    stage="update",
-                    reason=f"update of round {self.round} refused: {error}",
-                )
-                self._note(outcome, "fit", refused)
+                refused = f"update of round {self.round} refused: {error}"
+                self._refuse(outcome, answer.learner, "fit", "update", refused)
             else:
                 outcome.answered.append(answer.learner)
-            del answer  # a model's worth of memory, not to be held while waiting for the next
+
+        started = time.monotonic()
+        await self._ask("fit", parameters, version, outcome, fold)
         self._require_quorum(outcome)
         failures = len(outcome.failures)
         result = await maybe_off_loop(parameters, partial(aggregation.result, failures))
@@ -87,43 +90,51 @@ class Stages:
         """
         outcome = StageOutcome()
         evaluations: list[Evaluation] = []
-        started = time.monotonic()
-        async for answer in self._ask("evaluate", parameters, version, outcome):
+
+        async def note(answer: Answer) -> None:
             assert isinstance(answer, Evaluation)
             refused = _refusal(answer)
             if refused:
-                failure = LearnerFailure(learner=answer.learner, stage="evaluate", reason=refused)
-                self._note(outcome, "evaluate", failure)
+                self._refuse(outcome, answer.learner, "evaluate", "evaluate", refused)
             else:
                 evaluations.append(answer)
+
+        started = time.monotonic()
+        await self._ask("evaluate", parameters, version, outcome, note)
         outcome.seconds = time.monotonic() - started
         enough = evaluations and len(evaluations) >= self.plan.min_evaluate
         return (_figures(evaluations) if enough else (None, None, 0)), outcome
 
     async def _ask(
-        self, stage: Stage, parameters: Parameters, version: int, outcome: StageOutcome
-    ) -> AsyncIterator[Update | Evaluation]:
+        self,
+        stage: Stage,
+        parameters: Parameters,
+        version: int,
+        outcome: StageOutcome,
+        take: Callable[[Answer], Awaitable[None]],
+    ) -> None:
+        """Ask the chosen learners and hand on what they answer, failures apart."""
         chosen = self.strategy.choose(self.round, stage, self.cohort.present())
         tasks = {learner: self._task(stage, version, chosen[learner]) for learner in chosen}
         if not tasks:
             return
         self.observer.on_stage(self.round, stage, list(tasks))
-
-        def on_answer(learner: str, failure: str | None) -> None:
-            self.observer.on_answer(self.round, stage, learner, failure)
-
         deadline = Deadline(
             timeout=self.plan.round_timeout,
             quorum=self.plan.min_fit if stage == "fit" else self.plan.min_evaluate,
             grace=self.plan.grace,
         )
-        answers = self.cohort.ask(tasks, parameters, deadline, on_answer)
-        async for answer in answers:
-            if isinstance(answer, LearnerFailure):
-                outcome.failures.append(answer)
-            else:
-                yield answer
-            del answer
+        told = partial(self.observer.on_answer, self.round, stage)
+        asked = self.cohort.ask(tasks, parameters, deadline, told)
+        try:
+            while (answer := await asked.next()) is not None:
+                if isinstance(answer, LearnerFailure):
+                    outcome.failures.append(answer)
+                else:
+                    await take(answer)
+                del answer  # a model's worth of memory, not to be held while the next is awaited
+        finally:
+            asked.close()
 
     def _task(self, stage: Stage, version: int, config: Mapping[str, Scalar]) -> Task:
         return Task(
@@ -135,9 +146,12 @@ class Stages:
             config=config,
         )
 
-    def _note(self, outcome: StageOutcome, stage: Stage, failure: LearnerFailure) -> None:
-        outcome.failures.append(failure)
-        self.observer.on_answer(self.round, stage, failure.learner, failure.reason)
+    def _refuse(
+        self, outcome: StageOutcome, learner: str, stage: Stage, where: str, reason: str
+    ) -> None:
+        """An answer that came cannot be used: a failure like any other."""
+        outcome.failures.append(LearnerFailure(learner=learner, stage=where, reason=reason))
+        self.observer.on_answer(self.round, stage, learner, reason)
 
     def _require_quorum(self, outcome: StageOutcome) -> None:
         quorum = max(1, self.plan.min_fit)
@@ -152,8 +166,12 @@ class Stages:
 
 async def maybe_off_loop(parameters: Parameters, work: Callable[[], T]) -> T:
     """Do work on a model: here if it is small, else on a thread."""
-    small = Layout.of(parameters).nbytes < OFF_LOOP_BYTES
-    return work() if small else await asyncio.to_thread(work)
+    return work() if is_small(parameters) else await asyncio.to_thread(work)
+
+
+def is_small(parameters: Parameters) -> bool:
+    """Whether arithmetic on a model costs less than a change of thread."""
+    return Layout.of(parameters).nbytes < OFF_LOOP_BYTES
 
 
 def _refusal(evaluation: Evaluation) -> str:

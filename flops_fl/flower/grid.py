@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
+from flops_fl.core.plan import Asked, Generated
 from flops_fl.errors import FederationError
 from flops_fl.types import (
     Answer,
@@ -116,14 +117,23 @@ class GridCohort:
         self._refused.add(node)
         log.error("node %d does not take part: %s", node, reason)
 
-    async def ask(
+    def ask(
         self,
         tasks: Mapping[str, Task],
         parameters: Parameters,
         deadline: Deadline,
         on_answer: Callable[[str, str | None], None],
-    ) -> AsyncIterator[Answer]:
+    ) -> Asked:
         """Send each learner its task; see `core.plan.Cohort`."""
+        return Generated(self._answers(tasks, parameters, deadline, on_answer))
+
+    async def _answers(
+        self,
+        tasks: Mapping[str, Task],
+        parameters: Parameters,
+        deadline: Deadline,
+        on_answer: Callable[[str, str | None], None],
+    ) -> AsyncGenerator[Answer, None]:
         size = self._layout.nbytes
         record = record_of(parameters)  # one for all: the Grid stores it once
         end, why, good = time.monotonic() + deadline.timeout, deadline.reason(early=False), 0

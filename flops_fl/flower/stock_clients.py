@@ -2,137 +2,97 @@
 
 `flwr.client.start_client` and the SDKs of other languages speak it: one message a task, with
 all parameters in NumPy's file format, one message for the answer (flwr.proto.transport_pb2).
-Such a client is a link like any other to the hub. It has no id of its own: it gets the one
-in its certificate, or ``flower-1``, ``flower-2``, ... in the order of arrival. It cannot be
-told to stop: an answer to a cancelled task is stale and dropped.
+Such a client comes through the same door as our own learners. It has no id of its own: it gets
+the one in its certificate, or ``flower-1``, ``flower-2``, ... in the order of arrival. It cannot
+be told to stop: an answer to a cancelled task is stale and dropped.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
+import grpc
 import numpy as np
 from flwr.proto import transport_pb2 as flower
 
 from flops_fl.errors import ProtocolError
 from flops_fl.flower.values import from_npy, from_scalar, to_npy, to_scalar
-from flops_fl.types import Layout, Scalar, Task
-from flops_fl.wire.chunks import Assembler, Chunks, byte_views
-from flops_fl.wire.codec import decode
-from flops_fl.wire.hub.links import Link, Links, certified_names
-from flops_fl.wire.messages import Chunk, Failure, Goodbye, Hello, Message, Order, Result, Welcome
-from flops_fl.wire.session import Side
-
-log = logging.getLogger(__name__)
+from flops_fl.types import Array, Layout, Scalar, Task
+from flops_fl.wire.chunks import Chunks
+from flops_fl.wire.hub.links import Links, certified_names
+from flops_fl.wire.messages import (
+    Failure,
+    Goodbye,
+    Hello,
+    Message,
+    Order,
+    Ping,
+    Refusal,
+    Result,
+)
+from flops_fl.wire.outbox import Version
+from flops_fl.wire.session import Conversation, Side
 
 
 class FlowerService:
-    """Lets stock Flower clients in."""
+    """Lets stock Flower clients in.
 
-    def __init__(self, links: Links, fingerprint: str) -> None:
+    Args:
+        layout: Of the global model.
+    """
+
+    def __init__(self, links: Links, layout: Layout) -> None:
         self._links = links
-        self._fingerprint = fingerprint
+        self._layout = layout
         self._arrivals = 0
-        self._encoded: tuple[Iterable[bytes], list[bytes]] | None = None
+        self._packed: tuple[Chunks, list[bytes]] | None = None
 
     async def join(self, requests: AsyncIterator[bytes], context: Any) -> None:
         """Serve one client's stream: the handler of FlowerService.Join."""
-        link = self._welcome(certified_names(context))
-        outbox = FlowerOutbox(link, self._tensors)
-        link.outbox = outbox
+        certified = certified_names(context)
+        if not certified:
+            self._arrivals += 1
+        name = certified[0] if certified else f"flower-{self._arrivals}"
+        outbox = FlowerOutbox(self._pack, context)
+        speaker = FlowerClient(name, certified, self._layout, outbox)
+        await self._links.serve(speaker, requests, context.write)
 
-        async def write(frame: bytes) -> None:
-            self._links.bytes_down += len(frame)
-            await context.write(frame)
-
-        writer = asyncio.create_task(outbox.run(write))
-        self._links.enter(link)
-        try:
-            while (frame := await anext(requests, None)) is not None:
-                self._links.bytes_up += len(frame)
-                message = outbox.answer(frame)
-                if message is not None and link.conversation.step(Side.LEARNER, message):
-                    self._links.hear(link, message)
-        except asyncio.CancelledError:
-            pass  # as in Links.join
-        except ProtocolError as error:
-            log.warning("Flower client %s: %s", link.learner, error)
-        finally:
-            self._links.leave(link)
-            outbox.close()
-            with suppress(Exception):
-                await asyncio.wait_for(writer, 5.0)
-
-    def _welcome(self, certified: Sequence[str]) -> Link:
-        self._arrivals += 1
-        link = Link()
-        link.learner = certified[0] if certified else f"flower-{self._arrivals}"
-        link.nonce = uuid.uuid4().hex
-        hello = Hello(learner=link.learner, nonce=link.nonce, fingerprint=self._fingerprint)
-        link.conversation.step(Side.LEARNER, hello)
-        link.conversation.step(Side.AGGREGATOR, Welcome(learner=link.learner, run_id=""))
-        return link
-
-    def _tensors(self, layout: Layout, frames: Iterable[bytes]) -> list[bytes]:
+    def _pack(self, model: Chunks) -> list[bytes]:
         """The global model in NumPy's file format, made once for all clients."""
-        if self._encoded is None or self._encoded[0] is not frames:
-            target = Assembler(layout.empty())
-            for frame in frames:
-                chunk = decode(frame)
-                assert isinstance(chunk, Chunk)
-                target.add(chunk.offset, chunk.data)
-            self._encoded = (frames, [to_npy(array) for array in target.arrays])
-        return self._encoded[1]
+        if self._packed is None or self._packed[0] is not model:
+            self._packed = (model, [to_npy(array) for array in model.parameters])
+        return self._packed[1]
 
 
-class FlowerOutbox:
-    """Says in Flower's messages what the hub tells a link, and reads the answers."""
+class FlowerClient:
+    """Reads what a client answers; a `Speaker`."""
 
     def __init__(
-        self, link: Link, tensors: Callable[[Layout, Iterable[bytes]], list[bytes]]
+        self, name: str, certified: Sequence[str], layout: Layout, outbox: FlowerOutbox
     ) -> None:
-        self._conversation = link.conversation
-        self._tensors = tensors
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._asked: deque[tuple[Task, Layout]] = deque()  # answers come in this order
+        self.conversation = outbox.conversation
+        self.outbox = outbox
+        self.certified = certified
+        self.anonymous = not certified
+        self._name = name
+        self._layout = layout
 
-    def send(self, message: Message) -> None:
-        """Of what needs no tensors a stock client understands goodbyes only."""
-        if self._conversation.step(Side.AGGREGATOR, message) and isinstance(message, Goodbye):
-            bye = flower.ServerMessage.ReconnectIns(seconds=0)
-            self._put(flower.ServerMessage(reconnect_ins=bye))
+    @property
+    def busy(self) -> bool:
+        """It reads nothing while it works."""
+        return bool(self.outbox.asked)
 
-    def send_task(
-        self, task: Task, layout: Layout, model: Chunks, when_sent: Callable[[], None]
-    ) -> None:
-        """Queue a task with its tensors; `when_sent` is not called: the client keeps none."""
-        self._conversation.step(Side.AGGREGATOR, Order(task=task, layout=layout))
-        parameters = flower.Parameters(
-            tensors=self._tensors(layout, model), tensor_type="numpy.ndarray"
-        )
-        config = {name: to_scalar(value) for name, value in task.config.items()}
-        kind = "fit_ins" if task.stage == "fit" else "evaluate_ins"
-        cls = getattr(flower.ServerMessage, "FitIns" if kind == "fit_ins" else "EvaluateIns")
-        self._asked.append((task, layout))
-        self._put(flower.ServerMessage(**{kind: cls(parameters=parameters, config=config)}))
+    async def hello(self, requests: AsyncIterator[bytes]) -> Hello:
+        """It says nothing of itself: its name is known, its model is taken to be the right one."""
+        fingerprint = self._layout.fingerprint
+        return Hello(learner=self._name, nonce=uuid.uuid4().hex, fingerprint=fingerprint)
 
-    def close(self) -> None:
-        """Let `run` end after what is queued."""
-        self._queue.put_nowait(None)
-
-    async def run(self, write: Callable[[bytes], Any]) -> None:
-        """Write until closed."""
-        while (frame := await self._queue.get()) is not None:
-            await write(frame)
-
-    def answer(self, frame: bytes) -> Message | None:
-        """What a client's message says; None for its goodbye.
+    def read(self, frame: bytes) -> Message:
+        """What a client's message says.
 
         Raises:
             ProtocolError: it is no answer to what was asked.
@@ -143,10 +103,12 @@ class FlowerOutbox:
             raise ProtocolError("not a message of Flower's transport") from error
         kind = message.WhichOneof("msg")
         if kind == "disconnect_res":
-            return None
-        if kind not in ("fit_res", "evaluate_res") or not self._asked:
+            return Goodbye()
+        if kind == "get_properties_res":
+            return Ping(answer=True)
+        if kind not in ("fit_res", "evaluate_res") or not self.outbox.asked:
             raise ProtocolError(f"{kind} was not asked for")
-        task, layout = self._asked.popleft()
+        task = self.outbox.asked.popleft()
         if (kind == "fit_res") != (task.stage == "fit"):
             raise ProtocolError(f"{kind} in answer to {task.stage}")
         body = getattr(message, kind)
@@ -154,26 +116,80 @@ class FlowerOutbox:
             reason = body.status.message or "the client reports a failure"
             return Failure(key=task.key, stage=task.stage, reason=reason)
         metrics = {name: from_scalar(value) for name, value in body.metrics.items()}
+        examples = body.num_examples
         if kind == "evaluate_res":
-            return Result(key=task.key, examples=body.num_examples, loss=body.loss, metrics=metrics)
-        return _update(task, layout, body, metrics)
+            return Result(key=task.key, examples=examples, loss=body.loss, metrics=metrics)
+        arrays = self._arrays(body.parameters.tensors)
+        return Result(key=task.key, examples=examples, metrics=metrics, parameters=arrays)
+
+    def _arrays(self, tensors: Sequence[bytes]) -> list[Array]:
+        """In the contract's dtypes; their number and shapes are judged like anybody's."""
+        arrays = [from_npy(tensor) for tensor in tensors]
+        specs = self._layout.tensors
+        if len(arrays) != len(specs):
+            return arrays
+        with np.errstate(over="ignore", invalid="ignore"):
+            return [array.astype(spec.dtype) for array, spec in zip(arrays, specs, strict=True)]
+
+
+class FlowerOutbox:
+    """Says in Flower's messages what the hub tells a link; a `Sender`."""
+
+    held: Version | None = None  # such a client keeps nothing: it is sent all each time
+
+    def __init__(self, pack: Callable[[Chunks], list[bytes]], context: Any) -> None:
+        self.conversation = Conversation()
+        self.asked: deque[Task] = deque()
+        """Tasks that it has yet to answer, cancelled ones among them."""
+        self._pack = pack
+        self._context = context
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    def send(self, message: Message) -> None:
+        """Queue what Flower has a word for; its effect on the conversation is immediate."""
+        if not self.conversation.step(Side.AGGREGATOR, message):
+            return
+        if isinstance(message, Refusal):
+            code = grpc.StatusCode.UNAVAILABLE if message.retry else _DENIED
+            self._context.set_code(code)
+            self._context.set_details(message.reason)
+        elif isinstance(message, Ping):
+            question = flower.ServerMessage.GetPropertiesIns(config={})
+            self._put(flower.ServerMessage(get_properties_ins=question))
+        elif isinstance(message, Goodbye):
+            bye = flower.ServerMessage.ReconnectIns(seconds=0)
+            self._put(flower.ServerMessage(reconnect_ins=bye))
+
+    def send_order(self, order: Order, model: Chunks | None, frame: bytes | None = None) -> None:
+        """Queue a task with its tensors."""
+        assert model is not None  # nothing is held
+        self.conversation.step(Side.AGGREGATOR, order)
+        task = order.task
+        self.asked.append(task)
+        parameters = flower.Parameters(tensors=self._pack(model), tensor_type="numpy.ndarray")
+        config = _scalars(task.config)
+        if task.stage == "fit":
+            fit = flower.ServerMessage.FitIns(parameters=parameters, config=config)
+            self._put(flower.ServerMessage(fit_ins=fit))
+        else:
+            evaluate = flower.ServerMessage.EvaluateIns(parameters=parameters, config=config)
+            self._put(flower.ServerMessage(evaluate_ins=evaluate))
+
+    def close(self) -> None:
+        """Let `run` end after what is queued."""
+        self._queue.put_nowait(None)
+
+    async def run(self, write: Callable[[bytes], Any]) -> None:
+        """Write until closed."""
+        while (frame := await self._queue.get()) is not None:
+            await write(frame)
 
     def _put(self, message: Any) -> None:
         self._queue.put_nowait(message.SerializeToString())
 
 
-def _update(task: Task, layout: Layout, body: Any, metrics: Mapping[str, Scalar]) -> Result:
-    """Bring the arrays into the contract's dtypes; shapes are judged by the collection."""
-    arrays = [from_npy(tensor) for tensor in body.parameters.tensors]
-    if len(arrays) == len(layout.tensors):
-        with np.errstate(over="ignore", invalid="ignore"):
-            arrays = [
-                array.astype(spec.dtype) for array, spec in zip(arrays, layout.tensors, strict=True)
-            ]
-    return Result(
-        key=task.key,
-        examples=body.num_examples,
-        metrics=metrics,
-        layout=Layout.of(arrays),
-        inline=b"".join(byte_views(arrays)),
-    )
+_DENIED = grpc.StatusCode.PERMISSION_DENIED
+
+
+def _scalars(values: Mapping[str, Scalar]) -> dict[str, Any]:
+    return {name: to_scalar(value) for name, value in values.items()}

@@ -18,7 +18,8 @@ from flwr.proto import transport_pb2
 from flops_fl.errors import RepositoryError, Unreachable
 from flops_fl.flower.values import METHOD, from_npy, from_scalar, to_npy, to_scalar
 from flops_fl.types import Array, Parameters, Task, Update
-from flops_fl.wire.line.line import DialOptions, Worker
+from flops_fl.wire.line.dial import BlockingWorker
+from flops_fl.wire.line.line import DialOptions
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ _CHANNEL = [
 ]
 
 
-class FlowerWorker(Worker, Protocol):
+class FlowerWorker(BlockingWorker, Protocol):
     """A worker that can also say what its model's parameters are."""
 
     def parameters(self) -> Parameters:

@@ -37,29 +37,37 @@ class Chunks:
     same model at about the same pace share them, and memory does not hold the model twice.
     """
 
-    def __init__(self, of: int, parameters: Parameters) -> None:
-        self._of = of
-        self._parameters, self._made = parameters, 0
+    def __init__(self, version: int, parameters: Parameters) -> None:
+        self.version = version
+        self.parameters = parameters
+        self._made = 0
         self._views = byte_views(parameters)
         self._starts = list(accumulate((len(view) for view in self._views), initial=0))
         self._recent: dict[int, bytes] = {}
+
+    @property
+    def nbytes(self) -> int:
+        return self._starts[-1]
 
     @cached_property
     def inline(self) -> bytes:
         """All of it in one piece, if it is small enough to travel with a message's header."""
         return b"".join(self._views) if self._starts[-1] <= INLINE_BYTES else b""
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[tuple[bytes, int]]:
+        """Frames, each with the number of the model's bytes in it."""
         for offset in range(0, self._starts[-1], CHUNK_BYTES):
             frame = self._recent.get(offset)
             if frame is None:
-                frame = self._recent[offset] = chunk_frame(self._of, offset, self._pieces(offset))
+                frame = self._recent[offset] = chunk_frame(
+                    self.version, offset, self._pieces(offset)
+                )
                 if len(self._recent) > RECENT_CHUNKS:
                     del self._recent[next(iter(self._recent))]
                 self._made += CHUNK_BYTES
                 if self._made % FORGET_BYTES == 0:
-                    forget(self._parameters)
-            yield frame
+                    forget(self.parameters)
+            yield frame, min(CHUNK_BYTES, self._starts[-1] - offset)
 
     def _pieces(self, offset: int) -> list[memoryview]:
         """The data from `offset` on, of the tensors that it lies in."""
@@ -115,13 +123,13 @@ class Assembler:
 
 _FIXED = struct.Struct("<BQBQB")
 _TAG_FRAME_CHUNK = 15 << 3 | 2
-_TAG_OF, _TAG_OFFSET, _TAG_DATA = 1 << 3 | 1, 2 << 3 | 1, 3 << 3 | 2
+_TAG_VERSION, _TAG_VERSIONFSET, _TAG_DATA = 1 << 3 | 1, 2 << 3 | 1, 3 << 3 | 2
 
 
-def chunk_frame(of: int, offset: int, pieces: list[memoryview]) -> bytes:
-    """Frame{Chunk{of, offset, data}} in protobuf's wire format, the pieces joined once."""
+def chunk_frame(version: int, offset: int, pieces: list[memoryview]) -> bytes:
+    """Frame{Chunk{version, offset, data}} in protobuf's wire format, the pieces joined once."""
     size = _varint(sum(len(p) for p in pieces))
-    head = _FIXED.pack(_TAG_OF, of, _TAG_OFFSET, offset, _TAG_DATA) + size
+    head = _FIXED.pack(_TAG_VERSION, version, _TAG_VERSIONFSET, offset, _TAG_DATA) + size
     body = len(head) + sum(len(p) for p in pieces)
     return b"".join([bytes([_TAG_FRAME_CHUNK]), _varint(body), head, *pieces])
 
@@ -133,13 +141,13 @@ def slice_chunk(frame: bytes) -> Chunk | None:
     body, at = _read_varint(frame, 1)
     if body != len(frame) - at or body < _FIXED.size:
         return None
-    tag_of, of, tag_offset, offset, tag_data = _FIXED.unpack_from(frame, at)
-    if (tag_of, tag_offset, tag_data) != (_TAG_OF, _TAG_OFFSET, _TAG_DATA):
+    tag_version, version, tag_offset, offset, tag_data = _FIXED.unpack_from(frame, at)
+    if (tag_version, tag_offset, tag_data) != (_TAG_VERSION, _TAG_VERSIONFSET, _TAG_DATA):
         return None
     size, start = _read_varint(frame, at + _FIXED.size)
     if size != len(frame) - start:
         return None
-    return Chunk(of=of, offset=offset, data=memoryview(frame)[start:])
+    return Chunk(version=version, offset=offset, data=memoryview(frame)[start:])
 
 
 def _varint(value: int) -> bytes:

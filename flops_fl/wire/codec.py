@@ -10,13 +10,12 @@ saves two copies of every byte of every model.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, get_args
 
 from google.protobuf.message import DecodeError
 
 from flops_fl.errors import ProtocolError
-from flops_fl.types import Layout, Scalar, Stage, Task, TensorSpec, dtype_of
+from flops_fl.types import Scalar, Stage, Task
 from flops_fl.wire import flops_pb2 as pb
 from flops_fl.wire.chunks import CHUNK_BYTES, chunk_frame, slice_chunk
 from flops_fl.wire.messages import (
@@ -35,7 +34,7 @@ from flops_fl.wire.messages import (
 )
 
 MAX_FRAME = CHUNK_BYTES + (1 << 20)
-MAX_MODEL = 1 << 40  # bytes; a layout beyond it is an attack or a bug, not a model
+MAX_MODEL = 1 << 40  # bytes; what is beyond it is an attack or a bug, not a model
 
 
 # Messages whose fields are plain and named alike in flops.proto.
@@ -55,7 +54,7 @@ _NAME_OF = {cls: name for name, cls in _PLAIN.items()}
 def encode(message: Message) -> bytes:
     """Turn a message into one frame."""
     if isinstance(message, Chunk):
-        return chunk_frame(message.of, message.offset, [message.data])
+        return chunk_frame(message.version, message.offset, [message.data])
     frame = pb.Frame()
     if isinstance(message, Order):
         _fill_order(frame.task, message)
@@ -93,7 +92,7 @@ def decode(frame: bytes) -> Message:
         raise ProtocolError("a frame without a message: is the peer a newer version?")
     body = getattr(parsed, kind)
     if kind == "chunk":
-        return Chunk(of=body.of, offset=body.offset, data=memoryview(body.data))
+        return Chunk(version=body.version, offset=body.offset, data=memoryview(body.data))
     if kind == "task":
         return _read_order(body)
     if kind == "result":
@@ -128,7 +127,7 @@ def _read_order(body: pb.Task) -> Order:
         seed=body.seed,
         config=_read_scalars(body.config),
     )
-    return Order(task=task, layout=_read_layout(body), inline=body.inline)
+    return Order(task=task, nbytes=_read_size(body), inline=body.inline)
 
 
 def _fill_result(body: pb.Result, message: Result) -> None:
@@ -143,41 +142,25 @@ def _read_result(body: pb.Result) -> Result:
         examples=body.examples,
         loss=body.loss,
         metrics=_read_scalars(body.metrics),
-        layout=_read_layout(body),
+        nbytes=_read_size(body),
         inline=body.inline,
     )
 
 
 def _fill_tensors(body: Any, message: Order | Result) -> None:
-    if message.layout:
-        body.tensors.extend(_tensors_of(message.layout))
-    body.inline = message.inline
+    if message.nbytes is not None:
+        body.nbytes = message.nbytes
+    if message.inline:
+        body.inline = message.inline
 
 
-@lru_cache(maxsize=8)
-def _tensors_of(layout: Layout) -> list[pb.Tensor]:
-    """A process has one model, or few: their tensors are described once, not for each task."""
-    return [pb.Tensor(dtype=spec.dtype, shape=spec.shape) for spec in layout.tensors]
-
-
-def _read_layout(body: Any) -> Layout | None:
-    layout = Layout(tuple(map(_read_spec, body.tensors))) if body.tensors else None
-    if body.inline and (layout is None or layout.nbytes != len(body.inline)):
-        raise ProtocolError(f"{len(body.inline)} bytes of tensors do not fit their layout")
-    if layout and layout.nbytes > MAX_MODEL:
-        raise ProtocolError(f"a model of {layout.nbytes} bytes, at most {MAX_MODEL} are allowed")
-    return layout
-
-
-def _read_spec(tensor: pb.Tensor) -> TensorSpec:
-    shape = tuple(tensor.shape)
-    if len(shape) > 32:
-        raise ProtocolError(f"a tensor of {len(shape)} dimensions, at most 32 are allowed")
-    try:
-        dtype_of(tensor.dtype)
-    except ValueError as error:
-        raise ProtocolError(f"a tensor cannot be taken: {error}") from None
-    return TensorSpec(tensor.dtype, shape)
+def _read_size(body: Any) -> int | None:
+    nbytes: int | None = body.nbytes if body.HasField("nbytes") else None
+    if body.inline and nbytes != len(body.inline):
+        raise ProtocolError(f"{len(body.inline)} bytes of tensors, announced as {nbytes}")
+    if nbytes and nbytes > MAX_MODEL:
+        raise ProtocolError(f"a model of {nbytes} bytes, at most {MAX_MODEL} are allowed")
+    return nbytes
 
 
 def _fill_scalars(target: Any, values: Mapping[str, Scalar]) -> None:

@@ -1,7 +1,7 @@
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+from typing import ClassVar as _ClassVar, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -32,7 +32,7 @@ class Frame(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol", "learner", "nonce", "fingerprint", "commit", "versions", "holding", "run_id", "parameters")
+    __slots__ = ("protocol", "learner", "nonce", "fingerprint", "commit", "versions", "task", "run_id", "version")
     class VersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -46,19 +46,19 @@ class Hello(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     COMMIT_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
-    HOLDING_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
-    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     learner: str
     nonce: str
     fingerprint: str
     commit: str
     versions: _containers.ScalarMap[str, str]
-    holding: str
+    task: str
     run_id: str
-    parameters: int
-    def __init__(self, protocol: _Optional[int] = ..., learner: _Optional[str] = ..., nonce: _Optional[str] = ..., fingerprint: _Optional[str] = ..., commit: _Optional[str] = ..., versions: _Optional[_Mapping[str, str]] = ..., holding: _Optional[str] = ..., run_id: _Optional[str] = ..., parameters: _Optional[int] = ...) -> None: ...
+    version: int
+    def __init__(self, protocol: _Optional[int] = ..., learner: _Optional[str] = ..., nonce: _Optional[str] = ..., fingerprint: _Optional[str] = ..., commit: _Optional[str] = ..., versions: _Optional[_Mapping[str, str]] = ..., task: _Optional[str] = ..., run_id: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("learner", "run_id")
@@ -90,16 +90,8 @@ class Scalar(_message.Message):
     raw: bytes
     def __init__(self, number: _Optional[float] = ..., integer: _Optional[int] = ..., flag: bool = ..., text: _Optional[str] = ..., raw: _Optional[bytes] = ...) -> None: ...
 
-class Tensor(_message.Message):
-    __slots__ = ("dtype", "shape")
-    DTYPE_FIELD_NUMBER: _ClassVar[int]
-    SHAPE_FIELD_NUMBER: _ClassVar[int]
-    dtype: str
-    shape: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
-
 class Task(_message.Message):
-    __slots__ = ("stage", "run_id", "round", "version", "seed", "config", "tensors", "inline")
+    __slots__ = ("stage", "run_id", "round", "version", "seed", "config", "nbytes", "inline")
     class ConfigEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -113,7 +105,7 @@ class Task(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
-    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    NBYTES_FIELD_NUMBER: _ClassVar[int]
     INLINE_FIELD_NUMBER: _ClassVar[int]
     stage: str
     run_id: str
@@ -121,12 +113,12 @@ class Task(_message.Message):
     version: int
     seed: int
     config: _containers.MessageMap[str, Scalar]
-    tensors: _containers.RepeatedCompositeFieldContainer[Tensor]
+    nbytes: int
     inline: bytes
-    def __init__(self, stage: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ..., version: _Optional[int] = ..., seed: _Optional[int] = ..., config: _Optional[_Mapping[str, Scalar]] = ..., tensors: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., inline: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, stage: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ..., version: _Optional[int] = ..., seed: _Optional[int] = ..., config: _Optional[_Mapping[str, Scalar]] = ..., nbytes: _Optional[int] = ..., inline: _Optional[bytes] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("key", "examples", "loss", "metrics", "tensors", "inline")
+    __slots__ = ("key", "examples", "loss", "metrics", "nbytes", "inline")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -138,15 +130,15 @@ class Result(_message.Message):
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
-    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    NBYTES_FIELD_NUMBER: _ClassVar[int]
     INLINE_FIELD_NUMBER: _ClassVar[int]
     key: str
     examples: int
     loss: float
     metrics: _containers.MessageMap[str, Scalar]
-    tensors: _containers.RepeatedCompositeFieldContainer[Tensor]
+    nbytes: int
     inline: bytes
-    def __init__(self, key: _Optional[str] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., metrics: _Optional[_Mapping[str, Scalar]] = ..., tensors: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., inline: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, key: _Optional[str] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., metrics: _Optional[_Mapping[str, Scalar]] = ..., nbytes: _Optional[int] = ..., inline: _Optional[bytes] = ...) -> None: ...
 
 class Failure(_message.Message):
     __slots__ = ("key", "stage", "reason", "traceback")
@@ -189,11 +181,11 @@ class Ping(_message.Message):
     def __init__(self, answer: bool = ...) -> None: ...
 
 class Chunk(_message.Message):
-    __slots__ = ("of", "offset", "data")
-    OF_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("version", "offset", "data")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
-    of: int
+    version: int
     offset: int
     data: bytes
-    def __init__(self, of: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, version: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...

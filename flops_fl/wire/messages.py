@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from flops_fl.types import Layout, Scalar, Task
+from flops_fl.types import Parameters, Scalar, Task
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 
-def _beyond(layout: Layout | None, inline: bytes) -> bool:
+def _beyond(nbytes: int | None, inline: bytes) -> bool:
     """Whether there are tensors that do not travel with the message itself."""
-    return layout is not None and layout.nbytes > len(inline)
+    return nbytes is not None and nbytes > len(inline)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,9 +24,11 @@ class Hello:
     protocol: int = PROTOCOL
     commit: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
-    holding: str = ""
+    task: str = ""
+    """Key of the task that it works on, or has finished and not delivered."""
     run_id: str = ""
-    parameters: int = -1
+    version: int = -1
+    """Of the parameters that it holds, with `run_id`; -1: none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,29 +45,34 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
-    """A task on the wire; `layout` is set when tensors come with it, inline or in chunks."""
+    """A task on the wire; `nbytes` of parameters come with it, inline or in chunks."""
 
     task: Task
-    layout: Layout | None
+    nbytes: int | None = None
+    """None: the learner holds the task's version already."""
     inline: bytes = b""
 
     @property
     def chunks_follow(self) -> bool:
-        return _beyond(self.layout, self.inline)
+        return _beyond(self.nbytes, self.inline)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
+    """A task is done; a fit's parameters come with it, inline or in chunks once granted."""
+
     key: str
     examples: int
     loss: float = 0.0
     metrics: Mapping[str, Scalar] = field(default_factory=dict)
-    layout: Layout | None = None
+    nbytes: int | None = None
     inline: bytes = b""
+    parameters: Parameters | None = None
+    """Those of a Flower client, whose message has been read; never on our own wire."""
 
     @property
     def needs_grant(self) -> bool:
-        return _beyond(self.layout, self.inline)
+        return _beyond(self.nbytes, self.inline)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +109,9 @@ class Ping:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chunk:
-    of: int
+    """A piece of a model's bytes; `version` as in flops.proto."""
+
+    version: int
     offset: int
     data: memoryview
 

@@ -3,39 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeAlias
 
-from flops_fl.types import Layout, Task
 from flops_fl.wire.chunks import Chunks
-from flops_fl.wire.codec import decode, encode
+from flops_fl.wire.codec import encode
 from flops_fl.wire.messages import Message, Order
 from flops_fl.wire.session import Conversation, Side
 
 # Idle links are pinged, so that no proxy forgets them during a long fit and a machine that
-# vanished is noticed within 30 s (gRPC's keepalive guide; the server must permit the rate).
+# vanished is noticed within 30 s (gRPC's keepalive guide).
 KEEPALIVE = [
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.max_send_message_length", -1),  # the codec has the limits
     ("grpc.max_receive_message_length", -1),
 ]
 METHOD = "/flops.Federation/Join"
 
+Version: TypeAlias = tuple[str, int]
+"""Run id and version of a set of parameters."""
+
 
 class Sender(Protocol):
     """What the hub needs of a link's sending half."""
 
+    held: Version | None
+    """Which parameters the other end holds, as far as they have been sent."""
+
     def send(self, message: Message) -> None:
         """Queue a message; its effect on the conversation is immediate."""
 
-    def send_task(
-        self, task: Task, layout: Layout, model: Chunks, when_sent: Callable[[], None]
-    ) -> None:
-        """Queue a task and its model; call `when_sent` once the learner will hold it."""
+    def send_order(self, order: Order, model: Chunks | None, frame: bytes | None = None) -> None:
+        """Queue a task, and its model if the learner does not hold it.
+
+        Args:
+            frame: The order, encoded: it is the same for many learners.
+        """
 
     def close(self) -> None:
         """Let `run` end after what is queued."""
@@ -52,32 +58,34 @@ class Outbox:
     """
 
     def __init__(self, side: Side, conversation: Conversation) -> None:
+        self.held: Version | None = None
         self._side = side
         self._conversation = conversation
-        self._queue: asyncio.Queue[bytes | tuple[str, Iterable[bytes], Callable[[], None]] | None]
+        self._queue: asyncio.Queue[bytes | tuple[str, Chunks, Version | None] | None]
         self._queue = asyncio.Queue()
 
-    def send(self, message: Message) -> None:
-        """Queue a message; its effect on the conversation is immediate."""
+    def send(self, message: Message, frame: bytes | None = None) -> None:
+        """Queue a message, encoded already if `frame` is given."""
         if self._conversation.step(self._side, message):
-            self._queue.put_nowait(encode(message))
+            self._queue.put_nowait(encode(message) if frame is None else frame)
 
-    def send_task(
-        self, task: Task, layout: Layout, model: Chunks, when_sent: Callable[[], None]
-    ) -> None:
-        """Queue a task and its model: in one message if it is small, else in chunks."""
-        order = Order(task=task, layout=layout, inline=model.inline)
-        self.send(order)
+    def send_order(self, order: Order, model: Chunks | None, frame: bytes | None = None) -> None:
+        """Queue a task, and its model in chunks if it does not travel with the order."""
+        self.send(order, frame)
+        if model is None:
+            return
+        version = (order.task.run_id, order.task.version)
+        self.held = None if order.chunks_follow else version
         if order.chunks_follow:
-            self.send_tensors(task.key, model, when_sent)
-        else:
-            when_sent()
+            self.send_tensors(order.task.key, model, version)
 
-    def send_tensors(
-        self, key: str, frames: Iterable[bytes], when_sent: Callable[[], None] = lambda: None
-    ) -> None:
-        """Queue the chunks of a model that belong to the task `key`."""
-        self._queue.put_nowait((key, frames, when_sent))
+    def send_tensors(self, key: str, model: Chunks, version: Version | None = None) -> None:
+        """Queue the chunks of a model that belong to the task `key`.
+
+        Args:
+            version: What the other end holds once it has them all.
+        """
+        self._queue.put_nowait((key, model, version))
 
     def close(self) -> None:
         """Let `run` end after what is queued."""
@@ -95,13 +103,14 @@ class Outbox:
         self,
         write: Callable[[bytes], Awaitable[object]],
         key: str,
-        frames: Iterable[bytes],
-        when_sent: Callable[[], None],
+        model: Chunks,
+        version: Version | None,
     ) -> None:
-        for frame in frames:
+        for frame, size in model:
             task = self._conversation.task
             if task is None or task.key != key:
                 return
-            self._conversation.step(self._side, decode(frame))
+            if self._side is Side.LEARNER:
+                self._conversation.sent_chunk(size)
             await write(frame)
-        when_sent()
+        self.held = version

@@ -98,18 +98,39 @@ class Conversation:
             )
         if isinstance(message, Order):
             self.task = message.task
-        elif isinstance(message, Result) and message.needs_grant:
-            assert message.layout is not None
-            following, self._upload = State.OFFERED, message.layout.nbytes
+        elif isinstance(message, Result):
+            following = self._result(message)
         elif isinstance(message, Chunk) and sender is Side.LEARNER:
-            self._upload -= len(message.data)
-            if self._upload < 0:
-                raise ProtocolError("more tensor bytes than the result announced")
-            following = State.IDLE if self._upload == 0 else following
+            following = self._uploaded(len(message.data))
         self.state = following
         if following in (State.IDLE, State.CLOSED):
             self.task = None
         return True
+
+    def sent_chunk(self, size: int) -> None:
+        """Take note of a piece of `size` bytes that this side sends, without reading it again."""
+        if self.state is State.UPLOADING:
+            self.state = self._uploaded(size)
+            if self.state is State.IDLE:
+                self.task = None
+
+    def _result(self, message: Result) -> State:
+        if message.nbytes is None and message.parameters is None:
+            return State.IDLE
+        assert self.task is not None  # else it was stale
+        if self.task.stage != "fit":
+            raise ProtocolError("parameters in answer to an evaluation")
+        if not message.needs_grant:
+            return State.IDLE
+        assert message.nbytes is not None
+        self._upload = message.nbytes
+        return State.OFFERED
+
+    def _uploaded(self, size: int) -> State:
+        self._upload -= size
+        if self._upload < 0:
+            raise ProtocolError("more tensor bytes than the result announced")
+        return State.IDLE if self._upload == 0 else State.UPLOADING
 
     def _stale(self, sender: Side, message: Message) -> bool:
         if self.state not in _OPEN:
@@ -119,5 +140,5 @@ class Conversation:
         if isinstance(message, Chunk) and sender is Side.LEARNER:
             # Of an upload that was cancelled, on its way when the evaluation was ordered, too.
             task = self.task
-            return task is None or task.stage != "fit" or message.of != task.round
+            return task is None or task.stage != "fit" or message.version != task.round
         return False

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flops_fl.core.norm import NormLimit
 from flops_fl.core.observer import Observer, Observers
-from flops_fl.core.plan import Plan, State
+from flops_fl.core.plan import Generated, Plan, State
 from flops_fl.core.rounds import put_aside, train
 from flops_fl.errors import FederationError
 from flops_fl.flower.strategy import Strategy
@@ -41,7 +41,10 @@ class FakeCohort:
         self.names = [name for name in self.names if name != learner]
         self.dismissed[learner] = reason
 
-    async def ask(self, tasks, parameters, deadline, on_answer):
+    def ask(self, tasks, parameters, deadline, on_answer):
+        return Generated(self._answers(tasks, parameters, on_answer))
+
+    async def _answers(self, tasks, parameters, on_answer):
         self.asked.append((next(iter(tasks.values())).stage, sorted(tasks)))
         for name in sorted(tasks):
             task = tasks[name]
@@ -214,8 +217,8 @@ def test_no_evaluation_is_no_failure():
 )
 def test_an_evaluation_without_meaning_is_that_learners_failure(loss, examples, accuracy):
     class Odd(FakeCohort):
-        async def ask(self, tasks, *rest):
-            async for answer in super().ask(tasks, *rest):
+        async def _answers(self, tasks, *rest):
+            async for answer in super()._answers(tasks, *rest):
                 if isinstance(answer, Evaluation) and answer.learner == "l2":
                     metrics = {"accuracy": accuracy}
                     yield replace(answer, loss=loss, examples=examples, metrics=metrics)

@@ -14,7 +14,9 @@ from flops_fl.flower.strategy import Strategy
 from flops_fl.types import Evaluation, Layout, Update, parameters_sha256
 from flops_fl.wire.chunks import Assembler, Chunks
 from flops_fl.wire.codec import decode, encode
-from flops_fl.wire.hub.hub import Hub, HubOptions
+from flops_fl.wire.hub.entries import Room
+from flops_fl.wire.hub.hub import Hub
+from flops_fl.wire.hub.stage import HubOptions
 from flops_fl.wire.line.answers import as_message
 from flops_fl.wire.messages import (
     PROTOCOL,
@@ -54,8 +56,8 @@ class FakeLearner:
         self.send(
             Hello(
                 protocol=PROTOCOL, learner=self.name, nonce=self.name, commit="", versions={},
-                fingerprint=self.layout.fingerprint, holding=self.task.key if self.task else "",
-                run_id=run, parameters=version,
+                fingerprint=self.layout.fingerprint, task=self.task.key if self.task else "",
+                run_id=run, version=version,
             )
         )  # fmt: skip
         self.download = None
@@ -75,8 +77,8 @@ class FakeLearner:
         elif isinstance(message, Chunk):
             self.fill(message.offset, message.data)
         elif isinstance(message, Grant):
-            for chunk in Chunks(self.task.round, self.answer.parameters):
-                self.inbox.put_nowait(chunk)
+            for frame, _ in Chunks(self.task.round, self.answer.parameters):
+                self.inbox.put_nowait(frame)
         elif isinstance(message, Cancel):
             self.task = self.answer = None
         elif isinstance(message, Ping):
@@ -92,9 +94,10 @@ class FakeLearner:
         if self.task and self.task.key == order.task.key:
             if self.answer:
                 self.send(as_message(self.task, self.answer))
-        elif order.layout is not None:
+        elif order.nbytes is not None:
             self.task = self.answer = None
-            self.download = (order, Assembler(order.layout.empty()))
+            assert order.nbytes == self.layout.nbytes
+            self.download = (order, Assembler(self.layout.empty()))
             if not order.chunks_follow:
                 self.fill(0, order.inline)
         else:
@@ -132,7 +135,7 @@ class FakeLearner:
 
 async def federation(start, names, disturb, budget):
     layout = Layout.of(start)
-    hub = Hub("r", layout.fingerprint, HubOptions(memory_budget=budget, patience=0))
+    hub = Hub("r", layout, HubOptions(room=Room(budget=budget, patience=0)))
     learners = [FakeLearner(hub, name, layout) for name in names]
     count = len(names)
     plan = Plan(
@@ -223,7 +226,7 @@ def test_a_learner_that_is_gone_is_awaited_if_the_round_would_fail_without_it():
 
     async def scenario():
         layout = Layout.of(START)
-        hub = Hub("r", layout.fingerprint, HubOptions(reconnect_timeout=0.1))
+        hub = Hub("r", layout, HubOptions(reconnect_timeout=0.1))
         steady, cut = (FakeLearner(hub, name, layout) for name in ("l0", "l1"))
         strategy = Strategy("FedAvg", {}, seed=0, initial=START)
         plan = Plan(

@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flops_fl.errors import ProtocolError
-from flops_fl.types import Layout, Task, TensorSpec
+from flops_fl.types import Task
 from flops_fl.wire import messages as m
 from flops_fl.wire.session import Conversation, Side, State
 
 A, L = Side.AGGREGATOR, Side.LEARNER
-LARGE = Layout((TensorSpec("<f4", (4,)),))
+LARGE = 16  # bytes
 
 
 def task(round, stage="fit"):
@@ -18,7 +18,7 @@ def task(round, stage="fit"):
 
 
 def order(round):
-    return m.Order(task=task(round), layout=None)
+    return m.Order(task=task(round))
 
 
 HELLO = m.Hello(learner="a", nonce="n", fingerprint="f")
@@ -26,11 +26,11 @@ WELCOME = m.Welcome(learner="a", run_id="r")
 
 
 def result(round):
-    return m.Result(key=task(round).key, examples=1, layout=LARGE)
+    return m.Result(key=task(round).key, examples=1, nbytes=LARGE)
 
 
 def chunk(round, size):
-    return m.Chunk(of=round, offset=0, data=memoryview(bytes(size)))
+    return m.Chunk(version=round, offset=0, data=memoryview(bytes(size)))
 
 
 def said(*steps):
@@ -79,7 +79,7 @@ def test_an_upload_that_crossed_its_cancel_is_stale_in_the_evaluation_too():
         (L, result(1)),
         (A, m.Grant(key=task(1).key)),
         (A, m.Cancel(key=task(1).key)),
-        (A, m.Order(task=task(1, "evaluate"), layout=None)),
+        (A, m.Order(task=task(1, "evaluate"))),
         (L, chunk(1, 4)),
         (L, m.Result(key=task(1, "evaluate").key, examples=1)),
     )
@@ -106,6 +106,12 @@ def test_an_upload_that_crossed_its_cancel_is_stale_in_the_evaluation_too():
             (L, result(1)),
             (A, m.Grant(key=task(1).key)),
             (L, chunk(1, 17)),
+        ],
+        [
+            (L, HELLO),
+            (A, WELCOME),
+            (A, m.Order(task=task(1, "evaluate"))),
+            (L, m.Result(key=task(1, "evaluate").key, examples=1, nbytes=LARGE)),
         ],
         [(L, HELLO), (A, m.Refusal(reason="no")), (A, order(1))],
         [(L, HELLO), (A, m.Goodbye()), (L, m.Ping(answer=True))],

@@ -8,36 +8,33 @@ from collections.abc import Sequence
 from flops_fl.wire.messages import PROTOCOL, Hello, Refusal
 
 _ID = re.compile(r"[\w.@:+=-]{1,128}")
-
-
-def name_of(hello: Hello, certified: Sequence[str]) -> str:
-    """The learner's id: what it says, else what its certificate says."""
-    return hello.learner or (certified[0] if certified else "")
+_NUMBERED = re.compile(r"flower-\d+")  # what clients without a name are called
 
 
 def judge(
-    hello: Hello, certified: Sequence[str], *, fingerprint: str, closing: bool
+    hello: Hello,
+    certified: Sequence[str],
+    *,
+    fingerprint: str,
+    anonymous: bool,
+    closing: bool,
 ) -> Refusal | None:
     """Why a learner is not let in; None if it is.
 
     Args:
         certified: Names in its certificate; empty without mutual TLS.
         fingerprint: Of the global model's tensors, which the learner's must equal.
+        anonymous: Whether it was given its name.
         closing: Whether the aggregator is about to end.
     """
-    name = name_of(hello, certified)
     if hello.protocol != PROTOCOL:
         return Refusal(
             reason=f"protocol version {hello.protocol}, this aggregator speaks {PROTOCOL}: "
             "install the same flops-fl version on both"
         )
-    if certified and name not in certified:
-        return Refusal(
-            reason=f"learner id {name!r} is not in the certificate, which says "
-            f"{', '.join(certified)}: use that id, or another certificate"
-        )
-    if not _ID.fullmatch(name):
-        return Refusal(reason=f"learner id {name!r}: expected 1 to 128 letters, digits or _.@:+=-")
+    refusal = _judge_name(hello.learner, certified, anonymous=anonymous)
+    if refusal:
+        return refusal
     if hello.fingerprint != fingerprint:
         return Refusal(
             reason="the model's tensors differ from the aggregator's in number, shape or "
@@ -46,4 +43,20 @@ def judge(
         )
     if closing:
         return Refusal(reason="the aggregator is closing", retry=True)
+    return None
+
+
+def _judge_name(name: str, certified: Sequence[str], *, anonymous: bool) -> Refusal | None:
+    if certified and name not in certified:
+        return Refusal(
+            reason=f"learner id {name!r} is not in the certificate, which says "
+            f"{', '.join(certified)}: use that id, or another certificate"
+        )
+    if not _ID.fullmatch(name):
+        return Refusal(reason=f"learner id {name!r}: expected 1 to 128 letters, digits or _.@:+=-")
+    if _NUMBERED.fullmatch(name) and not anonymous:
+        return Refusal(
+            reason=f"learner id {name!r} is one that Flower's clients are given: choose another "
+            "--learner-id"
+        )
     return None

@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from flops_fl.errors import FederationError
 from flops_fl.process.spool import forget
-from flops_fl.types import Answer, Deadline, Layout, Parameters, Task
+from flops_fl.types import Deadline, Layout, Parameters, Task
 from flops_fl.wire.chunks import Chunks
-from flops_fl.wire.hub.intake import Collection
 from flops_fl.wire.hub.links import Link, Links
-from flops_fl.wire.messages import (
-    Cancel,
-    Chunk,
-    Failure,
-    Grant,
-    Message,
-    Order,
-    Result,
-)
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HubOptions:
-    """Limits of the aggregator's side. Times in seconds, sizes in bytes."""
-
-    reconnect_timeout: float = 600.0
-    stall_timeout: float = 180.0  # for the next 1 MiB of an upload: 6 KB/s
-    memory_budget: int = 256 << 20
-    spool: Path | None = None
-    patience: float = 1.0  # before updates that wait for a late learner go to the spool
+from flops_fl.wire.hub.precedence import ById, Precedence
+from flops_fl.wire.hub.stage import HubOptions, Stage
+from flops_fl.wire.messages import Message
 
 
 class Hub:
@@ -45,18 +22,28 @@ class Hub:
 
     Args:
         run_id: Names this run in tasks and parameters' versions.
-        fingerprint: Of the global model's layout, which every learner must have.
+        layout: Of the global model, which every learner must have.
+        on_presence: Called with the learners present, as they come and go.
+        on_return: Called with a learner whose connection was lost and is back.
     """
 
-    def __init__(self, run_id: str, fingerprint: str, options: HubOptions) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        layout: Layout,
+        options: HubOptions,
+        *,
+        on_presence: Callable[[Sequence[str]], None] = lambda present: None,
+        on_return: Callable[[str], None] = lambda learner: None,
+    ) -> None:
+        self._layout = layout
         self._options = options
-        self.links = Links(run_id, fingerprint, options.reconnect_timeout, self)
+        self._on_presence = on_presence
+        self._on_return = on_return
+        self.links = Links(run_id, layout.fingerprint, options.reconnect_timeout, self)
         self._changed = asyncio.Event()
-        self._collection: Collection | None = None
-        self._spare = 0  # learners that may yet fail before the quorum is out of reach
-        self._encoded: tuple[int, Layout, Chunks] | None = None
-        self.on_presence: Callable[[], None] = lambda: None
-        self.on_return: Callable[[str], None] = lambda learner: None
+        self._stages: list[Stage] = []
+        self._model: Chunks | None = None
 
     # -- the Cohort ----------------------------------------------------------------------
 
@@ -80,55 +67,46 @@ class Hub:
                 "missing ones, or lower the minimum"
             ) from None
 
-    async def ask(
+    def ask(
         self,
         tasks: Mapping[str, Task],
         parameters: Parameters,
         deadline: Deadline,
         on_answer: Callable[[str, str | None], None],
-    ) -> AsyncIterator[Answer]:
-        """Send the tasks and give the answers in learner-id order; see `core.plan.Cohort`."""
-        layout = self._publish(next(iter(tasks.values())).version, parameters)
-        forget(parameters)  # if they lie in a file: whoever has read them there is done
-        del parameters
-        loop, good, timers = asyncio.get_running_loop(), [0], []
-        self._spare = len(tasks) - deadline.quorum
+    ) -> Stage:
+        """Send the tasks; their answers come in learner-id order. See `core.plan.Cohort`."""
+        stage = self.open(deadline, on_answer, ById())
+        stage.ask(tasks, self.publish(next(iter(tasks.values())).version, parameters))
+        return stage
 
-        def answered(learner: str, failure: str | None) -> None:
-            on_answer(learner, failure)
-            good[0] += failure is None
-            self._spare -= failure is not None
-            if failure is None and good[0] == deadline.quorum and deadline.grace is not None:
-                early = deadline.reason(early=True)
-                timers.append(loop.call_later(deadline.grace, self._expire, early))
+    def open(
+        self,
+        deadline: Deadline,
+        on_answer: Callable[[str, str | None], None],
+        order: Precedence,
+    ) -> Stage:
+        """Begin a stage that nobody has been asked in; several may go on beside each other.
 
-        collection = Collection(
-            tasks,
-            layout,
-            budget=self._options.memory_budget,
-            grant=self._grant,
-            on_answer=answered,
-            spool=self._options.spool,
-            patience=self._options.patience,
+        A learner has one task at a time, in one of them.
+        """
+        self._stages = [stage for stage in self._stages if not stage.closed]
+        stage = Stage(
+            self.links,
+            self._layout,
+            self._options,
+            deadline=deadline,
+            order=order,
+            on_answer=on_answer,
         )
-        self._collection = collection
-        late = deadline.reason(early=False)
-        timers.append(loop.call_later(deadline.timeout, self._expire, late))
-        # Who has announced an update in time may need time to deliver it, but not for ever.
-        stuck = f"announced, and not delivered within another {deadline.timeout:g} s"
-        timers.append(loop.call_later(2 * deadline.timeout, self._expire, stuck, True))
-        for learner in tasks:
-            self._dispatch(learner)
-        try:
-            async for answer in collection.answers():
-                yield answer
-                del answer
-        finally:
-            for timer in timers:
-                timer.cancel()
-            for learner in collection.open():
-                self._cancel(learner, "the stage is over")
-            self._collection = None
+        self._stages.append(stage)
+        return stage
+
+    def publish(self, version: int, parameters: Parameters) -> Chunks:
+        """A version of the global model ready to be sent: encoded once for all learners."""
+        if self._model is None or self._model.version != version:
+            self._model = Chunks(version, parameters)
+        forget(parameters)  # if they lie in a file: whoever has read them there is done
+        return self._model
 
     def dismiss(self, learner: str, reason: str) -> None:
         """Say goodbye to one learner for good."""
@@ -138,68 +116,11 @@ class Hub:
         """Bytes sent and received so far, without HTTP/2's and TLS's own."""
         return self.links.bytes_down, self.links.bytes_up
 
-    def _publish(self, version: int, parameters: Parameters) -> Layout:
-        """Make a version of the global model ready to be sent, once for all learners."""
-        if self._encoded is None or self._encoded[0] != version:
-            self._encoded = (version, Layout.of(parameters), Chunks(version, parameters))
-        return self._encoded[1]
+    async def close(self, reason: str, *, final: bool) -> None:
+        """Say goodbye to all. `final`: the project has ended, learners need not come back."""
+        self.links.close(reason, final=final)
 
-    def _dispatch(self, learner: str) -> None:
-        """Send a learner its open task, and the parameters if it does not hold them."""
-        link = self.links.get(learner)
-        task = self._collection.open_task(learner) if self._collection else None
-        if link is None or task is None:
-            return
-        assert self._encoded is not None
-        _, layout, model = self._encoded
-        version = (task.run_id, task.version)
-        if link.holding == task.key or link.holds == version:
-            link.outbox.send(Order(task=task, layout=None))
-        else:
-            link.holds = None
-            link.outbox.send_task(task, layout, model, lambda: setattr(link, "holds", version))
-
-    def _grant(self, learner: str, task: Task) -> None:
-        link = self.links.get(learner)
-        assert link is not None  # it has just offered
-        link.outbox.send(Grant(key=task.key))
-        self._watch_upload(learner, task, -1)
-
-    def _watch_upload(self, learner: str, task: Task, seen: int) -> None:
-        """Give up on an upload that stands still."""
-        collection = self._collection
-        if collection is None or collection.open_task(learner) is not task:
-            return
-        received = collection.progress(learner)
-        if received is None:
-            return
-        timeout = self._options.stall_timeout
-        if received == seen:
-            self._fail(learner, f"its upload stood still at {seen} bytes for {timeout:.0f} s")
-            return
-        loop = asyncio.get_running_loop()
-        loop.call_later(timeout, self._watch_upload, learner, task, received)
-
-    def _expire(self, reason: str, announced: bool = False) -> None:
-        """Wait no longer for those still at work, nor, if so said, for those that announced."""
-        if self._collection is None:
-            return
-        for learner in self._collection.open() if announced else self._collection.late():
-            lost = "" if self.links.get(learner) else "; its connection is lost"
-            self._fail(learner, f"{reason}{lost}")
-
-    def _fail(self, learner: str, reason: str) -> None:
-        self._cancel(learner, reason)
-        assert self._collection is not None
-        self._collection.fail(learner, "wire", reason)
-
-    def _cancel(self, learner: str, reason: str) -> None:
-        link = self.links.get(learner)
-        task = link.conversation.task if link else None
-        if link is not None and task is not None:
-            link.outbox.send(Cancel(key=task.key, reason=reason))
-
-    # -- what the links report ---------------------------------------------------------------
+    # -- what the links report -----------------------------------------------------------
 
     async def join(self, requests: AsyncIterator[bytes], context: Any) -> None:
         """Serve one learner's stream: the handler of Federation.Join."""
@@ -208,41 +129,30 @@ class Hub:
     def entered(self, link: Link, *, again: bool) -> None:
         """Give a learner the task it has yet to answer, if there is one."""
         if again:
-            self.on_return(link.learner)
-        self._dispatch(link.learner)
+            self._on_return(link.learner)
+        if stage := self._stage_of(link.learner):
+            stage.entered(link)
         self._announce()
 
     def heard(self, link: Link, message: Message) -> None:
-        """Take an answer, or a piece of one."""
-        collection = self._collection
-        if collection is None or collection.open_task(link.learner) is None:
-            return
-        if isinstance(message, Result):
-            task = link.conversation.task
-            refused = collection.offer(link.learner, message)
-            if refused and task is not None:  # it waits for a grant that will not come
-                link.outbox.send(Cancel(key=message.key, reason=refused))
-        elif isinstance(message, Chunk):
-            collection.chunk(link.learner, message)
-        elif isinstance(message, Failure):
-            collection.fail(link.learner, message.stage, message.reason, message.traceback)
+        """Pass on an answer, or a piece of one."""
+        if stage := self._stage_of(link.learner):
+            stage.heard(link, message)
 
     def left(self, learner: str) -> None:
-        """What it had not finished sending will be offered again."""
-        if self._collection:
-            self._collection.interrupt(learner)
+        """A stream broke."""
+        if stage := self._stage_of(learner):
+            stage.left(learner)
 
-    def gone(self, learner: str) -> None:
-        """Stop waiting for it, unless the round would fail: then it has until the deadline."""
-        if self._collection and self._collection.open_task(learner) and self._spare > 0:
-            away = self._options.reconnect_timeout
-            self._fail(learner, f"connection lost, not back within {away:.0f} s")
+    def gone(self, learner: str, reason: str, *, returns: bool) -> None:
+        """A learner is not expected back any more."""
+        if stage := self._stage_of(learner):
+            stage.gone(learner, reason, returns=returns)
         self._announce()
 
-    def _announce(self) -> None:
-        self.on_presence()
-        self._changed.set()
+    def _stage_of(self, learner: str) -> Stage | None:
+        return next((stage for stage in self._stages if stage.awaits(learner)), None)
 
-    async def close(self, reason: str, *, final: bool) -> None:
-        """Say goodbye to all. `final`: the project has ended, learners need not come back."""
-        self.links.close(reason, final=final)
+    def _announce(self) -> None:
+        self._on_presence(self.present())
+        self._changed.set()

@@ -1,4 +1,4 @@
-"""The answers to one stage's tasks: let in within a memory budget, given out in id order.
+"""What comes back for the tasks of a stage: let in within a memory budget, given out in order.
 
 Updates are announced first and uploaded when granted. The one that comes next in order
 always gets its grant; others as far as the budget goes. Only when all that is held waits
@@ -11,90 +11,74 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import insort
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
-from enum import Enum, auto
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 
 from flops_fl.errors import ProtocolError
 from flops_fl.process.spool import FORGET_BYTES, forget, spooled
 from flops_fl.types import Answer, Array, Evaluation, Layout, LearnerFailure, Task, Update
 from flops_fl.wire.chunks import Assembler
+from flops_fl.wire.hub.entries import Entry, Room, Status
+from flops_fl.wire.hub.precedence import Precedence
 from flops_fl.wire.messages import Chunk, Result
 
 log = logging.getLogger(__name__)
 
 
-class _Status(Enum):
-    WORKING = auto()
-    OFFERED = auto()
-    UPLOADING = auto()
-    SETTLED = auto()
-
-
-@dataclass(slots=True)
-class _Entry:
-    task: Task
-    status: _Status = _Status.WORKING
-    result: Result | None = None
-    upload: Assembler | None = None
-    charge: int = 0  # bytes of the budget
-    answer: Answer | None = None
-    settled: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-class Collection:
-    """What has come back for the tasks of one stage.
+class Intake:
+    """The answers to a stage's tasks.
 
     Args:
-        tasks: By learner id.
         layout: Of the global model, which updates must have, too.
-        budget: Bytes of updates in memory at a time; one is always allowed.
+        order: Says whose answer is given out next.
         grant: Called to let a learner upload.
         on_answer: Called as each answer becomes final: learner, reason of failure if any.
-        spool: Folder for updates beyond the budget.
-        patience: Seconds to wait for the next in order before others go to the spool.
     """
 
     def __init__(
         self,
-        tasks: Mapping[str, Task],
         layout: Layout,
+        room: Room,
+        order: Precedence,
         *,
-        budget: int,
         grant: Callable[[str, Task], None],
         on_answer: Callable[[str, str | None], None],
-        spool: Path | None = None,
-        patience: float = 1.0,
     ) -> None:
-        self._entries = {learner: _Entry(tasks[learner]) for learner in sorted(tasks)}
-        self._order = list(self._entries)
-        self._given = 0  # answers handed out: the entry at this place is awaited next
-        self._settled = 0  # entries before this place are settled
-        self._offered: list[str] = []  # waiting for a grant, in order
-        self._uploading = 0
-        self._spare: list[list[Array]] = []  # arrays of updates that were folded
         self._layout = layout
-        self._budget = budget
+        self._size = layout.nbytes
+        self._room = room
+        self._order = order
         self._grant = grant
         self._on_answer = on_answer
-        self._spool = spool
-        self._patience = patience
-        self._awaited, self._late = "", False
-        self._held = 0
+        self._entries: dict[str, Entry] = {}
+        self._offered: list[str] = []  # waiting for a grant, in order
+        self._open = 0  # entries that are not settled
+        self._uploading = 0
+        self._held = 0  # bytes of the budget that are taken
+        self._given: Entry | None = None  # the answer that is being folded
+        self._given_arrays: list[Array] | None = None
+        self._folded: list[list[Array]] = []  # arrays that a later update may fill
+        self._waiter: asyncio.Future[None] | None = None
+        self._missed, self._is_late = "", False  # the awaited one, and whether it is late
+
+    def ask(self, tasks: Mapping[str, Task]) -> None:
+        """Expect an answer from each of these learners, who have no open task."""
+        for learner, task in tasks.items():
+            self._entries[learner] = Entry(task)
+        self._open += len(tasks)
+        self._order.ask(sorted(tasks))
 
     def open_task(self, learner: str) -> Task | None:
         """The task that `learner` has yet to answer."""
         entry = self._entries.get(learner)
-        return None if entry is None or entry.status is _Status.SETTLED else entry.task
-
-    def late(self) -> list[str]:
-        """Learners that have not even announced an answer."""
-        return [n for n, e in self._entries.items() if e.status is _Status.WORKING]
+        return None if entry is None or entry.status is Status.SETTLED else entry.task
 
     def open(self) -> list[str]:
         """Learners whose answer is not final."""
-        return [n for n, e in self._entries.items() if e.status is not _Status.SETTLED]
+        return [n for n, e in self._entries.items() if e.status is not Status.SETTLED]
+
+    def has_announced(self, learner: str) -> bool:
+        """Whether an answer is on its way."""
+        return self._entries[learner].status in (Status.OFFERED, Status.UPLOADING)
 
     def progress(self, learner: str) -> int | None:
         """Bytes received of an upload under way, else None."""
@@ -109,21 +93,23 @@ class Collection:
         """
         entry = self._entries[learner]
         if entry.task.stage == "evaluate":
-            self._settle_evaluation(learner, result)
+            self._settle(learner, _evaluation(learner, result))
             return None
-        difference = self._layout.difference(result.layout or Layout(()))
-        if difference:
-            reason = f"update of round {entry.task.round} refused: {difference}"
+        refused = self._misfit(result)
+        if refused:
+            reason = f"update of round {entry.task.round} refused: {refused}"
             self.fail(learner, "update", reason)
             return reason
         entry.result = result
         if result.needs_grant:
-            self._mark(learner, entry, _Status.OFFERED)
+            self._mark(learner, entry, Status.OFFERED)
             self._admit()
+        elif result.parameters is not None:
+            self._complete(learner, entry, list(result.parameters))
         else:
-            entry.upload = Assembler(self._layout.empty())
-            entry.upload.add(0, result.inline)
-            self._complete(learner, entry)
+            whole = Assembler(self._layout.empty())
+            whole.add(0, result.inline)
+            self._complete(learner, entry, whole.arrays)
         return None
 
     def chunk(self, learner: str, chunk: Chunk) -> None:
@@ -133,22 +119,22 @@ class Collection:
             ProtocolError: it was not granted, or is not the next piece.
         """
         entry = self._entries[learner]
-        if entry.upload is None:
-            raise ProtocolError("tensor bytes without a grant")
         upload = entry.upload
+        if upload is None:
+            raise ProtocolError("tensor bytes without a grant")
         upload.add(chunk.offset, chunk.data)
         if not entry.charge and (upload.complete or upload.received % FORGET_BYTES == 0):
             forget(upload.arrays)  # they lie in a file, and are not looked at yet
         if upload.complete:
-            self._complete(learner, entry)
+            self._complete(learner, entry, upload.arrays)
 
     def interrupt(self, learner: str) -> None:
         """The connection broke: an answer that was not complete will be offered again."""
         entry = self._entries.get(learner)
-        if entry is None or entry.status is _Status.SETTLED:
+        if entry is None or entry.status is Status.SETTLED:
             return
         self._release(entry)
-        self._mark(learner, entry, _Status.WORKING)
+        self._mark(learner, entry, Status.WORKING)
         entry.result = entry.upload = None
         self._admit()
 
@@ -157,29 +143,48 @@ class Collection:
         entry = self._entries[learner]
         self._release(entry)
         entry.result = entry.upload = None
-        self._settle(
-            learner,
-            LearnerFailure(learner=learner, stage=stage, reason=reason, traceback=traceback),
-        )
+        failure = LearnerFailure(learner=learner, stage=stage, reason=reason, traceback=traceback)
+        self._settle(learner, failure)
 
-    async def answers(self) -> AsyncIterator[Answer]:
-        """One answer for each task, in learner-id order.
+    async def next(self) -> Answer | None:
+        """The next answer in order; None when every learner's has been given.
 
-        Drop each before the next: an update's arrays are then filled with a later one.
+        Drop it before the next call: an update's arrays are then filled with a later one.
         """
-        while self._given < len(self._order):
-            entry = self._entries[self._order[self._given]]
-            await entry.settled.wait()
-            answer, entry.answer = entry.answer, None
-            self._given += 1
-            self._admit()  # the next in order must not wait for this one's folding
-            assert answer is not None
-            yield answer
-            if entry.charge and isinstance(answer, Update):
-                self._spare.append(list(answer.parameters))
-            del answer
-            self._release(entry)
-            self._admit()
+        self._take_back()
+        while (learner := self._order.next()) is None:
+            if not self._open:
+                return None
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        entry = self._entries[learner]
+        answer, entry.answer = entry.answer, None
+        assert answer is not None
+        self._given = entry
+        if entry.charge and isinstance(answer, Update):
+            self._given_arrays = list(answer.parameters)
+        self._order.give()
+        self._admit()  # the next in order must not wait for this one's folding
+        return answer
+
+    def _take_back(self) -> None:
+        """What was given out last has been folded: its memory is free."""
+        if self._given is None:
+            return
+        entry, self._given = self._given, None
+        if self._given_arrays is not None:
+            self._folded.append(self._given_arrays)
+            self._given_arrays = None
+        self._release(entry)
+        self._admit()
+
+    def _misfit(self, result: Result) -> str:
+        """Why an update is no model of this layout; empty when it is one."""
+        if result.parameters is not None:
+            return self._layout.difference(Layout.of(result.parameters))
+        if result.nbytes != self._size:
+            return f"{result.nbytes or 0} bytes, expected {self._size}"
+        return ""
 
     # -- the budget ----------------------------------------------------------------------
 
@@ -187,99 +192,99 @@ class Collection:
         """Grant what can be granted within the budget; the first in order is never stuck."""
         if not self._offered:
             return
-        head, size = self._head(), self._layout.nbytes
+        head, size = self._order.awaited(), self._size
         for learner in list(self._offered):
-            first = learner == head
-            # What comes next in order must find room when it comes.
-            kept_free = size if head and self._entries[head].charge == 0 and not first else 0
-            fits = self._held + size + kept_free <= self._budget
-            if fits or (first and not self._will_shrink()):
+            first = head in (None, learner)
+            # Keep room for the next in order, so that it finds some when it comes.
+            reserved = size if head and not first and not self._entries[head].charge else 0
+            if self._held + size + reserved <= self._room.budget or (
+                first and not self._will_shrink(head)
+            ):
                 self._entries[learner].charge = size
                 self._held += size
-                self._start_upload(learner, self._spare.pop() if self._spare else None)
-            elif head and self._all_wait_for(head) and self._is_late(head):
+                self._start_upload(learner, self._folded.pop() if self._folded else None)
+            elif head and self._all_wait_for(head) and self._waited_enough_for(head):
                 try:
-                    self._start_upload(learner, spooled(self._layout, self._spool))
+                    self._start_upload(learner, spooled(self._layout, self._room.spool))
                 except OSError as error:
                     log.warning("no room for early updates (%s): they wait for late ones", error)
                     break
             else:
                 break  # what does not fit for one fits for no other
 
-    def _will_shrink(self) -> bool:
-        """Whether folding what is settled in front of the head gives memory back."""
-        start = max(self._given - 1, 0)  # the one handed out last is being folded
-        return any(self._entries[n].charge for n in self._order[start : self._settled])
-
-    def _head(self) -> str | None:
-        """The first in order that is not settled."""
-        while self._settled < len(self._order):
-            learner = self._order[self._settled]
-            if self._entries[learner].status is not _Status.SETTLED:
-                return learner
-            self._settled += 1
-        return None
+    def _will_shrink(self, head: str | None) -> bool:
+        """Whether memory comes back without anything from `head` (None: from anybody)."""
+        if head is None and self._uploading and self._held:
+            return True
+        folding = self._given is not None and self._given.charge > 0
+        return folding or any(self._entries[name].charge for name in self._order.ready())
 
     def _all_wait_for(self, head: str) -> bool:
         """Nothing moves, and nothing can be folded before `head` has been heard of."""
-        waits = self._order[self._given] == head and not self._uploading
-        return waits and not self._will_shrink()
+        return not (self._uploading or self._order.ready() or self._will_shrink(head))
 
-    def _is_late(self, head: str) -> bool:
-        """Whether it has been waited for long enough; if not, ask again when it has."""
-        if self._awaited != head:
-            self._awaited, self._late = head, self._patience <= 0
-            if not self._late:
+    def _waited_enough_for(self, head: str) -> bool:
+        """Whether `head` is late; if not yet, ask again when it is."""
+        if self._missed != head:
+            self._missed, self._is_late = head, self._room.patience <= 0
+            if not self._is_late:
                 loop = asyncio.get_running_loop()
-                loop.call_later(self._patience, self._grow_impatient, head)
-        return self._late
+                loop.call_later(self._room.patience, self._grow_impatient, head)
+        return self._is_late
 
     def _grow_impatient(self, head: str) -> None:
-        if self._awaited == head:
-            self._late = True
+        if self._missed == head:
+            self._is_late = True
             self._admit()
 
     def _start_upload(self, learner: str, arrays: list[Array] | None) -> None:
         entry = self._entries[learner]
-        self._mark(learner, entry, _Status.UPLOADING)
+        self._mark(learner, entry, Status.UPLOADING)
         entry.upload = Assembler(self._layout.empty() if arrays is None else arrays)
         self._grant(learner, entry.task)
 
-    def _release(self, entry: _Entry) -> None:
+    def _release(self, entry: Entry) -> None:
         self._held -= entry.charge
         entry.charge = 0
 
-    def _mark(self, learner: str, entry: _Entry, status: _Status) -> None:
+    def _mark(self, learner: str, entry: Entry, status: Status) -> None:
         """Change a status, and the counts that depend on it."""
-        if entry.status is _Status.OFFERED:
+        if entry.status is Status.OFFERED:
             self._offered.remove(learner)
-        self._uploading += (status is _Status.UPLOADING) - (entry.status is _Status.UPLOADING)
-        if status is _Status.OFFERED:
+        self._uploading += (status is Status.UPLOADING) - (entry.status is Status.UPLOADING)
+        if status is Status.OFFERED:
             insort(self._offered, learner)
         entry.status = status
 
     # -- settling ------------------------------------------------------------------------
 
-    def _complete(self, learner: str, entry: _Entry) -> None:
-        assert entry.upload is not None
-        assert entry.result is not None
-        arrays, result = entry.upload.arrays, entry.result
-        entry.upload = entry.result = None
+    def _complete(self, learner: str, entry: Entry, arrays: list[Array]) -> None:
+        result, entry.upload, entry.result = entry.result, None, None
+        assert result is not None
         update = Update(
             learner=learner, parameters=arrays, examples=result.examples, metrics=result.metrics
         )
         self._settle(learner, update)
 
-    def _settle_evaluation(self, learner: str, result: Result) -> None:
-        evaluation = Evaluation(
-            learner=learner, loss=result.loss, examples=result.examples, metrics=result.metrics
-        )
-        self._settle(learner, evaluation)
-
     def _settle(self, learner: str, answer: Answer) -> None:
         entry = self._entries[learner]
-        self._mark(learner, entry, _Status.SETTLED)
+        self._mark(learner, entry, Status.SETTLED)
+        self._open -= 1
         entry.answer = answer
-        entry.settled.set()
+        self._order.settle(learner)
+        if self._waiter and not self._waiter.done() and self._order.next() is not None:
+            self._waiter.set_result(None)
         self._on_answer(learner, answer.reason if isinstance(answer, LearnerFailure) else None)
         self._admit()
+
+
+def _evaluation(learner: str, result: Result) -> Evaluation:
+    return Evaluation(
+        learner=learner, loss=result.loss, examples=result.examples, metrics=result.metrics
+    )
+
+
+def late(intake: Intake, learners: Iterable[str]) -> list[str]:
+    """Those of `learners` that have not even announced an answer."""
+    open_ = (name for name in learners if intake.open_task(name) is not None)
+    return [name for name in open_ if not intake.has_announced(name)]

@@ -1,18 +1,18 @@
-"""Who is connected: streams come, say Hello, speak, break, come back."""
+"""Who is connected: streams come, say who they are, speak, break, come back."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
 from flops_fl.errors import ProtocolError
-from flops_fl.wire.codec import decode
-from flops_fl.wire.hub.door import judge, name_of
-from flops_fl.wire.messages import Goodbye, Hello, Message, Ping, Refusal, Welcome
-from flops_fl.wire.outbox import Outbox, Sender
+from flops_fl.wire.hub.door import judge
+from flops_fl.wire.hub.speaker import Native, Speaker
+from flops_fl.wire.messages import Goodbye, Message, Ping, Refusal, Welcome
+from flops_fl.wire.outbox import Sender
 from flops_fl.wire.session import Conversation, Side, State
 
 log = logging.getLogger(__name__)
@@ -24,15 +24,21 @@ PING_TIMEOUT = 5.0  # seconds for a learner to show that it is alive
 class Link:
     """One learner's stream, as long as it lasts."""
 
-    def __init__(self) -> None:
-        self.conversation = Conversation()
-        self.outbox: Sender = Outbox(Side.AGGREGATOR, self.conversation)
+    def __init__(self, speaker: Speaker) -> None:
+        self.speaker = speaker
         self.learner = ""
         self.nonce = ""
-        self.holds: tuple[str, int] | None = None  # run id and version of its parameters
-        self.holding = ""  # key of a task it works on or has finished
+        self.task = ""  # key of the one that it came with, in progress or finished
         self.alive = asyncio.Event()
         self.replaced = asyncio.Event()
+
+    @property
+    def conversation(self) -> Conversation:
+        return self.speaker.conversation
+
+    @property
+    def outbox(self) -> Sender:
+        return self.speaker.outbox
 
 
 class Audience(Protocol):
@@ -45,10 +51,10 @@ class Audience(Protocol):
         """It said something about its task."""
 
     def left(self, learner: str) -> None:
-        """Its stream broke; it is expected back for `reconnect_timeout` seconds."""
+        """Its stream broke; it may be back soon."""
 
-    def gone(self, learner: str) -> None:
-        """It did not come back in time."""
+    def gone(self, learner: str, reason: str, *, returns: bool) -> None:
+        """It did not come back in time, or never can: nobody else will bear its name."""
 
 
 class Links:
@@ -82,67 +88,77 @@ class Links:
 
     async def join(self, requests: AsyncIterator[bytes], context: Any) -> None:
         """Serve one learner's stream: the handler of Federation.Join."""
-        link = Link()
+        await self.serve(Native(certified_names(context)), requests, context.write)
+
+    async def serve(
+        self,
+        speaker: Speaker,
+        requests: AsyncIterator[bytes],
+        send: Callable[[bytes], Awaitable[object]],
+    ) -> None:
+        """Serve a stream of any kind of client, from its greeting to its end."""
+        link = Link(speaker)
 
         async def write(frame: bytes) -> None:
             self.bytes_down += len(frame)
-            await context.write(frame)
+            await send(frame)
 
-        writer = asyncio.create_task(link.outbox.run(write))
+        writer = asyncio.create_task(speaker.outbox.run(write))
         try:
-            if await self._greet(link, requests, certified_names(context)):
+            if await self._greet(link, requests):
                 await self._listen(link, requests)
         except asyncio.CancelledError:
             # The peer vanished, or the server stops: gRPC cancels the stream's task, and
             # would print a traceback if it ended that way.
             pass
         except ProtocolError as error:
-            log.warning("learner %s broke the protocol: %s", link.learner or "(unnamed)", error)
-            link.outbox.send(Goodbye(reason=f"protocol error: {error}"))
+            self.drop(link, str(error))
         finally:
-            self.leave(link)
-            link.outbox.close()
+            self._leave(link)
+            speaker.outbox.close()
             with suppress(Exception):  # the peer may be gone: nothing to tell it
                 await asyncio.wait_for(writer, 5.0)
 
     async def _listen(self, link: Link, requests: AsyncIterator[bytes]) -> None:
-        while link.conversation.state is not State.CLOSED and not link.replaced.is_set():
+        conversation, read = link.conversation, link.speaker.read
+        while conversation.state is not State.CLOSED and not link.replaced.is_set():
             frame = await anext(requests, None)
             if frame is None:
                 return
             self.bytes_up += len(frame)
-            message = decode(frame)
-            if link.conversation.step(Side.LEARNER, message):
-                self.hear(link, message)
+            message = read(frame)
+            if conversation.step(Side.LEARNER, message):
+                if isinstance(message, Ping):
+                    link.alive.set()
+                else:
+                    self._audience.heard(link, message)
 
-    async def _greet(
-        self, link: Link, requests: AsyncIterator[bytes], certified: Sequence[str]
-    ) -> bool:
+    async def _greet(self, link: Link, requests: AsyncIterator[bytes]) -> bool:
         """Let a learner in, or say why not."""
         try:
-            frame = await asyncio.wait_for(anext(requests, None), HELLO_TIMEOUT)
+            hello = await asyncio.wait_for(link.speaker.hello(requests), HELLO_TIMEOUT)
         except TimeoutError:
             raise ProtocolError(f"no Hello within {HELLO_TIMEOUT:.0f} s") from None
-        if frame is None:
+        if hello is None:
             return False
-        hello = decode(frame)
         link.conversation.step(Side.LEARNER, hello)
-        if not isinstance(hello, Hello):
-            return False
-        link.learner, link.nonce = name_of(hello, certified), hello.nonce
+        link.learner, link.nonce, link.task = hello.learner, hello.nonce, hello.task
         refusal = self._put_aside(link.learner) or judge(
-            hello, certified, fingerprint=self._fingerprint, closing=self._closing
+            hello,
+            link.speaker.certified,
+            fingerprint=self._fingerprint,
+            anonymous=link.speaker.anonymous,
+            closing=self._closing,
         )
         refusal = refusal or await self._contest(link)
         if refusal:
             log.warning("learner %s refused: %s", link.learner, refusal.reason)
             link.outbox.send(refusal)
             return False
-        if hello.run_id and hello.parameters >= 0:
-            link.holds = (hello.run_id, hello.parameters)
-        link.holding = hello.holding
+        if hello.run_id and hello.version >= 0:
+            link.outbox.held = (hello.run_id, hello.version)
         link.outbox.send(Welcome(learner=link.learner, run_id=self._run_id))
-        self.enter(link)
+        self._enter(link)
         return True
 
     async def _contest(self, link: Link) -> Refusal | None:
@@ -151,30 +167,26 @@ class Links:
         if other is None:
             return None
         if other.nonce != link.nonce:
-            other.alive.clear()
-            other.outbox.send(Ping())
-            try:
-                await asyncio.wait_for(other.alive.wait(), PING_TIMEOUT)
-            except TimeoutError:
-                log.warning("learner %s was gone: its place is taken again", link.learner)
-            else:
+            if await _is_alive(other):
                 return Refusal(
                     reason=f"learner id {link.learner!r} is in use by another running process: "
                     "stop it, or choose another --learner-id"
                 )
-        self.leave(other)
-        other.replaced.set()
-        other.outbox.send(Goodbye(reason="replaced by a newer connection"))
+            log.warning("learner %s was gone: its place is taken again", link.learner)
+        self._replace(other, "replaced by a newer connection")
         return None
 
-    def hear(self, link: Link, message: Message) -> None:
-        """Pass on what a learner said."""
-        if isinstance(message, Ping):
-            link.alive.set()
-        else:
-            self._audience.heard(link, message)
+    def drop(self, link: Link, reason: str) -> None:
+        """End a stream on which something went wrong; its learner may come again."""
+        log.warning("learner %s broke the protocol: %s", link.learner or "(unnamed)", reason)
+        self._replace(link, f"protocol error: {reason}")
 
-    def enter(self, link: Link) -> None:
+    def _replace(self, link: Link, reason: str) -> None:
+        self._leave(link)
+        link.replaced.set()
+        link.outbox.send(Goodbye(reason=reason))
+
+    def _enter(self, link: Link) -> None:
         """Count a learner as connected."""
         self._links[link.learner] = link
         timer = self._lost.pop(link.learner, None)
@@ -182,15 +194,23 @@ class Links:
             timer.cancel()
         self._audience.entered(link, again=timer is not None)
 
-    def leave(self, link: Link) -> None:
+    def _leave(self, link: Link) -> None:
         """Its stream has ended."""
-        if self._links.get(link.learner) is not link:
+        learner = link.learner
+        if self._links.get(learner) is not link:
             return
-        del self._links[link.learner]
+        del self._links[learner]
+        self._audience.left(learner)
+        if link.speaker.anonymous:
+            self._audience.gone(learner, "connection lost", returns=False)
+            return
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(self._reconnect_timeout, self._give_up, link.learner)
-        self._lost[link.learner] = timer
-        self._audience.left(link.learner)
+        self._lost[learner] = loop.call_later(self._reconnect_timeout, self._give_up, learner)
+
+    def _give_up(self, learner: str) -> None:
+        self._lost.pop(learner, None)
+        reason = f"connection lost, not back within {self._reconnect_timeout:.0f} s"
+        self._audience.gone(learner, reason, returns=True)
 
     def dismiss(self, learner: str, reason: str) -> None:
         """End a learner's part in the run; it is refused from now on."""
@@ -202,7 +222,7 @@ class Links:
         if link is not None:
             link.outbox.send(Goodbye(reason=f"put aside: {reason}", final=True))
             link.outbox.close()
-            self.leave(link)
+            self._leave(link)
         timer = self._lost.pop(learner, None)
         if timer:
             timer.cancel()
@@ -210,10 +230,6 @@ class Links:
     def _put_aside(self, learner: str) -> Refusal | None:
         reason = self._dismissed.get(learner)
         return Refusal(reason=f"put aside: {reason}") if reason else None
-
-    def _give_up(self, learner: str) -> None:
-        self._lost.pop(learner, None)
-        self._audience.gone(learner)
 
     def close(self, reason: str, *, final: bool) -> None:
         """Say goodbye to all. `final`: the project has ended, learners need not come back."""
@@ -225,7 +241,20 @@ class Links:
             link.outbox.close()
 
 
-def certified_names(context: Any) -> list[str]:
+async def _is_alive(link: Link) -> bool:
+    """Whether a learner shows that it is there."""
+    if link.speaker.busy:
+        return True
+    link.alive.clear()
+    link.outbox.send(Ping())
+    try:
+        await asyncio.wait_for(link.alive.wait(), PING_TIMEOUT)
+    except TimeoutError:
+        return False
+    return True
+
+
+def certified_names(context: Any) -> Sequence[str]:
     """The names in the client's certificate (mutual TLS): common name and DNS names."""
     auth = context.auth_context()
     names = [*auth.get("x509_common_name", []), *auth.get("x509_subject_alternative_name", [])]

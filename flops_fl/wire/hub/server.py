@@ -53,7 +53,14 @@ async def serve(services: Mapping[str, Join], listen: Address, tls: ServerTls | 
         UsageError: the address cannot be listened on, or the TLS files are no good.
     """
     _probe(listen)
-    server = grpc.aio.server(options=[*KEEPALIVE, ("grpc.so_reuseport", 0)])
+    server = grpc.aio.server(
+        options=[
+            *KEEPALIVE,
+            # Learners ping for hours while they train; gRPC would take that for abuse.
+            ("grpc.http2.max_ping_strikes", 0),
+            ("grpc.so_reuseport", 0),
+        ]
+    )
     for path, join in services.items():
         service, method = path.strip("/").split("/")
         handler = grpc.stream_stream_rpc_method_handler(join)

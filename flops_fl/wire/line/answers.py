@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from flops_fl.types import Evaluation, Layout, LearnerFailure, Task, Update
+from flops_fl.types import Answer, Evaluation, LearnerFailure, Task
 from flops_fl.wire.chunks import Chunks
 from flops_fl.wire.messages import Failure, Message, Result
 
 
-def as_message(task: Task, answer: Update | Evaluation | LearnerFailure) -> Message:
+def as_message(task: Task, answer: Answer) -> Message:
     """Small models travel with the header; large ones are announced by it."""
     if isinstance(answer, LearnerFailure):
         return Failure(
@@ -17,10 +17,11 @@ def as_message(task: Task, answer: Update | Evaluation | LearnerFailure) -> Mess
         return Result(
             key=task.key, examples=answer.examples, loss=answer.loss, metrics=answer.metrics
         )
+    model = Chunks(task.round, answer.parameters)
     return Result(
         key=task.key,
         examples=answer.examples,
         metrics=answer.metrics,
-        layout=Layout.of(answer.parameters),
-        inline=Chunks(task.round, answer.parameters).inline,
+        nbytes=model.nbytes,
+        inline=model.inline,
     )

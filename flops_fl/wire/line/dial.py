@@ -1,9 +1,10 @@
-"""The learner's side of the wire: dial, dial again, and let user code have the main thread.
+"""The learner's side of the wire: dial, and let user code have the main thread.
 
-One thread runs all conversations of the process (one, or many under `simulate`). Work
-goes to the thread that called `serve_workers`, since frameworks, signal handlers and
-people's code expect the main one. What was computed is kept until the aggregator has
-moved on: a connection lost in the middle costs a new Hello, no training.
+`converse` holds all conversations of a process (one, or many under `simulate`) on the event loop
+that it is called on. `serve_workers` gives it a loop on a thread of its own: user code gets the
+thread that calls, since frameworks, signal handlers and people's code expect the main one.
+What was computed is kept until the aggregator has moved on: a connection lost in the middle
+costs a new Hello, no training.
 """
 
 from __future__ import annotations
@@ -11,29 +12,57 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Protocol, TypeAlias
 
 import grpc
 
-from flops_fl.wire.line.line import DialOptions, Jobs, Line, Worker
+from flops_fl.errors import FlopsError
+from flops_fl.types import Evaluation, Layout, Parameters, Task, Update
+from flops_fl.wire.line.line import DialOptions, Line, Worker
 from flops_fl.wire.outbox import KEEPALIVE
 
+Jobs: TypeAlias = "queue.SimpleQueue[Callable[[], None] | None]"
+"""Work for the main thread; None ends it."""
 
-def serve_workers(workers: Sequence[Worker], options: DialOptions) -> str:
-    """Work for an aggregator until it says that the project has ended.
 
-    Call it on the main thread: the work is done here.
+class BlockingWorker(Protocol):
+    """A worker that takes the thread it is called on until it is done."""
 
-    Returns:
-        The aggregator's last word.
+    learner: str
+    layout: Layout
+
+    def perform(self, task: Task, parameters: Parameters) -> Update | Evaluation:
+        """Fit or evaluate; raises as `Worker.perform`."""
+
+
+async def converse(workers: Sequence[Worker], options: DialOptions) -> str:
+    """Work for an aggregator until it says that the project has ended; its last word.
 
     Raises:
         Unreachable: nobody answered for `connect_timeout` seconds.
         Refused: the aggregator does not let a learner in.
         ProtocolError: it speaks another language.
     """
+    async with _channel(options) as channel:
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(Line(worker, options).run(channel)) for worker in workers
+                ]
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+    return tasks[0].result()
+
+
+def serve_workers(workers: Sequence[BlockingWorker], options: DialOptions) -> str:
+    """The same for workers that block. Call it on the main thread: the work is done here.
+
+    Returns, Raises: as `converse`.
+    """
     jobs: Jobs = queue.SimpleQueue()
-    dialer = _Dialer(workers, options, jobs)
+    dialer = _Dialer([_OnMainThread(worker, jobs) for worker in workers], options, jobs)
     thread = threading.Thread(target=dialer.run, name="flops-wire", daemon=True)
     thread.start()
     try:
@@ -47,20 +76,50 @@ def serve_workers(workers: Sequence[Worker], options: DialOptions) -> str:
     return dialer.last_word
 
 
-class _Dialer:
-    """The thread with the event loop; owns the channel and one `Line` for each learner."""
+class _OnMainThread:
+    """A blocking worker as the line sees it: its work is queued for the main thread."""
 
-    def __init__(
-        self,
-        workers: Sequence[Worker],
-        options: DialOptions,
-        jobs: Jobs,
-    ) -> None:
+    def __init__(self, worker: BlockingWorker, jobs: Jobs) -> None:
+        self.learner = worker.learner
+        self.layout = worker.layout
+        self._worker = worker
+        self._jobs = jobs
+
+    async def perform(self, task: Task, parameters: Parameters) -> Update | Evaluation:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Update | Evaluation] = loop.create_future()
+
+        def tell(answer: Update | Evaluation | FlopsError) -> None:
+            if done.cancelled():
+                return
+            if isinstance(answer, FlopsError):
+                done.set_exception(answer)
+            else:
+                done.set_result(answer)
+
+        def job() -> None:
+            if done.cancelled():  # before its turn came
+                return
+            try:
+                answer: Update | Evaluation | FlopsError = self._worker.perform(task, parameters)
+            except FlopsError as error:
+                answer = error
+            with suppress(RuntimeError):  # the loop has closed: the project ended meanwhile
+                loop.call_soon_threadsafe(tell, answer)
+
+        self._jobs.put(job)
+        return await done
+
+
+class _Dialer:
+    """The thread with the event loop."""
+
+    def __init__(self, workers: Sequence[Worker], options: DialOptions, jobs: Jobs) -> None:
         self.error: BaseException | None = None
         self.last_word = ""
+        self._workers = workers
         self._options = options
         self._jobs = jobs
-        self._lines = [Line(worker, options, jobs) for worker in workers]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
 
@@ -77,20 +136,12 @@ class _Dialer:
     def stop(self) -> None:
         """End the conversations from another thread; without effect when they have ended."""
         if self._loop and self._main and not self._main.done():
-            try:
+            with suppress(RuntimeError):  # the loop closed in this moment
                 self._loop.call_soon_threadsafe(self._main.cancel)
-            except RuntimeError:  # the loop closed in this moment
-                return
 
     async def _run(self) -> None:
         self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
-        async with _channel(self._options) as channel:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(line.run(channel)) for line in self._lines]
-            except BaseExceptionGroup as failed:
-                raise failed.exceptions[0] from None
-        self.last_word = tasks[0].result()
+        self.last_word = await converse(self._workers, self._options)
 
 
 def _channel(options: DialOptions) -> grpc.aio.Channel:

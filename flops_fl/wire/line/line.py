@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue
 import random
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import grpc
 
-from flops_fl.errors import ProtocolError, Refused, RepositoryError, Unreachable
+from flops_fl.errors import FlopsError, ProtocolError, Refused, RepositoryError, Unreachable
 from flops_fl.net.address import Address
-from flops_fl.types import Array, Evaluation, Layout, LearnerFailure, Parameters, Task, Update
+from flops_fl.types import (
+    Answer,
+    Array,
+    Evaluation,
+    Layout,
+    LearnerFailure,
+    Parameters,
+    Task,
+    Update,
+)
 from flops_fl.wire.chunks import Assembler, Chunks
 from flops_fl.wire.codec import decode
 from flops_fl.wire.line.answers import as_message
@@ -42,20 +50,18 @@ log = logging.getLogger(__name__)
 GREETING_TIMEOUT = 30.0  # seconds for the aggregator to answer a Hello
 PARTING_TIMEOUT = 2.0  # seconds for it to close the stream after a Goodbye
 
-Jobs: TypeAlias = "queue.SimpleQueue[Callable[[], None] | None]"
-"""Work for the main thread; None ends it."""
-
-Work: TypeAlias = Update | Evaluation | LearnerFailure
-
 
 class Worker(Protocol):
-    """What does the work of one learner."""
+    """What does the work of one learner, on the event loop of the line."""
 
     learner: str
     layout: Layout
 
-    def perform(self, task: Task, parameters: Parameters) -> Update | Evaluation:
-        """Fit or evaluate. What it raises as RepositoryError is reported, not fatal."""
+    async def perform(self, task: Task, parameters: Parameters) -> Update | Evaluation:
+        """Fit or evaluate; cancelled when nobody wants the answer any more.
+
+        What it raises as FlopsError is reported as a failure of this task, and not fatal.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,14 +94,14 @@ class DialOptions:
 class Line:
     """One learner's conversations, one after the other, and what it keeps between them."""
 
-    def __init__(self, worker: Worker, options: DialOptions, jobs: Jobs) -> None:
+    def __init__(self, worker: Worker, options: DialOptions) -> None:
         self._worker = worker
         self._options = options
-        self._jobs = jobs
         self._nonce = uuid.uuid4().hex
         self._held: tuple[str, int, list[Array]] | None = None  # run id, version, parameters
         self._task: Task | None = None  # handed to the worker, in progress or finished
-        self._answer: Work | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._answer: Answer | None = None
         self._download: tuple[Order, Assembler] | None = None
         self._conversation = Conversation()
         self._outbox: Outbox | None = None
@@ -174,9 +180,9 @@ class Line:
             fingerprint=self._worker.layout.fingerprint,
             commit=self._options.commit,
             versions=self._options.versions,
-            holding=self._task.key if self._task else "",
+            task=self._task.key if self._task else "",
             run_id=held[0] if held else "",
-            parameters=held[1] if held else -1,
+            version=held[1] if held else -1,
         )
 
     async def _be_welcomed(self, call: Any) -> None:
@@ -212,12 +218,14 @@ class Line:
             self._deliver()  # a task it had before the connection broke
             return
         self._forget()
-        if order.layout is not None:
+        if order.nbytes is not None:
             self._held = None
-            difference = self._worker.layout.difference(order.layout)
-            if difference:
-                raise ProtocolError(f"the global model has {difference}")
-            self._download = (order, Assembler(order.layout.empty()))
+            layout = self._worker.layout
+            if order.nbytes != layout.nbytes:
+                raise ProtocolError(
+                    f"a global model of {order.nbytes} bytes, expected {layout.nbytes}"
+                )
+            self._download = (order, Assembler(layout.empty()))
             if not order.chunks_follow:
                 self._fill(0, order.inline)
         elif self._held and self._held[:2] == (order.task.run_id, order.task.version):
@@ -236,39 +244,33 @@ class Line:
             self._start(order.task)
 
     def _forget(self) -> None:
-        self._task = self._answer = self._download = None
+        if self._work is not None:
+            self._work.cancel()
+        self._task = self._work = self._answer = self._download = None
 
     def _start(self, task: Task) -> None:
         assert self._held is not None
-        self._task, parameters = task, self._held[2]
-        loop = asyncio.get_running_loop()
-
-        def job() -> None:
-            if self._task is not task:  # cancelled before its turn came
-                return
-            answer = self._perform(task, parameters)
-            with suppress(RuntimeError):  # the loop has closed: the project ended meanwhile
-                loop.call_soon_threadsafe(self._finish, task, answer)
-
-        self._jobs.put(job)
+        self._task = task
+        self._work = asyncio.create_task(self._perform(task, self._held[2]))
         self._tell(f"round {task.round}: {task.stage}")
 
-    def _perform(self, task: Task, parameters: Parameters) -> Work:
-        """On the main thread."""
+    async def _perform(self, task: Task, parameters: Parameters) -> None:
         try:
-            return self._worker.perform(task, parameters)
-        except RepositoryError as error:
-            return LearnerFailure(
-                learner=self._worker.learner,
-                stage=error.stage,
-                reason=str(error),
-                traceback=error.traceback,
-            )
-
-    def _finish(self, task: Task, answer: Work) -> None:
+            answer: Answer = await self._worker.perform(task, parameters)
+        except FlopsError as error:
+            answer = self._failure(task, error)
         if self._task is task:
             self._answer = answer
             self._deliver()
+
+    def _failure(self, task: Task, error: FlopsError) -> LearnerFailure:
+        user = error if isinstance(error, RepositoryError) else None
+        return LearnerFailure(
+            learner=self._worker.learner,
+            stage=user.stage if user else task.stage,
+            reason=str(error),
+            traceback=user.traceback if user else "",
+        )
 
     def _deliver(self) -> None:
         """Send the answer if there is one and this conversation is about its task."""
@@ -281,8 +283,8 @@ class Line:
 
     def _upload(self, outbox: Outbox) -> None:
         if self._task and isinstance(self._answer, Update):
-            frames = Chunks(self._task.round, self._answer.parameters)
-            outbox.send_tensors(self._task.key, frames)
+            model = Chunks(self._task.round, self._answer.parameters)
+            outbox.send_tensors(self._task.key, model)
 
     def _tell(self, event: str) -> None:
         log.debug("%s: %s", self._worker.learner, event)

@@ -11,7 +11,9 @@ from flops_fl.process.spool import forget, spool, spooled
 from flops_fl.types import Layout, LearnerFailure, Task, Update
 from flops_fl.wire.chunks import Chunks
 from flops_fl.wire.codec import decode
-from flops_fl.wire.hub.intake import Collection
+from flops_fl.wire.hub.entries import Room
+from flops_fl.wire.hub.intake import Intake
+from flops_fl.wire.hub.precedence import ById
 from flops_fl.wire.messages import Chunk, Result
 
 LAYOUT = Layout.of([np.zeros((2, 3), "<f4"), np.array(0, "<i8")])
@@ -24,34 +26,40 @@ def task(stage="fit"):
 class Learners:
     """Learners that upload what they are granted, when the test says so."""
 
-    def __init__(self, names, budget, patience=0.0, spool=None):
+    def __init__(self, names, budget, patience=0.0, spool=None, order=ById):
         self.granted = []
         self.answered = []
         self.held = 0
-        self.collection = Collection(
-            {name: task() for name in names},
+        self.intake = Intake(
             LAYOUT,
-            budget=budget,
+            Room(budget=budget, patience=patience, spool=spool),
+            order(),
             grant=lambda name, _: self.granted.append(name),
             on_answer=lambda name, failure: self.answered.append((name, failure)),
-            patience=patience,
-            spool=spool,
         )
+        self.intake.ask({name: task() for name in names})
 
     def offer(self, name):
-        self.collection.offer(name, Result(key=task().key, examples=3, layout=LAYOUT))
+        self.intake.offer(name, Result(key=task().key, examples=3, nbytes=LAYOUT.nbytes))
 
     def upload(self, name):
         self.granted.remove(name)
         value = float(name[1:])
         arrays = [np.full((2, 3), value, "<f4"), np.array(7, "<i8")]
-        for frame in Chunks(1, arrays):
+        for frame, _ in Chunks(1, arrays):
             piece = decode(frame)
-            self.collection.chunk(name, Chunk(of=1, offset=piece.offset, data=piece.data))
+            self.intake.chunk(name, Chunk(version=1, offset=piece.offset, data=piece.data))
 
 
 def run(work):
     return asyncio.run(work)
+
+
+async def answers_of(intake):
+    """All answers, as a consumer takes them: one dropped before the next."""
+    while (answer := await intake.next()) is not None:
+        yield answer
+        del answer
 
 
 @settings(max_examples=200, deadline=None)
@@ -68,7 +76,7 @@ def test_any_interleaving_gives_one_answer_each_in_id_order(actions, count, mode
         answers = []
 
         async def consume():
-            async for answer in learners.collection.answers():
+            async for answer in answers_of(learners.intake):
                 if isinstance(answer, Update):  # the arrays are lent
                     own = [array.copy() for array in answer.parameters]
                     answers.append(replace(answer, parameters=own))
@@ -80,7 +88,7 @@ def test_any_interleaving_gives_one_answer_each_in_id_order(actions, count, mode
         working = set(names)
 
         def act(action):
-            open_ = learners.collection.open()
+            open_ = learners.intake.open()
             if action == "offer" and working:
                 name = random.choice(sorted(working))
                 working.discard(name)
@@ -92,19 +100,19 @@ def test_any_interleaving_gives_one_answer_each_in_id_order(actions, count, mode
                 working.discard(name)
                 if name in learners.granted:
                     learners.granted.remove(name)
-                learners.collection.fail(name, "fit", "broken")
+                learners.intake.fail(name, "fit", "broken")
             elif action == "cut" and open_:
                 name = random.choice(open_)
                 if name in learners.granted:
                     learners.granted.remove(name)
-                learners.collection.interrupt(name)
+                learners.intake.interrupt(name)
                 working.add(name)
 
         for action in actions:
             act(action)
             # One upload in memory beyond the budget is allowed: the next in order.
-            held = sum(e.charge for e in learners.collection._entries.values())
-            assert held == learners.collection._held
+            held = sum(e.charge for e in learners.intake._entries.values())
+            assert held == learners.intake._held
             assert held <= max(models, 1) * LAYOUT.nbytes + LAYOUT.nbytes
             if random.random() < 0.5:
                 await asyncio.sleep(0)
@@ -120,7 +128,7 @@ def test_any_interleaving_gives_one_answer_each_in_id_order(actions, count, mode
                 assert answer.parameters[0].tolist() == [[float(answer.learner[1:])] * 3] * 2
                 assert answer.parameters[1] == 7
         assert sorted(n for n, _ in learners.answered) == names
-        assert learners.collection._held == 0
+        assert learners.intake._held == 0
 
     run(scenario())
 
@@ -136,7 +144,7 @@ def test_a_late_learner_sends_the_others_to_disk_not_to_wait():
         learners.upload("l3")
         learners.offer("l1")
         learners.upload("l1")
-        got = [a.parameters[0][0, 0] async for a in learners.collection.answers()]
+        got = [a.parameters[0][0, 0] async for a in answers_of(learners.intake)]
         assert got == [1, 2, 3]
 
     run(scenario())
@@ -164,17 +172,17 @@ def test_while_an_update_is_folded_the_next_waits_for_its_memory():
             learners.offer(name)
         assert learners.granted == ["l1"]
         learners.upload("l1")
-        answers = learners.collection.answers()
-        first = await anext(answers)  # now it is being folded
+        answers = learners.intake
+        first = await answers.next()  # now it is being folded
         assert learners.granted == []  # neither a second one in memory, nor to disk
         arrays = first.parameters
         await asyncio.gather(advance(answers), upload_soon(learners, "l2"))
-        entry = learners.collection._entries["l2"]
+        entry = learners.intake._entries["l2"]
         assert entry.answer is None  # handed out
         assert arrays[0][0, 0] == 2  # in the first one's place
 
     async def advance(answers):
-        await anext(answers)
+        await answers.next()
 
     async def upload_soon(learners, name):
         while name not in learners.granted:
@@ -187,11 +195,10 @@ def test_while_an_update_is_folded_the_next_waits_for_its_memory():
 def test_another_layout_is_refused_before_a_byte_of_it_is_sent():
     async def scenario():
         learners = Learners(["l1"], budget=0)
-        other = Layout.of([np.zeros(7, "<f4")])
-        reason = learners.collection.offer("l1", Result(key="", examples=1, layout=other))
-        assert "1 tensors, expected 2" in reason
+        reason = learners.intake.offer("l1", Result(key="", examples=1, nbytes=28))
+        assert "28 bytes, expected 32" in reason
         assert learners.granted == []
-        (answer,) = [a async for a in learners.collection.answers()]
+        (answer,) = [a async for a in answers_of(learners.intake)]
         assert isinstance(answer, LearnerFailure)
 
     run(scenario())
@@ -217,7 +224,7 @@ def test_where_there_is_no_room_for_a_spool_file_early_updates_wait(tmp_path, ca
         sums = []
 
         async def consume():
-            async for answer in learners.collection.answers():
+            async for answer in answers_of(learners.intake):
                 sums.append((answer.learner, float(answer.parameters[0].sum())))
                 del answer
 
@@ -259,18 +266,17 @@ def test_an_early_update_in_a_file_takes_no_memory_until_it_is_folded(tmp_path):
     early = [np.arange(10_000_000, dtype="<f4")]
 
     async def scenario():
-        collection = Collection(
-            {"l1": task(), "l2": task()}, layout, budget=0, grant=lambda *_: None,
-            on_answer=lambda *_: None, patience=0.0, spool=tmp_path,
-        )  # fmt: skip
+        room = Room(budget=0, patience=0.0, spool=tmp_path)
+        intake = Intake(layout, room, ById(), grant=lambda *_: None, on_answer=lambda *_: None)
+        intake.ask({"l1": task(), "l2": task()})
         before = _resident("RssFile")
-        collection.offer("l2", Result(key=task().key, examples=3, layout=layout))
-        for frame in Chunks(1, early):
+        intake.offer("l2", Result(key=task().key, examples=3, nbytes=layout.nbytes))
+        for frame, _ in Chunks(1, early):
             piece = decode(frame)
-            collection.chunk("l2", Chunk(of=1, offset=piece.offset, data=piece.data))
+            intake.chunk("l2", Chunk(version=1, offset=piece.offset, data=piece.data))
         assert _resident("RssFile") - before < 10_000_000
-        collection.fail("l1", "fit", "broken")
-        answers = [answer async for answer in collection.answers()]
+        intake.fail("l1", "fit", "broken")
+        answers = [answer async for answer in answers_of(intake)]
         assert (answers[1].parameters[0] == early[0]).all()
 
     run(scenario())

@@ -1,0 +1,44 @@
+"""What an intake knows of each learner's answer, and the room that it has for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+
+from flops_fl.types import Answer, Task
+from flops_fl.wire.chunks import Assembler
+from flops_fl.wire.messages import Result
+
+
+class Status(Enum):
+    """How far an answer has come."""
+
+    WORKING = auto()
+    OFFERED = auto()
+    UPLOADING = auto()
+    SETTLED = auto()
+
+
+@dataclass(slots=True)
+class Entry:
+    """One learner's task and the answer to it."""
+
+    task: Task
+    status: Status = Status.WORKING
+    result: Result | None = None
+    upload: Assembler | None = None
+    charge: int = 0  # bytes of the budget
+    answer: Answer | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Room:
+    """Where updates may lie until they are given out. Sizes in bytes, times in seconds."""
+
+    budget: int = 256 << 20
+    """Of updates in memory at a time; one is always allowed."""
+    spool: Path | None = None
+    """Folder for updates beyond it; None: where temporary files go."""
+    patience: float = 1.0
+    """How long the next in order is waited for before others go to the spool."""

@@ -1,0 +1,209 @@
+"""A stage: tasks for some learners, until each has answered or its time is up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from flops_fl.errors import ProtocolError
+from flops_fl.types import Answer, Deadline, Layout, Task
+from flops_fl.wire.chunks import Chunks
+from flops_fl.wire.codec import encode
+from flops_fl.wire.hub.entries import Room
+from flops_fl.wire.hub.intake import Intake, late
+from flops_fl.wire.hub.links import Link, Links
+from flops_fl.wire.hub.precedence import Precedence
+from flops_fl.wire.messages import Cancel, Chunk, Failure, Grant, Message, Order, Result
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HubOptions:
+    """Limits of the aggregator's side. Times in seconds, sizes in bytes."""
+
+    reconnect_timeout: float = 600.0
+    stall_timeout: float = 180.0
+    """For the next 1 MiB of an upload: 6 KB/s."""
+    room: Room = field(default_factory=Room)
+
+
+class Stage:
+    """The tasks of one stage, and what comes back for them.
+
+    More may be asked while it lasts: with answers given out by arrival, a stage can span many
+    aggregations, and a task outlive the one during which it was given.
+
+    Args:
+        layout: Of the global model.
+        deadline: When those who have not answered are given up.
+        order: In which order answers are given out.
+        on_answer: Called as each answer becomes final: learner, reason of failure if any.
+    """
+
+    def __init__(
+        self,
+        links: Links,
+        layout: Layout,
+        options: HubOptions,
+        *,
+        deadline: Deadline,
+        order: Precedence,
+        on_answer: Callable[[str, str | None], None],
+    ) -> None:
+        self._links = links
+        self._options = options
+        self._deadline = deadline
+        self._on_answer = on_answer
+        self._intake = Intake(
+            layout, options.room, order, grant=self._grant, on_answer=self._answered
+        )
+        self._models: dict[str, Chunks] = {}  # what each learner's task is about
+        self._frames: list[tuple[Task, bool, Order, bytes]] = []
+        self._timers: list[asyncio.TimerHandle] = []
+        self._good = 0
+        self._asked = self._failed = 0
+        self.closed = False
+
+    # -- the consumer's side -------------------------------------------------------------
+
+    def ask(self, tasks: Mapping[str, Task], model: Chunks) -> None:
+        """Give these learners, who have no open task here, a task about `model`."""
+        self._intake.ask(tasks)
+        self._asked += len(tasks)
+        self._models.update(dict.fromkeys(tasks, model))
+        self._frames.clear()
+        timeout, names = self._deadline.timeout, list(tasks)
+        self._expire_after(timeout, names, self._deadline.reason(early=False))
+        # Who has announced an update in time may need time to deliver it, but not for ever.
+        stuck = f"announced, and not delivered within another {timeout:g} s"
+        self._expire_after(2 * timeout, names, stuck, announced=True)
+        for learner in names:
+            self.entered(self._links.get(learner))
+
+    async def next(self) -> Answer | None:
+        """The next answer in order; None when every learner's has been given.
+
+        Drop it before the next call: an update's arrays are then filled with a later one.
+        """
+        return await self._intake.next()
+
+    def close(self) -> None:
+        """Wait for nobody any more; who has not answered is told so."""
+        self.closed = True
+        for timer in self._timers:
+            timer.cancel()
+        for learner in self._intake.open():
+            self._cancel(learner, "the stage is over")
+
+    # -- what the links report -----------------------------------------------------------
+
+    def awaits(self, learner: str) -> bool:
+        """Whether this learner has an open task here."""
+        return not self.closed and self._intake.open_task(learner) is not None
+
+    def entered(self, link: Link | None) -> None:
+        """Send a learner its open task, and the parameters if it does not hold them."""
+        task = self._intake.open_task(link.learner) if link else None
+        if link is None or task is None:
+            return
+        has_it = link.task == task.key or link.outbox.held == (task.run_id, task.version)
+        model = None if has_it else self._models[link.learner]
+        order, frame = self._order(task, model)
+        try:
+            link.outbox.send_order(order, model, frame)
+        except ProtocolError as error:  # this learner's trouble, not the round's
+            self._links.drop(link, str(error))
+
+    def heard(self, link: Link, message: Message) -> None:
+        """Take an answer, or a piece of one."""
+        learner, intake = link.learner, self._intake
+        if isinstance(message, Result):
+            waits = message.needs_grant
+            refused = intake.offer(learner, message)
+            if refused and waits:  # for a grant that will not come
+                link.outbox.send(Cancel(key=message.key, reason=refused))
+        elif isinstance(message, Chunk):
+            intake.chunk(learner, message)
+        elif isinstance(message, Failure):
+            intake.fail(learner, message.stage, message.reason, message.traceback)
+
+    def left(self, learner: str) -> None:
+        """Its stream broke: what it had not finished sending will be offered again."""
+        self._intake.interrupt(learner)
+
+    def gone(self, learner: str, reason: str, *, returns: bool = True) -> None:
+        """Stop waiting for it, unless the stage would fail without one that may return.
+
+        Then it has until the deadline.
+        """
+        if returns and self._asked - self._failed <= self._deadline.quorum:
+            return
+        self._fail(learner, reason)
+
+    # -- helpers -------------------------------------------------------------------------
+
+    def _order(self, task: Task, model: Chunks | None) -> tuple[Order, bytes]:
+        """The order and its frame, made once for all learners that are told the same."""
+        with_model = model is not None
+        for known, had_model, order, frame in self._frames:
+            if had_model == with_model and known == task:
+                return order, frame
+        nbytes, inline = (model.nbytes, model.inline) if model else (None, b"")
+        order = Order(task=task, nbytes=nbytes, inline=inline)
+        self._frames = [*self._frames[-3:], (task, with_model, order, encode(order))]
+        return order, self._frames[-1][3]
+
+    def _answered(self, learner: str, failure: str | None) -> None:
+        self._on_answer(learner, failure)
+        self._failed += failure is not None
+        self._good += failure is None
+        grace = self._deadline.grace
+        if failure is None and self._good == self._deadline.quorum and grace is not None:
+            self._expire_after(grace, self._intake.open(), self._deadline.reason(early=True))
+
+    def _grant(self, learner: str, task: Task) -> None:
+        link = self._links.get(learner)
+        assert link is not None  # it has just offered
+        link.outbox.send(Grant(key=task.key))
+        self._watch_upload(learner, task, -1)
+
+    def _watch_upload(self, learner: str, task: Task, seen: int) -> None:
+        """Give up on an upload that stands still."""
+        if self.closed or self._intake.open_task(learner) is not task:
+            return
+        received = self._intake.progress(learner)
+        if received is None:
+            return
+        timeout = self._options.stall_timeout
+        if received == seen:
+            self._fail(learner, f"its upload stood still at {seen} bytes for {timeout:.0f} s")
+            return
+        loop = asyncio.get_running_loop()
+        loop.call_later(timeout, self._watch_upload, learner, task, received)
+
+    def _expire_after(
+        self, seconds: float, learners: Sequence[str], reason: str, *, announced: bool = False
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        open_ = {name: self._intake.open_task(name) for name in learners}
+        self._timers.append(loop.call_later(seconds, self._expire, open_, reason, announced))
+
+    def _expire(self, tasks: Mapping[str, Task | None], reason: str, announced: bool) -> None:
+        """Wait no longer for those still at these tasks; with `announced`, for any of them."""
+        names = [n for n, task in tasks.items() if task and self._intake.open_task(n) is task]
+        for learner in names if announced else late(self._intake, names):
+            lost = "" if self._links.get(learner) else "; its connection is lost"
+            self._fail(learner, f"{reason}{lost}")
+
+    def _fail(self, learner: str, reason: str) -> None:
+        self._cancel(learner, reason)
+        self._intake.fail(learner, "wire", reason)
+
+    def _cancel(self, learner: str, reason: str) -> None:
+        link = self._links.get(learner)
+        task = link.conversation.task if link else None
+        if link is not None and task is not None:
+            link.outbox.send(Cancel(key=task.key, reason=reason))
