@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import flwr
@@ -15,6 +16,8 @@ class Client(flwr.client.NumPyClient):
     def fit(self, parameters, config):
         if sys.argv[2] == "dies":
             os._exit(9)
+        if sys.argv[2].startswith("sleeps-"):
+            time.sleep(float(sys.argv[2].partition("-")[2]))
         weights, bias = parameters
         # float64 back for float32, as scikit-learn does.
         return [weights.astype(np.float64) + 1, bias + 1.0], 599, {}

@@ -1,5 +1,6 @@
 """Stock Flower clients in one federation with native learners."""
 
+import json
 import subprocess
 import sys
 
@@ -38,7 +39,8 @@ def test_a_stock_client_trains_with_a_native_learner(processes, digits):
 
 
 def test_a_stock_client_killed_in_mid_round_costs_its_update_only(processes, digits):
-    options = ["--rounds", 1, "--min-available-clients", 3, "--reconnect-timeout", 1]
+    """At once: nobody can come back under a number. By default a named one has ten minutes."""
+    options = ["--rounds", 1, "--min-available-clients", 3]
     aggregator = processes.aggregator(NUMPY, *options)
     wait_for_port(processes.address)
     processes.learner(NUMPY, digits / "part-0", "native")
@@ -50,6 +52,28 @@ def test_a_stock_client_killed_in_mid_round_costs_its_update_only(processes, dig
     survivors = {"flower-1", "flower-2", "native"} - {failure["learner"]}
     assert set(record["learners"]) == survivors
     assert "native" in survivors
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_fit_of_three_minutes_costs_nobody_the_connection(processes, digits, slow_repo, tmp_path):
+    """Beyond 80 s gRPC used to take the learners' keepalive pings for abuse (GOAWAY)."""
+    aggregator = processes.aggregator(slow_repo, "--rounds", 1, "--min-clients", 2)
+    wait_for_port(processes.address)
+    env = {"MARK": str(tmp_path / "long"), "FIT_SECONDS": "200"}
+    native = processes.learner(slow_repo, digits / "part-0", "native", env=env)
+    client = stock(processes, "sleeps-200")
+    out, _ = aggregator.communicate(timeout=350)
+    (record,) = json.loads(out)["rounds"]
+    assert record["learners"] == ["flower-1", "native"]
+    assert record["failures"] == []
+    assert record["fit_seconds"] >= 200
+    assert client.wait(20) == 0
+    processes.finish(native)
+    assert processes.stderr(native).count(" connected to ") == 1
+    assert "disconnected" not in processes.stderr(native)
+    assert "too_many_pings" not in processes.stderr(native) + processes.stderr(client)
+    assert len(list(tmp_path.glob("long-fit-*"))) == 1
 
 
 def test_a_stock_client_joins_over_tls(processes, pki, tmp_path):
