@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import pki  # noqa: F401 - a fixture
+from tests.certificates import authority, pki  # noqa: F401 - fixtures
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"

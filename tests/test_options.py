@@ -53,6 +53,7 @@ def test_lists_and_pairs():
         (["r", "--min-fit-clients", "3"], ["--min-available-clients 1", "raise it to 3"]),
         (["r", "--resume", "--fresh"], ["exclude each other"]),
         (["r", "--tls-cert", "none.pem"], ["--tls-cert none.pem", "existing file"]),
+        (["r", "--tls-ca", __file__], ["--tls-ca needs --tls-cert"]),
         (["r", "--strategy-option", "x"], ["KEY=VALUE"]),
         (["r", "--project-id", "a/b"], ["--project-id a/b"]),
     ],

@@ -35,7 +35,7 @@ NOT_IN = {
     "repo": {"grpc", "torch", "sklearn", "mlflow"},
 }
 # Only these rooms may import a package.
-AT_HOME = {"flwr": ("flower",), "grpc": ("wire", "flower"), "mlflow": ("observers",)}
+AT_HOME = {"flwr": ("flower",), "grpc": ("net", "wire", "flower"), "mlflow": ("observers",)}
 
 
 def room_of(module: str) -> str:

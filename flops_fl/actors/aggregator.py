@@ -27,7 +27,7 @@ from flops_fl.repo.source import Checkout, checkout
 from flops_fl.types import Layout
 from flops_fl.wire.hub.entries import Room
 from flops_fl.wire.hub.hub import Hub
-from flops_fl.wire.hub.server import ServerTls, serve
+from flops_fl.wire.hub.server import serve
 from flops_fl.wire.hub.stage import HubOptions
 from flops_fl.wire.outbox import METHOD
 
@@ -158,7 +158,7 @@ class _Run:
         )
         flower = FlowerService(hub.links, layout)
         services = {METHOD: hub.join, FLOWER_METHOD: flower.join}
-        serving = await serve(services, options.listen, _tls(options))
+        serving = await serve(services, options.listen, options.tls())
 
         def abort(error: FlopsError | None) -> None:
             self._abort = error
@@ -199,13 +199,4 @@ def plan_of(options: AggregatorOptions, report: Report) -> Plan:
         max_failures=options.max_failures,
         limit=NormLimit(norm, options.large_updates == "refuse") if norm else None,
         keep=partial(keep, options.folder),
-    )
-
-
-def _tls(options: AggregatorOptions) -> ServerTls | None:
-    if options.tls_cert is None or options.tls_key is None:
-        return None
-    ca = options.tls_ca.read_bytes() if options.tls_ca else None
-    return ServerTls(
-        certificate=options.tls_cert.read_bytes(), key=options.tls_key.read_bytes(), ca=ca
     )

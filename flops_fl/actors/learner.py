@@ -24,7 +24,7 @@ from flops_fl.process.signals import raise_on_signals
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.source import checkout
 from flops_fl.wire.line.dial import serve_workers
-from flops_fl.wire.line.line import ClientTls, DialOptions
+from flops_fl.wire.line.line import DialOptions
 
 
 class LearnerHealth(Health):
@@ -78,8 +78,8 @@ def learn(options: LearnerOptions) -> int:
         FlopsError: see flops_fl.errors for who is at fault.
     """
     raise_on_signals()  # containers are stopped by SIGTERM: leave as after Ctrl-C
-    tls = _tls(options)
-    ids = options.learner_id or [_own_name(options)]
+    tls = options.tls()
+    ids = options.learner_id or [*(tls.names if tls else []), socket.gethostname()][:1]
     health = LearnerHealth(len(ids))
     with checkout(options.repo) as repo, ExitStack() as stack:
         stack.enter_context(served(health, options.metrics))
@@ -135,26 +135,6 @@ def _load(folder: Path | None, tags: Sequence[str]) -> Any:
             "Parquet or Arrow files"
         )
     return load_folder(folder, tags)
-
-
-def _own_name(options: LearnerOptions) -> str:
-    if options.tls_cert is None:
-        return socket.gethostname()
-    from cryptography import x509
-
-    certificate = x509.load_pem_x509_certificate(options.tls_cert.read_bytes())
-    names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    return str(names[0].value) if names else socket.gethostname()
-
-
-def _tls(options: LearnerOptions) -> ClientTls | None:
-    if not (options.tls_ca or options.tls_cert):
-        return None
-    ca, certificate, key = (
-        path.read_bytes() if path else None
-        for path in (options.tls_ca, options.tls_cert, options.tls_key)
-    )
-    return ClientTls(ca=ca, certificate=certificate, key=key)
 
 
 def _say(learner: str, event: str) -> None:

@@ -72,7 +72,7 @@ class FlowerClient:
     """Reads what a client answers; a `Speaker`."""
 
     def __init__(
-        self, name: str, certified: Sequence[str], layout: Layout, outbox: FlowerOutbox
+        self, name: str, certified: Sequence[str] | None, layout: Layout, outbox: FlowerOutbox
     ) -> None:
         self.conversation = outbox.conversation
         self.outbox = outbox

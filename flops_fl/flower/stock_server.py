@@ -18,7 +18,7 @@ from flwr.proto import transport_pb2
 from flops_fl.errors import RepositoryError, Unreachable
 from flops_fl.flower.values import METHOD, from_npy, from_scalar, to_npy, to_scalar
 from flops_fl.types import Array, Parameters, Task, Update
-from flops_fl.wire.line.dial import BlockingWorker
+from flops_fl.wire.line.dial import BlockingWorker, open_channel
 from flops_fl.wire.line.line import DialOptions
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def serve_flower(worker: FlowerWorker, options: DialOptions) -> str:
     wait, contact = options.backoff, time.monotonic()
     while True:
         try:
-            with _channel(options) as channel:
+            with open_channel(grpc, options, _CHANNEL) as channel:
                 if _converse(channel, answers, options):
                     return "the server said goodbye"
             why = "connection closed"
@@ -71,15 +71,6 @@ def serve_flower(worker: FlowerWorker, options: DialOptions) -> str:
         options.on_event(worker.learner, f"disconnected ({why}), trying again")
         time.sleep(random.SystemRandom().uniform(0.5, 1.0) * wait)
         wait = min(wait * 2, options.max_backoff)
-
-
-def _channel(options: DialOptions) -> grpc.Channel:
-    if options.tls is None:
-        return grpc.insecure_channel(str(options.address), _CHANNEL)
-    credentials = grpc.ssl_channel_credentials(
-        options.tls.ca, options.tls.key, options.tls.certificate
-    )
-    return grpc.secure_channel(str(options.address), credentials, _CHANNEL)
 
 
 def _converse(channel: grpc.Channel, answers: _Answers, options: DialOptions) -> bool:

@@ -20,6 +20,7 @@ from pydantic import (
 
 from flops_fl.errors import UsageError
 from flops_fl.net.address import Address
+from flops_fl.net.tls import Tls
 from flops_fl.options.kinds import ExistingFile, Fraction, HostPort, Listing, Pairs
 
 COHORT_OPTIONS = (
@@ -57,6 +58,16 @@ class TlsOptions(Options):
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key go together: give both")
         return self
+
+    def tls(self) -> Tls | None:
+        """The files' content; None without TLS.
+
+        Raises:
+            UsageError: they cannot be read.
+        """
+        if not (self.tls_cert or self.tls_ca):
+            return None
+        return Tls.read(self.tls_cert, self.tls_key, self.tls_ca)
 
 
 class HealthOptions(Options):
@@ -173,6 +184,8 @@ class AggregatorOptions(RepoOptions, TrainingOptions, TlsOptions, HealthOptions)
                 f"--listen {self.listen} can be reached from other machines: give --tls-cert and "
                 "--tls-key, or say --insecure"
             )
+        if self.tls_ca and not self.tls_cert:
+            raise ValueError("--tls-ca needs --tls-cert and --tls-key on an aggregator: give them")
         return self
 
 

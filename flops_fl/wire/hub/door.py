@@ -13,7 +13,7 @@ _NUMBERED = re.compile(r"flower-\d+")  # what clients without a name are called
 
 def judge(
     hello: Hello,
-    certified: Sequence[str],
+    certified: Sequence[str] | None,
     *,
     fingerprint: str,
     anonymous: bool,
@@ -22,7 +22,7 @@ def judge(
     """Why a learner is not let in; None if it is.
 
     Args:
-        certified: Names in its certificate; empty without mutual TLS.
+        certified: Names in its certificate; None without mutual TLS.
         fingerprint: Of the global model's tensors, which the learner's must equal.
         anonymous: Whether it was given its name.
         closing: Whether the aggregator is about to end.
@@ -46,11 +46,11 @@ def judge(
     return None
 
 
-def _judge_name(name: str, certified: Sequence[str], *, anonymous: bool) -> Refusal | None:
-    if certified and name not in certified:
+def _judge_name(name: str, certified: Sequence[str] | None, *, anonymous: bool) -> Refusal | None:
+    if certified is not None and name not in certified:
         return Refusal(
             reason=f"learner id {name!r} is not in the certificate, which says "
-            f"{', '.join(certified)}: use that id, or another certificate"
+            f"{', '.join(certified) or 'no name'}: use that id, or another certificate"
         )
     if not _ID.fullmatch(name):
         return Refusal(reason=f"learner id {name!r}: expected 1 to 128 letters, digits or _.@:+=-")

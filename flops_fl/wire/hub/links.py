@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from flops_fl.errors import ProtocolError
+from flops_fl.net.tls import names_in
 from flops_fl.wire.hub.door import judge
 from flops_fl.wire.hub.speaker import Native, Speaker
 from flops_fl.wire.messages import Goodbye, Message, Ping, Refusal, Welcome
@@ -254,8 +255,7 @@ async def _is_alive(link: Link) -> bool:
     return True
 
 
-def certified_names(context: Any) -> Sequence[str]:
-    """The names in the client's certificate (mutual TLS): common name and DNS names."""
-    auth = context.auth_context()
-    names = [*auth.get("x509_common_name", []), *auth.get("x509_subject_alternative_name", [])]
-    return [name.decode() for name in names if name]
+def certified_names(context: Any) -> Sequence[str] | None:
+    """The names in the client's certificate (mutual TLS); None if it has shown none."""
+    shown = context.auth_context().get("x509_pem_cert")
+    return names_in(shown[0]) if shown else None

@@ -13,16 +13,8 @@ from grpc_health.v1.health import aio
 
 from flops_fl.errors import UsageError
 from flops_fl.net.address import Address
+from flops_fl.net.tls import Tls
 from flops_fl.wire.outbox import KEEPALIVE, METHOD
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ServerTls:
-    """PEM bytes. With `ca`, learners must show a certificate of it, which names them."""
-
-    certificate: bytes
-    key: bytes
-    ca: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +35,7 @@ Join: TypeAlias = Callable[[AsyncIterator[bytes], Any], Coroutine[Any, Any, None
 """Serves one stream: its requests, and gRPC's context."""
 
 
-async def serve(services: Mapping[str, Join], listen: Address, tls: ServerTls | None) -> Serving:
+async def serve(services: Mapping[str, Join], listen: Address, tls: Tls | None) -> Serving:
     """Start serving bidirectional streams, and gRPC's health service, on one port.
 
     Args:
@@ -73,7 +65,7 @@ async def serve(services: Mapping[str, Join], listen: Address, tls: ServerTls | 
         if tls is None:
             port = server.add_insecure_port(str(listen))
         else:
-            port = server.add_secure_port(str(listen), _credentials(tls))
+            port = server.add_secure_port(str(listen), tls.for_listening())
     except RuntimeError as error:
         raise UsageError(f"cannot listen on {listen}: {error}") from None
     await server.start()
@@ -96,11 +88,3 @@ def _probe(listen: Address) -> None:
             f"cannot listen on {listen}: {error.strerror}. Choose another --listen, or stop "
             "what uses that port"
         ) from None
-
-
-def _credentials(tls: ServerTls) -> grpc.ServerCredentials:
-    return grpc.ssl_server_credentials(
-        [(tls.key, tls.certificate)],
-        root_certificates=tls.ca,
-        require_client_auth=tls.ca is not None,
-    )

@@ -25,8 +25,8 @@ class Speaker(Protocol):
         """What it is told goes here."""
 
     @property
-    def certified(self) -> Sequence[str]:
-        """Names in its certificate; empty without mutual TLS."""
+    def certified(self) -> Sequence[str] | None:
+        """Names in its certificate; None without mutual TLS."""
 
     @property
     def anonymous(self) -> bool:
@@ -57,7 +57,7 @@ class Native:
     anonymous = False
     busy = False
 
-    def __init__(self, certified: Sequence[str]) -> None:
+    def __init__(self, certified: Sequence[str] | None) -> None:
         self.conversation = Conversation()
         self.outbox: Sender = Outbox(Side.AGGREGATOR, self.conversation)
         self.certified = certified

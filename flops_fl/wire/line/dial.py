@@ -14,7 +14,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import grpc
 
@@ -22,6 +22,14 @@ from flops_fl.errors import FlopsError
 from flops_fl.types import Evaluation, Layout, Parameters, Task, Update
 from flops_fl.wire.line.line import DialOptions, Line, Worker
 from flops_fl.wire.outbox import KEEPALIVE
+
+_CHANNEL = [
+    *KEEPALIVE,
+    # Back-off is ours, with jitter; gRPC's own would grow to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
 
 Jobs: TypeAlias = "queue.SimpleQueue[Callable[[], None] | None]"
 """Work for the main thread; None ends it."""
@@ -45,7 +53,7 @@ async def converse(workers: Sequence[Worker], options: DialOptions) -> str:
         Refused: the aggregator does not let a learner in.
         ProtocolError: it speaks another language.
     """
-    async with _channel(options) as channel:
+    async with open_channel(grpc.aio, options, _CHANNEL) as channel:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
@@ -144,17 +152,8 @@ class _Dialer:
         self.last_word = await converse(self._workers, self._options)
 
 
-def _channel(options: DialOptions) -> grpc.aio.Channel:
-    arguments = [
-        *KEEPALIVE,
-        # Back-off is ours, with jitter; gRPC's own would grow to two minutes.
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 1000),
-    ]
+def open_channel(api: Any, options: DialOptions, arguments: Sequence[tuple[str, int]]) -> Any:
+    """A channel of `api`, which is `grpc` or `grpc.aio`, with TLS or without."""
     if options.tls is None:
-        return grpc.aio.insecure_channel(str(options.address), arguments)
-    credentials = grpc.ssl_channel_credentials(
-        options.tls.ca, options.tls.key, options.tls.certificate
-    )
-    return grpc.aio.secure_channel(str(options.address), credentials, arguments)
+        return api.insecure_channel(str(options.address), arguments)
+    return api.secure_channel(str(options.address), options.tls.for_dialling(), arguments)

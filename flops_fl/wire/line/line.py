@@ -16,6 +16,7 @@ import grpc
 
 from flops_fl.errors import FlopsError, ProtocolError, Refused, RepositoryError, Unreachable
 from flops_fl.net.address import Address
+from flops_fl.net.tls import Tls
 from flops_fl.types import (
     Answer,
     Array,
@@ -65,20 +66,11 @@ class Worker(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClientTls:
-    """PEM bytes: whom to trust, and who we are (for mutual TLS)."""
-
-    ca: bytes | None
-    certificate: bytes | None = None
-    key: bytes | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class DialOptions:
     """How to reach the aggregator. Times in seconds."""
 
     address: Address
-    tls: ClientTls | None = None
+    tls: Tls | None = None
     connect_timeout: float = 300.0
     reconnect_timeout: float = 3600.0
     backoff: float = 0.2

@@ -1,0 +1,22 @@
+"""What a certificate says, the same at both ends."""
+
+from flops_fl.net.tls import Tls, names_in
+from flops_fl.wire.hub.door import judge
+from flops_fl.wire.messages import Hello
+
+
+def test_a_certificate_names_its_holder_by_common_name_then_hosts_then_uris(authority, tmp_path):
+    authority.sign("a", hosts=["b.example", "10.0.0.1", "a"], uris=["spiffe://site/a"])
+    assert names_in((tmp_path / "a.pem").read_bytes()) == ["a", "b.example", "spiffe://site/a"]
+    authority.sign("c", common="", hosts=["d"])
+    assert Tls.read(tmp_path / "c.pem", tmp_path / "c.key", None).names == ["d"]
+    assert Tls.read(None, None, tmp_path / "authority.pem").names == []
+
+
+def test_a_certificate_without_a_name_is_nobodys(authority, tmp_path):
+    authority.sign("nameless", common="", hosts=["10.0.0.1"])
+    names = names_in((tmp_path / "nameless.pem").read_bytes())
+    hello = Hello(learner="somebody", nonce="", fingerprint="f")
+    refusal = judge(hello, names, fingerprint="f", anonymous=False, closing=False)
+    assert "says no name" in refusal.reason
+    assert judge(hello, None, fingerprint="f", anonymous=False, closing=False) is None
