@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import TIMEOUT, finish, free_port, start, together, wait_for
+from flops_fl.core.fedavg import FedAvg
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Plan, State
 from flops_fl.core.rounds import train
-from flops_fl.flower.strategy import Strategy
 from flops_fl.net.address import Address
 from flops_fl.process.memory import return_large_blocks
 from flops_fl.types import Evaluation, Layout, Task, Update
@@ -118,7 +118,7 @@ async def _aggregate(spec: dict[str, Any]) -> dict[str, Any]:
     minimums = dict.fromkeys(
         ("min_available_clients", "min_fit_clients", "min_evaluate_clients"), count
     )
-    strategy = Strategy("FedAvg", minimums, seed=0, initial=start_model)
+    strategy = FedAvg(Layout.of(start_model), seed=0, **minimums)
     first: list[float] = []
     hub = Hub(
         "bench", Layout.of(start_model), HubOptions(),

@@ -19,12 +19,12 @@ from rich.table import Table
 
 from flops_fl.actors.learner import build_learner
 from flops_fl.core.observer import Observer
-from flops_fl.core.plan import Plan, State
+from flops_fl.core.plan import Generated, Plan, State
 from flops_fl.core.rounds import train
 from flops_fl.core.seeding import seed_generators
 from flops_fl.data.command import partition_command
+from flops_fl.flower.catalogue import strategy_for
 from flops_fl.flower.client import ClientWorker
-from flops_fl.flower.strategy import Strategy
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.types import Update
 
@@ -55,7 +55,10 @@ class InProcess:
     async def gather(self, minimum, timeout):
         pass
 
-    async def ask(self, tasks, parameters, deadline, on_answer):
+    def ask(self, tasks, parameters, deadline, on_answer):
+        return Generated(self.answers(tasks, parameters, on_answer))
+
+    async def answers(self, tasks, parameters, on_answer):
         for learner in sorted(tasks):
             answer = self.workers[learner].perform(tasks[learner], parameters)
             if isinstance(answer, Update) and learner == self.hostile:
@@ -86,9 +89,7 @@ def accuracy(
     minimums = dict.fromkeys(
         ("min_available_clients", "min_fit_clients", "min_evaluate_clients"), len(workers)
     )
-    strategy = Strategy(
-        name, minimums | options, seed=0, initial=model.parameters(), statistics=model.statistics()
-    )
+    strategy = strategy_for(model, name, minimums | options, seed=0)
     plan = Plan(
         run_id="hostile", rounds=rounds, seed=0, min_available=len(workers), min_fit=1,
         min_evaluate=1, round_timeout=60, join_timeout=60,

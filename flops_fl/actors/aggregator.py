@@ -9,13 +9,14 @@ from functools import partial
 from typing import TypeAlias
 
 from flops_fl.actors.report import Report, keep, report_on
+from flops_fl.core.aggregation import Strategy
 from flops_fl.core.norm import NormLimit
 from flops_fl.core.plan import Plan
 from flops_fl.core.rounds import train
 from flops_fl.core.seeding import seed_generators
 from flops_fl.errors import Abort, FlopsError, UsageError
+from flops_fl.flower.catalogue import strategy_for
 from flops_fl.flower.stock_clients import FlowerService
-from flops_fl.flower.strategy import NEEDS_CONFIG, Strategy
 from flops_fl.flower.values import METHOD as FLOWER_METHOD
 from flops_fl.net.address import Address
 from flops_fl.options.config import AggregatorOptions
@@ -77,26 +78,11 @@ def lead(
     # Building seeds the initial global model: same seed, same start.
     seed = partial(seed_generators, options.seed, "aggregator", 0, "build")
     model = ManagedModel(repo.path, before_build=seed)
-    strategy = _strategy(options, model)
+    told = options.cohort | options.strategy_option
+    strategy = strategy_for(model, options.strategy, told, seed=options.seed)
     report = report_on(options, repo, model, strategy)
     with served(report.health, options.metrics):
         return report.finish(play(report, strategy))
-
-
-def _strategy(options: AggregatorOptions, model: ManagedModel) -> Strategy:
-    if options.strategy in NEEDS_CONFIG and not model.takes_config:
-        raise UsageError(
-            f"--strategy {options.strategy} needs the learners' help: let fit_model take an "
-            f"argument config and use config[{NEEDS_CONFIG[options.strategy]!r}], or choose "
-            "another strategy"
-        )
-    return Strategy(
-        options.strategy,
-        options.cohort | options.strategy_option,
-        seed=options.seed,
-        initial=model.parameters(),
-        statistics=model.statistics(),
-    )
 
 
 class _Run:

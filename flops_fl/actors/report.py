@@ -13,10 +13,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from flops_fl.core.aggregation import Strategy
 from flops_fl.core.observer import Observer, Observers, RunInfo
 from flops_fl.core.plan import State
 from flops_fl.errors import INTERRUPTED, FlopsError, UsageError
-from flops_fl.flower.strategy import Strategy
 from flops_fl.observers.console import ConsoleObserver
 from flops_fl.observers.metrics import MetricsObserver
 from flops_fl.observers.mlflow import BestModel, MlflowObserver, local_store
@@ -200,7 +200,7 @@ def report_on(
         strategy=options.strategy,
         seed=options.seed,
         rounds=options.rounds,
-        options={**options.cohort, **options.limits, **options.strategy_option},
+        options={**options.cohort, **options.limits, **strategy.options},
     )
     try:
         options.folder.mkdir(parents=True, exist_ok=True)

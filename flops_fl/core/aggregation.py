@@ -1,6 +1,7 @@
 """What becomes of updates: who is asked, and how their answers make the next global model.
 
-Core sees these protocols only. Flower's strategies implement them in the room `flower`.
+Rounds see these protocols only. `core.fedavg` implements them with a mean; Flower's strategies
+do so in the room `flower`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,14 @@ class Aggregation(Protocol):
 
 class Strategy(Protocol):
     """Chooses who fits and evaluates, and how updates are aggregated."""
+
+    @property
+    def name(self) -> str:
+        """For people, and for who compares two runs."""
+
+    @property
+    def options(self) -> Mapping[str, Scalar]:
+        """All that it was told beside who is chosen, defaults included."""
 
     def choose(
         self, round: int, stage: Stage, learners: Sequence[str]

@@ -13,6 +13,7 @@ associative: whoever wants the same bits again adds updates in the same order.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,39 @@ class WeightedMean:
                 self._means.append(np.zeros(flat.shape, wide))
             else:
                 self._means.append(flat.astype(wide))
+
+
+class MeanAggregation:
+    """A round's updates as their weighted mean: the `Aggregation` of federated averaging.
+
+    Args:
+        bound: Limits an update, or raises BadUpdate.
+    """
+
+    def __init__(self, layout: Layout, bound: Callable[[Update], Update] | None = None) -> None:
+        self.mean = WeightedMean(layout)
+        self._bound = bound
+
+    def add(self, update: Update) -> None:
+        """Fold one update; the same bits need the same order.
+
+        Raises:
+            BadUpdate: it must not touch the global model; nothing has changed.
+        """
+        self.mean.add(self.checked(update))
+
+    def checked(self, update: Update) -> Update:
+        """The update, within bounds.
+
+        Raises:
+            BadUpdate: it must not touch the global model.
+        """
+        check_update(update, self.mean.layout)
+        return self._bound(update) if self._bound else update
+
+    def result(self, failures: int) -> list[Array]:
+        """The mean; ends it."""
+        return self.mean.result()
 
 
 def _fold(mean: Array, array: Array, base: Array | None, weight: float) -> None:

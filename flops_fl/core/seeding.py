@@ -12,6 +12,8 @@ import sys
 
 import numpy as np
 
+from flops_fl.types import Stage
+
 
 def seed_generators(seed: int, learner: str, round: int, stage: str) -> None:
     """Seed the process's global generators; torch's only if something has imported it."""
@@ -22,3 +24,9 @@ def seed_generators(seed: int, learner: str, round: int, stage: str) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(value)  # every device's
+
+
+def selection(seed: int, round: int, stage: Stage) -> random.Random:
+    """The generator that draws a stage's learners: from their ids in order."""
+    text = f"{seed}/{round}/{stage}/select".encode()
+    return random.Random(hashlib.sha256(text).digest())

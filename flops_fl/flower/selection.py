@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
 from collections.abc import Sequence
 from typing import Any
 
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
 
+from flops_fl.core.seeding import selection
 from flops_fl.types import Stage
 
 
@@ -18,8 +17,7 @@ class SeededCohort(ClientManager):  # type: ignore[misc]
 
     def __init__(self, learners: Sequence[str], seed: int, round: int, stage: Stage) -> None:
         self._proxies = {name: Named(name) for name in sorted(learners)}
-        text = f"{seed}/{round}/{stage}/select".encode()
-        self._random = random.Random(hashlib.sha256(text).digest())
+        self._random = selection(seed, round, stage)
 
     def num_available(self) -> int:
         return len(self._proxies)

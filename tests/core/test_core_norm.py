@@ -3,7 +3,7 @@
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flops_fl.core.norm import NormLimit
@@ -21,6 +21,7 @@ def distance(update, base):
     return float(np.linalg.norm(np.concatenate(steps)))
 
 
+@settings(deadline=None)
 @given(st.floats(0.01, 100.0), st.integers(0, 2**16))
 def test_a_clipped_update_keeps_its_direction_and_the_limit(limit, seed):
     rng = np.random.default_rng(seed)

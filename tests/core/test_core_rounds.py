@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flops_fl.core.fedavg import FedAvg
 from flops_fl.core.norm import NormLimit
 from flops_fl.core.observer import Observer, Observers
 from flops_fl.core.plan import Generated, Plan, State
 from flops_fl.core.rounds import put_aside, train
 from flops_fl.errors import FederationError
-from flops_fl.flower.strategy import Strategy
-from flops_fl.types import Evaluation, LearnerFailure, Update, parameters_sha256
+from flops_fl.types import Evaluation, Layout, LearnerFailure, Update, parameters_sha256
 
 START = [np.zeros(3, np.float32), np.array([10, 20])]
 
@@ -81,7 +81,7 @@ def play(cohort, rounds=2, observer=None, seed=0, min_fit=1, state=None, more=No
         join_timeout=9,
         **(more or {}),
     )
-    strategy = Strategy("FedAvg", options, seed=seed, initial=START)
+    strategy = FedAvg(Layout.of(START), seed=seed, **options)
     start = state or State(parameters=START)
     return asyncio.run(train(start, plan, cohort, strategy, observer or Observer()))
 

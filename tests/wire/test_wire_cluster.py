@@ -4,10 +4,10 @@ import asyncio
 
 import numpy as np
 
+from flops_fl.core.fedavg import FedAvg
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Plan, State
 from flops_fl.core.rounds import train
-from flops_fl.flower.strategy import Strategy
 from flops_fl.net.address import Address
 from flops_fl.types import Evaluation, Layout, Update
 from flops_fl.wire.hub.hub import Hub
@@ -57,7 +57,7 @@ class Node:
             run_id=run_id, rounds=rounds, seed=0, min_available=self.learners,
             min_fit=self.learners, min_evaluate=self.learners, round_timeout=20, join_timeout=20,
         )  # fmt: skip
-        strategy = Strategy("FedAvg", minimums, seed=0, initial=start)
+        strategy = FedAvg(Layout.of(start), seed=0, **minimums)
         return await train(State(parameters=start), plan, self.hub, strategy, Observer())
 
     async def close(self):

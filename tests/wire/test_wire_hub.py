@@ -7,10 +7,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flops_fl.core.fedavg import FedAvg
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Plan, State
 from flops_fl.core.rounds import train
-from flops_fl.flower.strategy import Strategy
 from flops_fl.types import Evaluation, Layout, Update, parameters_sha256
 from flops_fl.wire.chunks import Assembler, Chunks
 from flops_fl.wire.codec import decode, encode
@@ -145,7 +145,7 @@ async def federation(start, names, disturb, budget):
     minimums = dict.fromkeys(
         ("min_available_clients", "min_fit_clients", "min_evaluate_clients"), count
     )
-    strategy = Strategy("FedAvg", minimums, seed=0, initial=start)
+    strategy = FedAvg(Layout.of(start), seed=0, **minimums)
     training = asyncio.create_task(train(State(parameters=start), plan, hub, strategy, Observer()))
     async with asyncio.timeout(5):  # a deadlock would be seen here
         while not training.done():
@@ -228,7 +228,7 @@ def test_a_learner_that_is_gone_is_awaited_if_the_round_would_fail_without_it():
         layout = Layout.of(START)
         hub = Hub("r", layout, HubOptions(reconnect_timeout=0.1))
         steady, cut = (FakeLearner(hub, name, layout) for name in ("l0", "l1"))
-        strategy = Strategy("FedAvg", {}, seed=0, initial=START)
+        strategy = FedAvg(Layout.of(START), seed=0)
         plan = Plan(
             run_id="r", rounds=1, seed=0, min_available=2, min_fit=2, min_evaluate=1,
             round_timeout=10, join_timeout=10,

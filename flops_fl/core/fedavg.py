@@ -1,0 +1,68 @@
+"""Federated averaging (McMahan et al. 2017, arXiv:1602.05629): a strategy of core's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from flops_fl.core.mean import MeanAggregation
+from flops_fl.core.seeding import selection
+from flops_fl.types import Layout, Scalar, Stage, Update
+
+
+class FedAvg:
+    """Some learners, or all; their mean, weighted by samples. It remembers nothing.
+
+    Args:
+        layout: Of the global model.
+        seed: Of the choice of learners.
+        fraction_fit: Share of the learners present that fit.
+        fraction_evaluate: Share that evaluates; 0 for none.
+        min_fit_clients: Fewest that fit, whatever the share.
+        min_evaluate_clients: Fewest that evaluate, whatever the share.
+        min_available_clients: With fewer present nobody is asked.
+    """
+
+    name = "FedAvg"
+    options: Mapping[str, Scalar] = {}
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        seed: int,
+        fraction_fit: float = 1.0,
+        fraction_evaluate: float = 1.0,
+        min_fit_clients: int = 1,
+        min_evaluate_clients: int = 1,
+        min_available_clients: int = 1,
+    ) -> None:
+        self._layout = layout
+        self._seed = seed
+        self._available = min_available_clients
+        self._share = {"fit": fraction_fit, "evaluate": fraction_evaluate}
+        self._fewest = {"fit": min_fit_clients, "evaluate": min_evaluate_clients}
+
+    def choose(
+        self, round: int, stage: Stage, learners: Sequence[str]
+    ) -> dict[str, dict[str, Scalar]]:
+        """Config by learner id, in id order; empty if too few learners are present."""
+        share, present = self._share[stage], sorted(learners)
+        count = max(int(len(present) * share), self._fewest[stage])
+        if (stage == "evaluate" and share == 0) or len(present) < max(count, self._available):
+            return {}
+        chosen = selection(self._seed, round, stage).sample(present, count)
+        return {learner: {} for learner in sorted(chosen)}
+
+    def aggregation(
+        self, round: int, bound: Callable[[Update], Update] | None = None
+    ) -> MeanAggregation:
+        """Begin a round's mean; `bound` limits an update, or raises BadUpdate."""
+        return MeanAggregation(self._layout, bound)
+
+    def state(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Nothing to do."""

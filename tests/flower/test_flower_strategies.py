@@ -1,0 +1,235 @@
+"""Flower's strategies: the same results as Flower's own classes, types and statistics kept."""
+
+import flwr.server.strategy as flower
+import ml_dtypes
+import numpy as np
+import pytest
+from flwr.common import Code, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flops_fl.errors import FederationError, UsageError
+from flops_fl.flower.catalogue import CATALOGUE, NAMES, UNFIT, strategy_called
+from flops_fl.flower.strategy import FlowerOptimiser
+from flops_fl.types import Layout, Update
+
+OPTIONS = {
+    "FedProx": {"proximal_mu": 0.1},
+    "FedAvgM": {"server_momentum": 0.9, "server_learning_rate": 0.5},
+    "FedTrimmedAvg": {"beta": 0.2},
+    "Krum": {"num_malicious_clients": 1, "num_clients_to_keep": 2},
+    "Bulyan": {"num_malicious_clients": 1, "to_keep": 0},
+}
+LEARNERS = 7
+OPTIMISERS = [name for name, entry in CATALOGUE.items() if entry.kind is FlowerOptimiser]
+
+
+def start(dtype="<f4"):
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=(4, 3)).astype(dtype), np.array(10), rng.normal(size=5).astype(dtype)]
+
+
+def build(name, options, start, statistics=()):
+    layout = Layout.of(start)
+    return strategy_called(
+        name, options, seed=0, layout=layout, initial=lambda: start, statistics=statistics
+    )
+
+
+def updates(model, round, hostile=0):
+    rng = np.random.default_rng(round)
+    out = []
+    for number in range(LEARNERS):
+        step = 1e3 if number < hostile else 0.1
+        moved = [
+            p + np.asarray(rng.normal(size=p.shape) * step, p.dtype) if p.dtype.kind == "f" else p
+            for p in model
+        ]
+        out.append(Update(learner=f"l{number}", parameters=moved, examples=10 + number))
+    return out
+
+
+def play(strategy, round, sent):
+    aggregation = strategy.aggregation(round)
+    for update in sent:
+        aggregation.add(update)
+    return aggregation.result(0)
+
+
+@pytest.mark.parametrize("name", ["FedAvg", "FedAdam", "FedMedian"])
+def test_narrow_floats_keep_their_dtype_under_each_kind_of_strategy(name):
+    model = [np.ones((2, 3), ml_dtypes.bfloat16), np.array(10)]
+    moved = [np.full((2, 3), 1.5, ml_dtypes.bfloat16), np.array(10)]
+    strategy = build(name, {}, start=model)
+    new = play(strategy, 1, [Update(learner=x, parameters=moved, examples=1) for x in "ab"])
+    assert [array.dtype for array in new] == [array.dtype for array in model]
+    assert (new[0] > 1).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_three_rounds_equal_flowers_own_class(name):
+    model = start()
+    ours = build(name, OPTIONS.get(name, {}), start=model)
+    floats = [0, 2]
+    arguments = dict(OPTIONS.get(name, {}))
+    if name not in ("Bulyan", "FedMedian", "FedTrimmedAvg", "Krum"):
+        arguments["initial_parameters"] = ndarrays_to_parameters([model[i] for i in floats])
+    theirs = getattr(flower, name)(**arguments)
+    for round in (1, 2, 3):
+        sent = updates(model, round)
+        results = [
+            (
+                None,
+                FitRes(
+                    Status(Code.OK, ""),
+                    ndarrays_to_parameters([u.parameters[i] for i in floats]),
+                    u.examples,
+                    {},
+                ),
+            )
+            for u in sent
+        ]
+        expected, _ = theirs.aggregate_fit(round, results, [])
+        model = play(ours, round, sent)
+        assert model[1].dtype == np.int64
+        assert model[1] == 10
+        for index, array in zip(floats, parameters_to_ndarrays(expected), strict=True):
+            assert model[index].dtype == np.float32
+            np.testing.assert_allclose(model[index], array, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [*OPTIMISERS, "FedMedian"])
+def test_a_strategy_taken_up_again_goes_on_as_if_nothing_had_been(name):
+    options = OPTIONS.get(name, {})
+    whole, model = build(name, options, start=start()), start()
+    for round in (1, 2):
+        model = play(whole, round, updates(model, round))
+    resumed = build(name, options, start=start())
+    resumed.restore(whole.state())
+    sent = updates(model, 3)
+    for one, other in zip(play(whole, 3, sent), play(resumed, 3, sent), strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_no_optimiser_touches_what_is_measured(name):
+    model = start()
+    strategy = build(name, OPTIONS.get(name, {}), start=model, statistics={2})
+    sent = updates(model, 1)
+    result = play(strategy, 1, sent)
+    mean = np.average([u.parameters[2] for u in sent], axis=0, weights=[u.examples for u in sent])
+    np.testing.assert_allclose(result[2], mean, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["Krum", "FedTrimmedAvg", "FedMedian", "Bulyan"])
+def test_one_hostile_learner_moves_the_mean_but_not_a_robust_strategy(name):
+    model = start()
+    sent = updates(model, 1, hostile=1)
+    robust = play(build(name, OPTIONS.get(name, {}), start=model), 1, sent)
+    mean = play(build("FedAvg", {}, start=model), 1, sent)
+    assert np.abs(robust[0] - model[0]).max() < 1
+    assert np.abs(mean[0] - model[0]).max() > 10
+
+
+def test_the_order_of_options_and_mistakes_in_them():
+    with pytest.raises(UsageError, match="choose from .*FedAdam"):
+        build("FedNone", {}, start=start())
+    with pytest.raises(UsageError, match=r"no nonsense.*eta, beta_1"):
+        build("FedAdam", {"nonsense": 1}, start=start())
+    with pytest.raises(UsageError, match="proximal_mu"):
+        build("FedProx", {}, start=start())
+    with pytest.raises(UsageError, match="beta"):
+        build("FedTrimmedAvg", {"beta": 0.9}, start=start())
+    with pytest.raises(UsageError, match="no module 'nowhere' in the repository"):
+        build("nowhere:Class", {}, start=start())
+    with pytest.raises(UsageError, match="no class or function 'Nothing'"):
+        build(f"{__name__}:Nothing", {}, start=start())
+    with pytest.raises(UsageError, match=r"gave a list without configure_fit.*flwr.server"):
+        build(f"{__name__}:updates", {"model": start(), "round": 1}, start=start())
+    for name in ("FedAdam", "FedYogi", "FedAdagrad"):
+        with pytest.raises(UsageError, match="learners' own learning rate: set it in"):
+            build(name, {"eta_l": 0.1}, start=start())
+    with pytest.raises(UsageError, match="is the mean: choose FedAvgM"):
+        build("FedOpt", {"eta": 0.1}, start=start())
+    with pytest.raises(UsageError, match="FedAvg cannot be built: it takes no eta"):
+        build("FedAvg", {"eta": 0.1}, start=start())
+    for name in UNFIT:
+        with pytest.raises(UsageError, match="does not fit"):
+            build(name, {}, start=start())
+
+
+def test_a_class_of_the_users_own():
+    strategy = build(f"{__name__}:Halving", {"share": 0.5}, start=start())
+    sent = updates(start(), 1)
+    np.testing.assert_allclose(play(strategy, 1, sent)[0], sent[0].parameters[0] * 0.5)
+
+
+def test_a_strategy_that_fails_is_named():
+    strategy = build(f"{__name__}:Halving", {"share": None}, start=start())
+    with pytest.raises(FederationError, match=r"Halving failed in round 1 with 7 updates"):
+        play(strategy, 1, updates(start(), 1))
+    with pytest.raises(FederationError, match=r"Reshaping made arrays of the shapes .*expected"):
+        play(build(f"{__name__}:Reshaping", {}, start=start()), 1, updates(start(), 1))
+
+
+def test_all_options_are_known_with_those_that_were_not_given():
+    assert build("FedTrimmedAvg", {}, start=start()).options == {
+        "accept_failures": True,
+        "beta": 0.2,
+    }
+    assert build("FedAvgM", {"server_momentum": 0.5}, start=start()).options == {
+        "accept_failures": True,
+        "server_learning_rate": 1.0,
+        "server_momentum": 0.5,
+    }
+    made = build(f"{__name__}:make_halving", {"share": 0.5}, start=start())
+    assert made.options == {"share": 0.5, "twice": False}
+    halving = build(f"{__name__}:Halving", {"share": 0.5, "min_fit_clients": 2}, start=start())
+    assert halving.options == {"share": 0.5}
+
+
+@pytest.mark.parametrize("stage", ["fit", "evaluate"])
+@settings(deadline=None)
+@given(
+    present=st.integers(0, 12),
+    share=st.sampled_from([0.0, 0.2, 0.5, 0.99, 1.0]),
+    fewest=st.integers(1, 6),
+    available=st.integers(1, 6),
+    round=st.integers(1, 3),
+)
+def test_cores_own_federated_averaging_asks_whom_flowers_asks(
+    stage, present, share, fewest, available, round
+):
+    options = {
+        "fraction_fit": share,
+        "fraction_evaluate": share,
+        "min_fit_clients": fewest,
+        "min_evaluate_clients": fewest,
+        "min_available_clients": available,
+    }
+    learners = [f"l{number}" for number in range(present)]
+    ours, theirs = (build(name, options, start()) for name in ("FedAvg", "FaultTolerantFedAvg"))
+    assert ours.choose(round, stage, learners) == theirs.choose(round, stage, learners)
+
+
+class Reshaping(flower.FedAvg):
+    """Makes something else than it was sent."""
+
+    def aggregate_fit(self, server_round, results, failures):
+        return ndarrays_to_parameters([np.zeros(3)]), {}
+
+
+def make_halving(share, twice=False):
+    return Halving(share / 2 if twice else share)
+
+
+class Halving(flower.FedAvg):
+    """The first update times a share."""
+
+    def __init__(self, share, **options):
+        super().__init__(**options)
+        self.share = share
+
+    def aggregate_fit(self, server_round, results, failures):
+        arrays = parameters_to_ndarrays(results[0][1].parameters)
+        return ndarrays_to_parameters([a * self.share for a in arrays]), {}
