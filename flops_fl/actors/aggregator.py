@@ -19,6 +19,7 @@ from flops_fl.flower.catalogue import strategy_for
 from flops_fl.flower.stock_clients import FlowerService
 from flops_fl.flower.values import METHOD as FLOWER_METHOD
 from flops_fl.net.address import Address
+from flops_fl.net.tls import Tls
 from flops_fl.options.config import AggregatorOptions
 from flops_fl.process.health import served
 from flops_fl.process.memory import return_large_blocks
@@ -56,11 +57,12 @@ def aggregate(options: AggregatorOptions, on_listening: Listening | None = None)
 
     def play(report: Report, strategy: Strategy) -> Ending:
         try:
-            return _Run(options, report, strategy, on_listening).play()
+            return _Run(options, tls, report, strategy, on_listening).play()
         finally:
             terminate_as_interrupt()  # as before: the event loop had its own way
 
     terminate_as_interrupt()
+    tls = options.tls()
     with checkout(options.repo) as repo:
         return lead(options, repo, play)
 
@@ -91,11 +93,13 @@ class _Run:
     def __init__(
         self,
         options: AggregatorOptions,
+        tls: Tls | None,
         report: Report,
         strategy: Strategy,
         on_listening: Listening | None,
     ) -> None:
         self._options = options
+        self._tls = tls
         self._report = report
         self._strategy = strategy
         self._on_listening = on_listening
@@ -144,7 +148,7 @@ class _Run:
         )
         flower = FlowerService(hub.links, layout)
         services = {METHOD: hub.join, FLOWER_METHOD: flower.join}
-        serving = await serve(services, options.listen, options.tls())
+        serving = await serve(services, options.listen, self._tls)
 
         def abort(error: FlopsError | None) -> None:
             self._abort = error

@@ -59,7 +59,7 @@ class FlowerService:
         name = certified[0] if certified else f"flower-{self._arrivals}"
         outbox = FlowerOutbox(self._pack, context)
         speaker = FlowerClient(name, certified, self._layout, outbox)
-        await self._links.serve(speaker, requests, context.write)
+        await self._links.serve(speaker, requests, context)
 
     def _pack(self, model: Chunks) -> list[bytes]:
         """The global model in NumPy's file format, made once for all clients."""

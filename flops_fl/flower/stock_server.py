@@ -19,6 +19,7 @@ from flops_fl.errors import RepositoryError, Unreachable
 from flops_fl.flower.values import METHOD, from_npy, from_scalar, to_npy, to_scalar
 from flops_fl.types import Array, Parameters, Task, Update
 from flops_fl.wire.line.dial import BlockingWorker, open_channel
+from flops_fl.wire.line.faults import Faults
 from flops_fl.wire.line.line import DialOptions
 
 log = logging.getLogger(__name__)
@@ -48,8 +49,9 @@ def serve_flower(worker: FlowerWorker, options: DialOptions) -> str:
 
     Raises:
         Unreachable: nobody answered for `connect_timeout` seconds.
+        Refused, ProtocolError: whoever answers, trying again is of no use.
     """
-    answers = _Answers(worker)
+    answers, faults = _Answers(worker), Faults(options.address, options.tls)
     wait, contact = options.backoff, time.monotonic()
     while True:
         try:
@@ -58,7 +60,7 @@ def serve_flower(worker: FlowerWorker, options: DialOptions) -> str:
                     return "the server said goodbye"
             why = "connection closed"
         except grpc.RpcError as error:
-            why = str(error.details())
+            why = faults.explain(error)
         if answers.heard:
             wait, contact, answers.heard = options.backoff, time.monotonic(), False
         away = time.monotonic() - contact

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flops_fl.errors import UsageError
+from flops_fl.errors import Refused, UsageError
 
 if TYPE_CHECKING:
     import grpc
+    from cryptography.x509 import Certificate
+
+KEY_MARK, CERTIFICATE_MARK = b"PRIVATE KEY-----", b"BEGIN CERTIFICATE-----"  # in PEM
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,12 +31,18 @@ class Tls:
 
     @classmethod
     def read(cls, certificate: Path | None, key: Path | None, ca: Path | None) -> Tls:
-        """Read the files.
+        """Read the files of --tls-cert, --tls-key and --tls-ca, and see that they are good.
 
         Raises:
-            UsageError: one cannot be read.
+            UsageError: one cannot be read, or is not what it should be.
+            Refused: certificate and key do not go together, or it is not its time.
         """
-        return cls(certificate=_content(certificate), key=_content(key), ca=_content(ca))
+        tls = cls(certificate=_content(certificate), key=_content(key), ca=_content(ca))
+        if tls.ca is not None:
+            _certificates(tls.ca, f"--tls-ca {ca}")
+        if tls.certificate is not None and tls.key is not None:
+            _require_pair(tls.certificate, tls.key, certificate, key)
+        return tls
 
     @property
     def names(self) -> list[str]:
@@ -78,3 +89,44 @@ def _content(path: Path | None) -> bytes | None:
         return path.read_bytes() if path else None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _certificates(pem: bytes, option: str) -> Sequence[Certificate]:
+    from cryptography import x509
+
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError:
+        raise UsageError(f"{option} holds no certificate: expected a PEM file") from None
+
+
+def _require_pair(
+    certificate: bytes, key: bytes, certificate_path: Path | None, key_path: Path | None
+) -> None:
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    own, its = f"--tls-cert {certificate_path}", f"--tls-key {key_path}"
+    if KEY_MARK in certificate and CERTIFICATE_MARK not in certificate and CERTIFICATE_MARK in key:
+        raise Refused(f"{own} holds the key and {its} the certificate: swap them")
+    leaf = _certificates(certificate, own)[0]
+    try:
+        private = load_pem_private_key(key, None)
+    except TypeError:  # it wants a passphrase, which nobody could type in a container
+        raise UsageError(f"{its} is encrypted: give one without a passphrase") from None
+    except ValueError:
+        raise UsageError(f"{its} holds no private key: expected a PEM file") from None
+    if private.public_key() != leaf.public_key():
+        raise Refused(f"{its} is not the key of {own}: give the two that were made together")
+    _require_time(leaf, own)
+
+
+def _require_time(certificate: Certificate, option: str) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now > end:
+        raise Refused(f"{option} has expired on {end:%Y-%m-%d %H:%M} UTC: renew it")
+    if now < begin:
+        raise Refused(
+            f"{option} is not valid before {begin:%Y-%m-%d %H:%M} UTC, and here it is "
+            f"{now:%Y-%m-%d %H:%M}: set this machine's clock"
+        )

@@ -25,6 +25,8 @@ def run_main(main: Callable[[], int]) -> int:
 
     Where user code has left threads behind that would keep the process for ever, it ends here.
     """
+    # gRPC's own lines say that a handshake failed and not with whom. Before it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     code = _run(main)
     others = threading.enumerate()
     if any(not t.daemon and t is not threading.main_thread() for t in others):

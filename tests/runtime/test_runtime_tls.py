@@ -1,6 +1,8 @@
 """TLS between real processes: who is let in, and under which name."""
 
-from tests.conftest import EXAMPLES
+import pytest
+
+from tests.conftest import EXAMPLES, wait_for_port
 
 NUMPY = EXAMPLES / "numpy_minimal"
 
@@ -21,11 +23,45 @@ def test_certificates_name_the_learners(processes, digits, pki, run_cli, tmp_pat
     code, _, err = join("--learner-id", "learner-a", *pki("learner-b"))
     assert (code, "is not in the certificate" in err) == (5, True), err
     code, _, err = join("--tls-ca", tmp_path / "stranger.pem")
-    assert (code, "TLS could not be set up" in err) == (5, True), err
+    assert (code, "is not signed by the authority in --tls-ca" in err) == (5, True), err
     code, _, err = join()  # without TLS at all
-    assert code in (4, 5), err
+    assert (code, "speaks TLS and this learner does not" in err) == (5, True), err
     code, _, err = join(*pki("learner-b"))
     assert code == 0, err
     processes.finish(first)
     result = processes.result(aggregator)
     assert result["rounds"][1]["learners"] == ["learner-a", "learner-b"]
+    said = processes.stderr(aggregator)
+    assert "learner learner-a at 127.0.0.1:" in said
+    assert "ssl_transport_security" not in said
+
+
+@pytest.mark.slow
+def test_a_learner_says_what_is_wrong_with_tls(processes, digits, pki, run_cli, tmp_path):
+    aggregator = processes.aggregator(NUMPY, *pki("server"))
+    wait_for_port(processes.address)
+
+    def refused(*options):
+        code, _, err = run_cli(
+            "learner", NUMPY, "--aggregator", processes.address, "--data", digits / "part-0",
+            *options,
+        )  # fmt: skip
+        assert code == 5, err
+        assert err.count("error: ") == 1
+        return err
+
+    ours = ["--tls-ca", tmp_path / "authority.pem"]
+    assert "lets nobody in without a certificate" in refused(*ours)
+    assert "speaks TLS and this learner does not" in refused("--protocol", "flower")
+    assert "not signed by the authority" in refused(
+        "--protocol", "flower", "--tls-ca", tmp_path / "stranger.pem"
+    )
+    assert "ssl_transport_security" not in processes.stderr(aggregator)
+
+
+def test_certificates_that_cannot_work_end_it_at_once(processes, pki, run_cli, tmp_path):
+    cert, key, ca = (tmp_path / name for name in ("server.pem", "server.key", "authority.pem"))
+    swapped = ["--tls-cert", key, "--tls-key", cert, "--tls-ca", ca]
+    for command in (["aggregator", NUMPY], ["learner", NUMPY, "--aggregator", processes.address]):
+        code, _, err = run_cli(*command, *swapped)
+        assert (code, err.count("\n"), "swap them" in err) == (5, 1, True), err

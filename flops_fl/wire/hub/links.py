@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 from flops_fl.errors import ProtocolError
 from flops_fl.net.tls import names_in
@@ -25,8 +26,9 @@ PING_TIMEOUT = 5.0  # seconds for a learner to show that it is alive
 class Link:
     """One learner's stream, as long as it lasts."""
 
-    def __init__(self, speaker: Speaker) -> None:
+    def __init__(self, speaker: Speaker, peer: str) -> None:
         self.speaker = speaker
+        self.peer = peer  # its address, for people
         self.learner = ""
         self.nonce = ""
         self.task = ""  # key of the one that it came with, in progress or finished
@@ -89,20 +91,20 @@ class Links:
 
     async def join(self, requests: AsyncIterator[bytes], context: Any) -> None:
         """Serve one learner's stream: the handler of Federation.Join."""
-        await self.serve(Native(certified_names(context)), requests, context.write)
+        await self.serve(Native(certified_names(context)), requests, context)
 
     async def serve(
         self,
         speaker: Speaker,
         requests: AsyncIterator[bytes],
-        send: Callable[[bytes], Awaitable[object]],
+        context: Any,
     ) -> None:
         """Serve a stream of any kind of client, from its greeting to its end."""
-        link = Link(speaker)
+        link = Link(speaker, _peer(context))
 
         async def write(frame: bytes) -> None:
             self.bytes_down += len(frame)
-            await send(frame)
+            await context.write(frame)
 
         writer = asyncio.create_task(speaker.outbox.run(write))
         try:
@@ -153,7 +155,7 @@ class Links:
         )
         refusal = refusal or await self._contest(link)
         if refusal:
-            log.warning("learner %s refused: %s", link.learner, refusal.reason)
+            log.warning("learner %s at %s refused: %s", link.learner, link.peer, refusal.reason)
             link.outbox.send(refusal)
             return False
         if hello.run_id and hello.version >= 0:
@@ -259,3 +261,8 @@ def certified_names(context: Any) -> Sequence[str] | None:
     """The names in the client's certificate (mutual TLS); None if it has shown none."""
     shown = context.auth_context().get("x509_pem_cert")
     return names_in(shown[0]) if shown else None
+
+
+def _peer(context: Any) -> str:
+    """Where a stream comes from: ``127.0.0.1:4711`` for gRPC's ``ipv4:127.0.0.1:4711``."""
+    return unquote(str(context.peer())).partition(":")[2]

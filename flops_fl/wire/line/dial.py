@@ -20,6 +20,7 @@ import grpc
 
 from flops_fl.errors import FlopsError
 from flops_fl.types import Evaluation, Layout, Parameters, Task, Update
+from flops_fl.wire.line.faults import Faults
 from flops_fl.wire.line.line import DialOptions, Line, Worker
 from flops_fl.wire.outbox import KEEPALIVE
 
@@ -53,12 +54,12 @@ async def converse(workers: Sequence[Worker], options: DialOptions) -> str:
         Refused: the aggregator does not let a learner in.
         ProtocolError: it speaks another language.
     """
+    faults = Faults(options.address, options.tls)
     async with open_channel(grpc.aio, options, _CHANNEL) as channel:
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(Line(worker, options).run(channel)) for worker in workers
-                ]
+                lines = [Line(worker, options, faults) for worker in workers]
+                tasks = [group.create_task(line.run(channel)) for line in lines]
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
     return tasks[0].result()

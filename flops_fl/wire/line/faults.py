@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import grpc
 
 from flops_fl.errors import ProtocolError, Refused
+from flops_fl.net.address import Address
+from flops_fl.net.handshake import tls_fault
+from flops_fl.net.tls import Tls
+
+PAUSE = 1.0  # seconds between two looks at the TLS of one address
 
 
 async def failed(call: Any) -> grpc.aio.AioRpcError:
@@ -19,19 +25,32 @@ async def failed(call: Any) -> grpc.aio.AioRpcError:
     )
 
 
-def explain(error: grpc.aio.AioRpcError) -> str:
-    """What a failed call means, in words.
+class Faults:
+    """Explains the failures of calls to one address, however many lines there are."""
 
-    Raises:
-        Refused, ProtocolError: trying again is of no use.
-    """
-    details = error.details() or error.code().name
-    # What the library for TLS found wrong. A "handshake" alone may be TCP's, on a bad network.
-    if any(word in details.lower() for word in ("ssl routines", "ssl_error_ssl", "certificate")):
-        raise Refused(
-            f"TLS could not be set up ({details}): check --tls-ca, --tls-cert and --tls-key, and "
-            "that the aggregator uses TLS, too"
-        )
-    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-        raise ProtocolError("what answers there is no flops-fl aggregator: check the port")
-    return str(details)
+    def __init__(self, address: Address, tls: Tls | None) -> None:
+        self._address = address
+        self._tls = tls
+        self._look_again = 0.0
+
+    def explain(self, error: Any) -> str:
+        """What a failed call means, in words. It may dial: not for an event loop.
+
+        Raises:
+            Refused, ProtocolError: trying again is of no use.
+        """
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            raise ProtocolError("what answers there is no aggregator: check the port")
+        details = str(error.details() or error.code().name)
+        if error.code() is grpc.StatusCode.UNAVAILABLE and time.monotonic() >= self._look_again:
+            self._look_again = time.monotonic() + PAUSE
+            fault = tls_fault(self._address, self._tls)
+            if fault:
+                raise Refused(fault)
+        # Without --tls-ca only gRPC knows whom it trusts.
+        if "CERTIFICATE_VERIFY_FAILED" in details or "Hostname Verification" in details:
+            raise Refused(
+                f"the certificate of {self._address} is not accepted ({details}): give the "
+                "authority that signed it as --tls-ca"
+            )
+        return details

@@ -30,7 +30,7 @@ from flops_fl.types import (
 from flops_fl.wire.chunks import Assembler, Chunks
 from flops_fl.wire.codec import decode
 from flops_fl.wire.line.answers import as_message
-from flops_fl.wire.line.faults import explain, failed
+from flops_fl.wire.line.faults import Faults, failed
 from flops_fl.wire.messages import (
     Cancel,
     Chunk,
@@ -86,9 +86,10 @@ class DialOptions:
 class Line:
     """One learner's conversations, one after the other, and what it keeps between them."""
 
-    def __init__(self, worker: Worker, options: DialOptions) -> None:
+    def __init__(self, worker: Worker, options: DialOptions, faults: Faults) -> None:
         self._worker = worker
         self._options = options
+        self._faults = faults
         self._nonce = uuid.uuid4().hex
         self._held: tuple[str, int, list[Array]] | None = None  # run id, version, parameters
         self._task: Task | None = None  # handed to the worker, in progress or finished
@@ -110,7 +111,7 @@ class Line:
                     return goodbye.reason
                 why = goodbye.reason or "connection closed"
             except grpc.aio.AioRpcError as error:
-                why = explain(error)
+                why = await asyncio.to_thread(self._faults.explain, error)
             except TimeoutError:  # whoever is no aggregator would have said so
                 why = f"no answer to the greeting for {GREETING_TIMEOUT:.0f} s"
             if self._outbox is not None:

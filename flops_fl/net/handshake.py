@@ -1,0 +1,134 @@
+"""Why TLS fails between here and an address, in a sentence.
+
+gRPC decides whom to trust, but what it says is vague ("failed to connect to all addresses", "Socket
+closed"), and its server drops a client that it does not accept without a word. So when a call has
+failed, a handshake by hand finds out. Only what trying again cannot change counts: an address
+where nobody listens yet, a connection cut on the way, a silence say nothing about TLS.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import tempfile
+from dataclasses import replace
+
+from flops_fl.net.address import Address
+from flops_fl.net.tls import Tls, names_in
+
+PATIENCE = 5.0  # seconds for a connection, and for each answer of a handshake
+TRIES = 3  # handshakes that must end alike before a closed connection counts as a refusal
+
+# What OpenSSL says where the other side answers in another language.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG")
+# X509_verify_cert_error_string(3)
+_NOT_YET_VALID, _EXPIRED, _OTHER_HOST, _OTHER_IP = 9, 10, 62, 64
+
+
+def tls_fault(address: Address, tls: Tls | None) -> str | None:
+    """What is wrong with TLS on the way to `address`; None if nothing is, or nobody can tell."""
+    if tls is None:
+        return _wants_tls(address)
+    try:
+        _shake(address, tls)
+    except ssl.SSLCertVerificationError as error:
+        return _their_certificate(address, tls, error)
+    except ssl.SSLError as error:
+        if error.reason not in _NO_TLS:
+            return None
+        return (
+            f"{address} speaks no TLS: start the aggregator with --tls-cert and --tls-key, or this "
+            "learner without --tls-ca and with --insecure"
+        )
+    except OSError:
+        return None
+    return _our_certificate(address, tls) if _turned_away(address, tls) else None
+
+
+def _wants_tls(address: Address) -> str | None:
+    try:
+        _shake(address, Tls())
+    except OSError:
+        return None
+    return f"{address} speaks TLS and this learner does not: give --tls-ca instead of --insecure"
+
+
+def _shake(address: Address, tls: Tls, version: ssl.TLSVersion | None = None) -> bytes:
+    """A handshake; the certificate that the other side shows (DER).
+
+    Raises:
+        OSError: there is no connection, or (ssl.SSLError) TLS fails.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols(["h2"])
+    if version is not None:
+        context.maximum_version = version
+    if tls.ca is None:  # gRPC's own authorities are not known here: do not judge
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    else:
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as gRPC has it
+        context.load_verify_locations(cadata=tls.ca.decode("ascii", "ignore"))
+    if tls.certificate and tls.key:
+        with tempfile.NamedTemporaryFile() as file:  # it is read from files alone
+            file.write(tls.certificate + b"\n" + tls.key)
+            file.flush()
+            context.load_cert_chain(file.name)
+    with (
+        socket.create_connection((address.host, address.port), PATIENCE) as raw,
+        context.wrap_socket(raw, server_hostname=address.host) as secure,
+    ):
+        return secure.getpeercert(binary_form=True) or b""
+
+
+def _turned_away(address: Address, tls: Tls) -> bool:
+    """Whether the other side ends the connection once it has seen who dials.
+
+    Up to TLS 1.2 that happens within the handshake, later ones end before it.
+    """
+    for _ in range(TRIES):
+        try:
+            _shake(address, tls, ssl.TLSVersion.TLSv1_2)
+        except (ssl.SSLEOFError, ConnectionResetError):
+            continue
+        except OSError:
+            return False
+        return False
+    return True
+
+
+def _their_certificate(address: Address, tls: Tls, error: ssl.SSLCertVerificationError) -> str:
+    its = f"the certificate of {address}"
+    if error.verify_code == _EXPIRED:
+        return f"{its} has expired: renew it, or set this machine's clock if that is wrong"
+    if error.verify_code == _NOT_YET_VALID:
+        return f"{its} is not valid yet: set this machine's clock"
+    if error.verify_code in (_OTHER_HOST, _OTHER_IP):
+        return (
+            f"{its} is for {_names(address, tls)}: dial it by a name that stands there, or have "
+            f"{address.host} put into the certificate"
+        )
+    return (
+        f"{its} is not signed by the authority in --tls-ca ({error.verify_message}): give the one "
+        "that signed it"
+    )
+
+
+def _names(address: Address, tls: Tls) -> str:
+    try:
+        shown = _shake(address, replace(tls, ca=None))
+        names = names_in(ssl.DER_cert_to_PEM_cert(shown).encode())
+    except (OSError, ValueError):
+        names = []
+    return ", ".join(names) or "another host"
+
+
+def _our_certificate(address: Address, tls: Tls) -> str:
+    if tls.certificate is None:
+        return (
+            f"{address} lets nobody in without a certificate: give --tls-cert and --tls-key, "
+            "signed by the authority that the aggregator has as --tls-ca"
+        )
+    return (
+        f"{address} does not accept the certificate of {tls.names[0] if tls.names else 'nobody'}: "
+        "it must be signed by the authority that the aggregator has as --tls-ca, and not be expired"
+    )
