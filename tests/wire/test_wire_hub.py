@@ -67,6 +67,9 @@ class FakeLearner:
         while (frame := await inbox.get()) is not None:
             yield frame
 
+    def peer(self):
+        return "ipv4:127.0.0.1:1"
+
     def auth_context(self):
         return {}
 
