@@ -23,7 +23,7 @@ from flops_fl.core.plan import Plan, State
 from flops_fl.core.rounds import train
 from flops_fl.net.address import Address
 from flops_fl.process.memory import return_large_blocks
-from flops_fl.types import Evaluation, Layout, Task, Update
+from flops_fl.types import Evaluation, Layout, Setup, Task, Update
 from flops_fl.wire.hub.hub import Hub
 from flops_fl.wire.hub.server import serve
 from flops_fl.wire.hub.stage import HubOptions
@@ -92,6 +92,8 @@ def parameters(spec: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
 
 class Noop:
     """A worker that gives back what it got, after `sleep` seconds."""
+
+    setup = Setup()
 
     def __init__(self, learner: str, layout: Layout, sleep: float) -> None:
         self.learner, self.layout, self._sleep = learner, layout, sleep

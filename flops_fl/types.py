@@ -204,6 +204,60 @@ class LearnerFailure:
     traceback: str = ""
 
 
+def _printable(text: str, limit: int = 64) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text[:limit])
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where a learner's setup departs from the aggregator's."""
+
+    what: str
+    theirs: str
+    ours: str
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.theirs}, this aggregator has {self.ours}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """What an actor trains with, as far as it is known; empty where it is not."""
+
+    commit: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of Python and of packages, by name."""
+    state: str = ""
+    """SHA-256 (hex) of what the model holds beside its parameters, as built under seed 0."""
+
+    def comparable(self, other: Setup) -> Setup:
+        """What of it can be compared with another's; short and printable whoever sent it."""
+        versions = {name: self.versions[name] for name in other.versions if name in self.versions}
+        return Setup(
+            commit=_printable(self.commit),
+            versions={name: _printable(version) for name, version in versions.items()},
+            state=_printable(self.state),
+        )
+
+    def differences(self, other: Setup) -> tuple[Difference, ...]:
+        """Where a learner's departs from this one; what either does not know is no difference."""
+        ours, theirs = self._named(), other.comparable(self)._named()
+        return tuple(
+            Difference(what, theirs[what], ours[what])
+            for what in ours
+            if theirs.get(what, ours[what]) != ours[what]
+        )
+
+    def _named(self) -> dict[str, str]:
+        commit, _, changes = self.commit.partition("+")
+        named = {
+            "commit": commit[:10] + (f"+{changes}" if changes else ""),
+            **self.versions,
+            "state beside the parameters (frozen weights, buffers)": self.state[:10],
+        }
+        return {what: value for what, value in named.items() if value}
+
+
 Answer: TypeAlias = Update | Evaluation | LearnerFailure
 
 

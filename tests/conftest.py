@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.certificates import authority, pki  # noqa: F401 - fixtures
@@ -19,6 +20,10 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 NUMPY = EXAMPLES / "numpy_minimal"
 LIMIT = 90  # seconds that any process of a test may take
+
+# An example that takes long says something about the machine, not about the code.
+hypothesis.settings.register_profile("no-deadline", deadline=None)
+hypothesis.settings.load_profile("no-deadline")
 
 
 def pytest_collection_modifyitems(items):

@@ -141,9 +141,12 @@ class _Run:
             self._report.run.run_id,
             layout,
             HubOptions(
-                reconnect_timeout=options.reconnect_timeout, room=Room(spool=self._report.folder)
+                setup=self._report.setup if options.mismatch == "refuse" else None,
+                reconnect_timeout=options.reconnect_timeout,
+                room=Room(spool=self._report.folder),
             ),
             on_presence=on_presence,
+            on_join=observer.on_join,
             on_return=observer.on_return,
         )
         flower = FlowerService(hub.links, layout)

@@ -31,8 +31,9 @@ from flops_fl.flower.grid import GridCohort
 from flops_fl.options.config import AggregatorOptions, FederationOptions
 from flops_fl.options.reading import build
 from flops_fl.process.threads import threads_limited
+from flops_fl.repo.installed import installed_versions
 from flops_fl.repo.source import Checkout
-from flops_fl.types import Layout
+from flops_fl.types import Layout, Setup
 
 
 def _lead(grid: Any, context: Any) -> None:
@@ -57,7 +58,9 @@ def _play(grid: Any, options: AggregatorOptions, report: Report, strategy: Strat
     def on_presence(here: Sequence[str]) -> None:
         observer.on_wait(here, options.min_available_clients)
 
-    cohort = GridCohort(grid, Layout.of(report.state.parameters), on_presence)
+    layout = Layout.of(report.state.parameters)
+    required = report.setup if options.mismatch == "refuse" else None
+    cohort = GridCohort(grid, layout, required, on_presence, observer.on_join)
     observer.on_start(report.run, report.state.history)
     try:
         plan = plan_of(options, report)
@@ -88,16 +91,22 @@ def _build(options: FederationOptions, context: Any) -> LearnerClient:
         raise DataError(f"partition-id {index}: expected 0 to {count - 1}, see num-partitions")
     default = f"node-{context.node_id}" if index is None else names[int(index)]
     learner = str(node.get("learner-id", default))
+    commit = str(context.run_config.get(COMMIT, ""))
     if "data" in node:
         tags = [tag for tag in str(node.get("data-tags", "")).split(",") if tag]
-        return build_learner(_repository(), learner, Path(str(node["data"])), tags)
+        return build_learner(_repository(), learner, Path(str(node["data"])), tags, _setup(commit))
     if index is None:
         raise DataError(
             "this node has no data: start flower-supernode with --node-config "
             '\'data="FOLDER" learner-id="NAME"\', or with partition-id and num-partitions'
         )
     parts = _parts(options.data, options.partition, options.seed, options.resize, count)
-    return build_learner(_repository(), learner, parts, [names[int(index)]])
+    return build_learner(_repository(), learner, parts, [names[int(index)]], _setup(commit))
+
+
+@lru_cache(maxsize=1)
+def _setup(commit: str) -> Setup:
+    return Setup(commit=commit, versions=installed_versions(_repository()))
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,9 @@ from flops_fl.options.config import LearnerOptions
 from flops_fl.process.health import Health, served
 from flops_fl.process.signals import raise_on_signals
 from flops_fl.repo.contract import ManagedModel
+from flops_fl.repo.installed import installed_versions
 from flops_fl.repo.source import checkout
+from flops_fl.types import Setup
 from flops_fl.wire.line.dial import serve_workers
 from flops_fl.wire.line.line import DialOptions
 
@@ -83,7 +84,10 @@ def learn(options: LearnerOptions) -> int:
     health = LearnerHealth(len(ids))
     with checkout(options.repo) as repo, ExitStack() as stack:
         stack.enter_context(served(health, options.metrics))
-        clients = [build_learner(repo.path, name, options.data, options.data_tags) for name in ids]
+        setup = Setup(commit=repo.commit or "", versions=installed_versions(repo.path))
+        clients = [
+            build_learner(repo.path, name, options.data, options.data_tags, setup) for name in ids
+        ]
         if len(clients) == 1:
             # Alone in its process, user code may import lazily, from threads of its own, too.
             stack.enter_context(clients[0].model.workspace.active())
@@ -93,8 +97,6 @@ def learn(options: LearnerOptions) -> int:
             connect_timeout=options.connect_timeout,
             reconnect_timeout=options.reconnect_timeout,
             stay=options.stay,
-            commit=repo.commit or "",
-            versions={name: version(name) for name in ("flops-fl", "flwr", "numpy")},
             on_event=_silence if options.quiet else _say,
             on_presence=health.on_presence,
         )
@@ -109,7 +111,11 @@ def learn(options: LearnerOptions) -> int:
 
 
 def build_learner(
-    folder: Path, learner: str, data: Path | None, tags: Sequence[str] = ()
+    folder: Path,
+    learner: str,
+    data: Path | None,
+    tags: Sequence[str] = (),
+    setup: Setup | None = None,
 ) -> LearnerClient:
     """A learner with its model and data; ``{id}`` in a tag stands for the learner's id.
 
@@ -123,7 +129,7 @@ def build_learner(
     seed = partial(seed_generators, 0, learner, 0, "build")
     model = ManagedModel(folder, partial(_load, data, own), before_build=seed)
     model.attach_data()
-    return LearnerClient(model, learner)
+    return LearnerClient(model, learner, setup)
 
 
 def _load(folder: Path | None, tags: Sequence[str]) -> Any:

@@ -26,7 +26,9 @@ from flops_fl.process.health import Health
 from flops_fl.process.spool import LARGE_MODEL, spool
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.dependencies import pip_requirements
+from flops_fl.repo.installed import installed_versions
 from flops_fl.repo.source import Checkout
+from flops_fl.run.census import Census
 from flops_fl.run.checkpoint import (
     BEST,
     LAST,
@@ -37,7 +39,7 @@ from flops_fl.run.checkpoint import (
     save_npz,
 )
 from flops_fl.run.result import result_document, write_result
-from flops_fl.types import Best, Layout, Parameters, RoundRecord, parameters_sha256
+from flops_fl.types import Best, Layout, Parameters, RoundRecord, Setup, parameters_sha256
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,7 @@ class Report:
     ) -> None:
         self.folder = options.folder
         self.run = run
+        self.setup = Setup(commit=repo.commit or "", versions=installed_versions(repo.path))
         self._options = options
         self._repo = repo
         self._model = model
@@ -91,7 +94,9 @@ class Report:
         begins = state.round == 0
         initial = (lambda: self._latest.state.parameters) if begins else None
         checkpoints = CheckpointObserver(self.folder, strategy.state, initial, state.best)
-        observers: list[Observer] = [self._latest, checkpoints]
+        ignored = options.mismatch == "ignore"
+        self._census = Census(self.setup, (lambda said: None) if ignored else self._warn)
+        observers: list[Observer] = [self._latest, checkpoints, self._census]
         observers += [self._mlflow] if self._mlflow else []
         self.health = Health()
         observers += [MetricsObserver(self.health), ConsoleObserver(self._console)]
@@ -102,6 +107,9 @@ class Report:
     def state(self) -> State:
         """The newest state. Nobody else should keep one: it holds a whole model."""
         return self._latest.state
+
+    def _warn(self, said: str) -> None:
+        self._console.print(f"warning: {said}", style="yellow", highlight=False, soft_wrap=True)
 
     def _tracker(self) -> MlflowObserver:
         if self._options.tracking_uri:
@@ -130,6 +138,7 @@ class Report:
             self.run,
             state.history,
             state.best,
+            setups=self._census.document(),
             model_sha256=parameters_sha256(state.parameters),
             peak_memory_bytes=_peak_memory(),
             mlflow=self._close_mlflow(state, interrupted=status == "interrupted"),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flops_fl.types import Best, Parameters, RoundRecord, Stage
+from flops_fl.types import Best, Parameters, RoundRecord, Setup, Stage
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,9 @@ class Observer:
 
     def on_wait(self, present: Sequence[str], minimum: int) -> None:
         """Learners come and go; a round needs `minimum` to start."""
+
+    def on_join(self, learner: str, setup: Setup) -> None:
+        """A learner is let in, for the first time or again, and says what it trains with."""
 
     def on_return(self, learner: str) -> None:
         """A learner whose connection was lost is back."""
@@ -80,6 +83,9 @@ class Observers(Observer):
 
     def on_wait(self, present: Sequence[str], minimum: int) -> None:
         self._each(lambda o: o.on_wait(present, minimum))
+
+    def on_join(self, learner: str, setup: Setup) -> None:
+        self._each(lambda o: o.on_join(learner, setup))
 
     def on_return(self, learner: str) -> None:
         self._each(lambda o: o.on_return(learner))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TypeAlias
 
@@ -17,6 +17,7 @@ from flops_fl.flower.grid import (
     METRICS,
     PARAMETERS,
     RESULT,
+    VERSIONS,
     arrays_of,
     record_of,
     task_of,
@@ -59,8 +60,10 @@ def server_app(lead: Lead) -> ServerApp:
 
 
 def _introduce(learner: LearnerClient, message: Message) -> RecordDict:
-    fingerprint = learner.model.layout.fingerprint
-    return _result({"learner": learner.learner, "fingerprint": fingerprint})
+    setup, fingerprint = learner.setup, learner.model.layout.fingerprint
+    said = {"learner": learner.learner, "fingerprint": fingerprint}
+    said |= {"commit": setup.commit, "state": setup.state}
+    return _result(said, **{VERSIONS: ConfigRecord(dict(setup.versions))})
 
 
 def _perform(learner: LearnerClient, message: Message) -> RecordDict:
@@ -89,5 +92,5 @@ def _reply(
     return Message(content, reply_to=message)
 
 
-def _result(values: dict[str, str | int | float], **records: object) -> RecordDict:
-    return RecordDict({RESULT: ConfigRecord(values), **records})
+def _result(values: Mapping[str, str | int | float], **records: object) -> RecordDict:
+    return RecordDict({RESULT: ConfigRecord(dict(values)), **records})

@@ -10,7 +10,7 @@ from flwr.client import NumPyClient
 
 from flops_fl.core.seeding import seed_generators
 from flops_fl.repo.contract import ManagedModel
-from flops_fl.types import Array, Evaluation, Parameters, Scalar, Task, Update
+from flops_fl.types import Array, Evaluation, Parameters, Scalar, Setup, Task, Update
 
 SEED, ROUND = "flops.seed", "flops.round"
 """Config entries that make a task's draws reproducible."""
@@ -25,11 +25,13 @@ class LearnerClient(NumPyClient):  # type: ignore[misc]  # flwr ships no usable 
     Args:
         model: The repository's model, its data attached.
         learner: This learner's id; enters the seed of every task.
+        setup: What it trains with, for the aggregator to compare.
     """
 
-    def __init__(self, model: ManagedModel, learner: str) -> None:
+    def __init__(self, model: ManagedModel, learner: str, setup: Setup | None = None) -> None:
         self.model = model
         self.learner = learner
+        self.setup = setup or Setup()
 
     def get_parameters(self, config: Mapping[str, Scalar]) -> list[Array]:
         """The model's current parameters."""
@@ -79,6 +81,7 @@ class ClientWorker:
         self._timed = timed
         self.learner = client.learner
         self.layout = client.model.layout
+        self.setup = client.setup
 
     def parameters(self) -> Parameters:
         """The model's current parameters."""

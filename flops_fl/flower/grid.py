@@ -27,6 +27,7 @@ from flops_fl.types import (
     LearnerFailure,
     Parameters,
     Scalar,
+    Setup,
     Task,
     Update,
     as_bits,
@@ -39,6 +40,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5  # seconds between questions: the Grid do
 GREETING_TIMEOUT = 120.0  # seconds; a SuperNode starts a process, which may import torch
 STAGES = {"fit": "train", "evaluate": "evaluate"}
 PARAMETERS, TASK, CONFIG, RESULT, METRICS = "parameters", "task", "config", "result", "metrics"
+VERSIONS = "versions"
 """Names of the records in a message, and in its reply."""
 
 
@@ -50,13 +52,24 @@ class GridCohort:
 
     Args:
         layout: The global model's, which every node's model must have.
+        setup: From which a node's must not differ; None if it may.
         on_presence: Called with the learners there are, as they come and go.
+        on_join: Called with each of them, and what it trains with.
     """
 
-    def __init__(self, grid: Grid, layout: Layout, on_presence: Presence) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        layout: Layout,
+        setup: Setup | None,
+        on_presence: Presence,
+        on_join: Callable[[str, Setup], None],
+    ) -> None:
         self._grid = grid
         self._layout = layout
+        self._setup = setup
         self._on_presence = on_presence
+        self._on_join = on_join
         self._nodes: dict[str, int] = {}
         self._refused: set[int] = set()
         self._traffic = [0, 0]
@@ -111,7 +124,15 @@ class GridCohort:
             elif said["fingerprint"] != self._layout.fingerprint:
                 self._refuse(node, f"{said['learner']} has a model of another layout")
             else:
-                self._nodes[str(said["learner"])] = node
+                self._enter(node, str(said["learner"]), _setup_of(reply.content))
+
+    def _enter(self, node: int, learner: str, setup: Setup) -> None:
+        differences = self._setup.differences(setup) if self._setup else ()
+        if differences:
+            self._refuse(node, f"{learner} has {'; '.join(map(str, differences))}")
+        else:
+            self._nodes[learner] = node
+            self._on_join(learner, setup)
 
     def _refuse(self, node: int, reason: str) -> None:
         self._refused.add(node)
@@ -219,6 +240,11 @@ class _Pause:
     async def __call__(self) -> None:
         await asyncio.sleep(self.seconds)
         self.seconds = min(self.seconds * 1.5, LONGEST_PAUSE)
+
+
+def _setup_of(content: RecordDict) -> Setup:
+    said, versions = content[RESULT], content[VERSIONS]
+    return Setup(commit=said["commit"], versions=dict(versions), state=said["state"])
 
 
 def _content(task: Task, record: ArrayRecord) -> RecordDict:

@@ -113,6 +113,11 @@ class TrainingOptions(Options):
     large_updates: Literal["clip", "refuse"] = Field(
         "clip", description="what to do with those beyond --max-update-norm: clip or refuse"
     )
+    mismatch: Literal["warn", "refuse", "ignore"] = Field(
+        "warn",
+        description="what to do with learners that have another commit, other package versions or "
+        "another state beside the parameters: warn, refuse or ignore",
+    )
     reconnect_timeout: PositiveFloat = Field(
         600.0, description="seconds after which a learner that was cut off counts as gone"
     )

@@ -19,6 +19,7 @@ def result_document(
     history: Sequence[RoundRecord],
     best: Best | None,
     *,
+    setups: dict[str, Any],
     model_sha256: str,
     peak_memory_bytes: int,
     mlflow: dict[str, str] | None,
@@ -37,6 +38,7 @@ def result_document(
         if best is None
         else {"round": best.round, "loss": best.loss, "accuracy": best.accuracy},
         "model_sha256": model_sha256,
+        "setups": setups,
         "peak_memory_bytes": peak_memory_bytes,
         "mlflow": mlflow,
         "status": status,

@@ -32,7 +32,7 @@ class Frame(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol", "learner", "nonce", "fingerprint", "commit", "versions", "task", "run_id", "version")
+    __slots__ = ("protocol", "learner", "nonce", "fingerprint", "commit", "versions", "task", "run_id", "version", "state")
     class VersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,7 @@ class Hello(_message.Message):
     TASK_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     learner: str
     nonce: str
@@ -58,7 +59,8 @@ class Hello(_message.Message):
     task: str
     run_id: str
     version: int
-    def __init__(self, protocol: _Optional[int] = ..., learner: _Optional[str] = ..., nonce: _Optional[str] = ..., fingerprint: _Optional[str] = ..., commit: _Optional[str] = ..., versions: _Optional[_Mapping[str, str]] = ..., task: _Optional[str] = ..., run_id: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+    state: str
+    def __init__(self, protocol: _Optional[int] = ..., learner: _Optional[str] = ..., nonce: _Optional[str] = ..., fingerprint: _Optional[str] = ..., commit: _Optional[str] = ..., versions: _Optional[_Mapping[str, str]] = ..., task: _Optional[str] = ..., run_id: _Optional[str] = ..., version: _Optional[int] = ..., state: _Optional[str] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("learner", "run_id")
@@ -167,12 +169,14 @@ class Cancel(_message.Message):
     def __init__(self, key: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Goodbye(_message.Message):
-    __slots__ = ("reason", "final")
+    __slots__ = ("reason", "final", "failed")
     REASON_FIELD_NUMBER: _ClassVar[int]
     FINAL_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
     reason: str
     final: bool
-    def __init__(self, reason: _Optional[str] = ..., final: bool = ...) -> None: ...
+    failed: bool
+    def __init__(self, reason: _Optional[str] = ..., final: bool = ..., failed: bool = ...) -> None: ...
 
 class Ping(_message.Message):
     __slots__ = ("answer",)

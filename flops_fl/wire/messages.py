@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from flops_fl.types import Parameters, Scalar, Task
+from flops_fl.types import Parameters, Scalar, Setup, Task
 
 PROTOCOL = 2
 
@@ -29,6 +29,12 @@ class Hello:
     run_id: str = ""
     version: int = -1
     """Of the parameters that it holds, with `run_id`; -1: none."""
+    state: str = ""
+
+    @property
+    def setup(self) -> Setup:
+        """What the learner trains with."""
+        return Setup(commit=self.commit, versions=self.versions, state=self.state)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +104,7 @@ class Cancel:
 class Goodbye:
     reason: str = ""
     final: bool = False
+    failed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -209,6 +209,7 @@ def test_the_result_is_json_without_nan(tmp_path):
         RUN,
         [record(1, accuracy=0.0, loss=float("nan"), failures=[FAILURE])],
         Best(round=1, loss=None, accuracy=0.0),
+        setups={},
         model_sha256="x",
         peak_memory_bytes=5,
         mlflow=None,

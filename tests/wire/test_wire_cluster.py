@@ -9,7 +9,7 @@ from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Plan, State
 from flops_fl.core.rounds import train
 from flops_fl.net.address import Address
-from flops_fl.types import Evaluation, Layout, Update
+from flops_fl.types import Evaluation, Layout, Setup, Update
 from flops_fl.wire.hub.hub import Hub
 from flops_fl.wire.hub.server import serve
 from flops_fl.wire.hub.stage import HubOptions
@@ -25,6 +25,7 @@ class Leaf:
     """A learner that moves the model half-way to its own number; its work is a coroutine."""
 
     layout = LAYOUT
+    setup = Setup()
 
     def __init__(self, learner, target, examples):
         self.learner, self.target, self.examples = learner, target, examples
@@ -69,6 +70,7 @@ class Cluster(Node):
     """A learner to those above, an aggregator to those below."""
 
     layout = LAYOUT
+    setup = Setup()
 
     def __init__(self, learner, below, examples):
         super().__init__(below)

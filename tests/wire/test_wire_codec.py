@@ -49,6 +49,7 @@ MESSAGES = st.one_of(
         task=TEXT,
         run_id=TEXT,
         version=st.integers(-1, 2**40),
+        state=TEXT,
     ),
     st.builds(m.Welcome, learner=TEXT, run_id=TEXT),
     st.builds(m.Refusal, reason=TEXT, retry=st.booleans()),
@@ -69,7 +70,7 @@ MESSAGES = st.one_of(
     st.builds(m.Failure, key=TEXT, stage=TEXT, reason=TEXT, traceback=TEXT),
     st.builds(m.Grant, key=TEXT),
     st.builds(m.Cancel, key=TEXT, reason=TEXT),
-    st.builds(m.Goodbye, reason=TEXT, final=st.booleans()),
+    st.builds(m.Goodbye, reason=TEXT, final=st.booleans(), failed=st.booleans()),
     st.builds(m.Ping, answer=st.booleans()),
     st.builds(
         m.Chunk,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from flops_fl.types import Setup
 from flops_fl.wire.messages import PROTOCOL, Hello, Refusal
 
 _ID = re.compile(r"[\w.@:+=-]{1,128}")
@@ -16,6 +17,7 @@ def judge(
     certified: Sequence[str] | None,
     *,
     fingerprint: str,
+    setup: Setup | None,
     anonymous: bool,
     closing: bool,
 ) -> Refusal | None:
@@ -24,6 +26,7 @@ def judge(
     Args:
         certified: Names in its certificate; None without mutual TLS.
         fingerprint: Of the global model's tensors, which the learner's must equal.
+        setup: From which the learner's must not differ; None if it may.
         anonymous: Whether it was given its name.
         closing: Whether the aggregator is about to end.
     """
@@ -33,17 +36,10 @@ def judge(
             "install the same flops-fl version on both"
         )
     refusal = _judge_name(hello.learner, certified, anonymous=anonymous)
-    if refusal:
-        return refusal
-    if hello.fingerprint != fingerprint:
-        return Refusal(
-            reason="the model's tensors differ from the aggregator's in number, shape or "
-            "dtype: use the same commit of the ML repository on both"
-            + (f" (this learner has {hello.commit})" if hello.commit else "")
-        )
-    if closing:
-        return Refusal(reason="the aggregator is closing", retry=True)
-    return None
+    refusal = refusal or _judge_model(hello, fingerprint, setup)
+    if refusal is None and closing:
+        refusal = Refusal(reason="the aggregator is closing", retry=True)
+    return refusal
 
 
 def _judge_name(name: str, certified: Sequence[str] | None, *, anonymous: bool) -> Refusal | None:
@@ -58,5 +54,21 @@ def _judge_name(name: str, certified: Sequence[str] | None, *, anonymous: bool) 
         return Refusal(
             reason=f"learner id {name!r} is one that Flower's clients are given: choose another "
             "--learner-id"
+        )
+    return None
+
+
+def _judge_model(hello: Hello, fingerprint: str, setup: Setup | None) -> Refusal | None:
+    if hello.fingerprint != fingerprint:
+        return Refusal(
+            reason="the model's tensors differ from the aggregator's in number, shape or "
+            "dtype: use the same commit of the ML repository on both"
+            + (f" (this learner has {hello.commit})" if hello.commit else "")
+        )
+    differences = setup.differences(hello.setup) if setup else ()
+    if differences:
+        return Refusal(
+            reason=f"this learner has {'; '.join(map(str, differences))} (--mismatch refuse): use "
+            "the same commit and packages on both"
         )
     return None

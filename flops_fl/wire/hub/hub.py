@@ -9,7 +9,7 @@ from typing import Any
 
 from flops_fl.errors import FederationError
 from flops_fl.process.spool import forget
-from flops_fl.types import Deadline, Layout, Parameters, Task
+from flops_fl.types import Deadline, Layout, Parameters, Setup, Task
 from flops_fl.wire.chunks import Chunks
 from flops_fl.wire.hub.links import Link, Links
 from flops_fl.wire.hub.precedence import ById, Precedence
@@ -24,6 +24,7 @@ class Hub:
         run_id: Names this run in tasks and parameters' versions.
         layout: Of the global model, which every learner must have.
         on_presence: Called with the learners present, as they come and go.
+        on_join: Called with a learner that is let in, and what it trains with.
         on_return: Called with a learner whose connection was lost and is back.
     """
 
@@ -34,13 +35,17 @@ class Hub:
         options: HubOptions,
         *,
         on_presence: Callable[[Sequence[str]], None] = lambda present: None,
+        on_join: Callable[[str, Setup], None] = lambda learner, setup: None,
         on_return: Callable[[str], None] = lambda learner: None,
     ) -> None:
         self._layout = layout
         self._options = options
         self._on_presence = on_presence
+        self._on_join = on_join
         self._on_return = on_return
-        self.links = Links(run_id, layout.fingerprint, options.reconnect_timeout, self)
+        self.links = Links(
+            run_id, layout.fingerprint, options.setup, options.reconnect_timeout, self
+        )
         self._changed = asyncio.Event()
         self._stages: list[Stage] = []
         self._model: Chunks | None = None
@@ -128,6 +133,7 @@ class Hub:
 
     def entered(self, link: Link, *, again: bool) -> None:
         """Give a learner the task it has yet to answer, if there is one."""
+        self._on_join(link.learner, link.setup)
         if again:
             self._on_return(link.learner)
         if stage := self._stage_of(link.learner):

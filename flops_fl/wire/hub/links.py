@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from flops_fl.errors import ProtocolError
 from flops_fl.net.tls import names_in
+from flops_fl.types import Setup
 from flops_fl.wire.hub.door import judge
 from flops_fl.wire.hub.speaker import Native, Speaker
 from flops_fl.wire.messages import Goodbye, Message, Ping, Refusal, Welcome
@@ -31,6 +32,7 @@ class Link:
         self.peer = peer  # its address, for people
         self.learner = ""
         self.nonce = ""
+        self.setup = Setup()
         self.task = ""  # key of the one that it came with, in progress or finished
         self.alive = asyncio.Event()
         self.replaced = asyncio.Event()
@@ -65,14 +67,21 @@ class Links:
 
     Args:
         fingerprint: Of the global model's layout, which every learner must have.
+        setup: From which a learner's must not differ; None if it may.
         reconnect_timeout: Seconds for which a learner that was cut off counts as present.
     """
 
     def __init__(
-        self, run_id: str, fingerprint: str, reconnect_timeout: float, audience: Audience
+        self,
+        run_id: str,
+        fingerprint: str,
+        setup: Setup | None,
+        reconnect_timeout: float,
+        audience: Audience,
     ) -> None:
         self._run_id = run_id
         self._fingerprint = fingerprint
+        self._setup = setup
         self._reconnect_timeout = reconnect_timeout
         self._audience = audience
         self._links: dict[str, Link] = {}
@@ -146,10 +155,12 @@ class Links:
             return False
         link.conversation.step(Side.LEARNER, hello)
         link.learner, link.nonce, link.task = hello.learner, hello.nonce, hello.task
+        link.setup = hello.setup
         refusal = self._put_aside(link.learner) or judge(
             hello,
             link.speaker.certified,
             fingerprint=self._fingerprint,
+            setup=self._setup,
             anonymous=link.speaker.anonymous,
             closing=self._closing,
         )
@@ -223,7 +234,7 @@ class Links:
         log.warning("learner %s is put aside: %s", learner, reason)
         link = self._links.get(learner)
         if link is not None:
-            link.outbox.send(Goodbye(reason=f"put aside: {reason}", final=True))
+            link.outbox.send(Goodbye(reason=f"put aside: {reason}", final=True, failed=True))
             link.outbox.close()
             self._leave(link)
         timer = self._lost.pop(learner, None)

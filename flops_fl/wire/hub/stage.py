@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flops_fl.errors import ProtocolError
-from flops_fl.types import Answer, Deadline, Layout, Task
+from flops_fl.types import Answer, Deadline, Layout, Setup, Task
 from flops_fl.wire.chunks import Chunks
 from flops_fl.wire.codec import encode
 from flops_fl.wire.hub.entries import Room
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 class HubOptions:
     """Limits of the aggregator's side. Times in seconds, sizes in bytes."""
 
+    setup: Setup | None = None
+    """From which a learner's must not differ; None if it may."""
     reconnect_timeout: float = 600.0
     stall_timeout: float = 180.0
     """For the next 1 MiB of an upload: 6 KB/s."""

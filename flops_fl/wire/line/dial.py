@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeAlias
 import grpc
 
 from flops_fl.errors import FlopsError
-from flops_fl.types import Evaluation, Layout, Parameters, Task, Update
+from flops_fl.types import Evaluation, Layout, Parameters, Setup, Task, Update
 from flops_fl.wire.line.faults import Faults
 from flops_fl.wire.line.line import DialOptions, Line, Worker
 from flops_fl.wire.outbox import KEEPALIVE
@@ -41,6 +41,7 @@ class BlockingWorker(Protocol):
 
     learner: str
     layout: Layout
+    setup: Setup
 
     def perform(self, task: Task, parameters: Parameters) -> Update | Evaluation:
         """Fit or evaluate; raises as `Worker.perform`."""
@@ -91,6 +92,7 @@ class _OnMainThread:
     def __init__(self, worker: BlockingWorker, jobs: Jobs) -> None:
         self.learner = worker.learner
         self.layout = worker.layout
+        self.setup = worker.setup
         self._worker = worker
         self._jobs = jobs
 

@@ -7,9 +7,9 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import grpc
@@ -24,6 +24,7 @@ from flops_fl.types import (
     Layout,
     LearnerFailure,
     Parameters,
+    Setup,
     Task,
     Update,
 )
@@ -57,6 +58,7 @@ class Worker(Protocol):
 
     learner: str
     layout: Layout
+    setup: Setup
 
     async def perform(self, task: Task, parameters: Parameters) -> Update | Evaluation:
         """Fit or evaluate; cancelled when nobody wants the answer any more.
@@ -76,8 +78,6 @@ class DialOptions:
     backoff: float = 0.2
     max_backoff: float = 10.0
     stay: bool = False
-    commit: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)
     on_event: Callable[[str, str], None] = lambda learner, event: None
     """Told what happens, in words: (learner, event)."""
     on_presence: Callable[[str, bool], None] = lambda learner, connected: None
@@ -166,13 +166,14 @@ class Line:
             call.cancel()
 
     def _hello(self) -> Hello:
-        held = self._held
+        held, setup = self._held, self._worker.setup
         return Hello(
             learner=self._worker.learner,
             nonce=self._nonce,
             fingerprint=self._worker.layout.fingerprint,
-            commit=self._options.commit,
-            versions=self._options.versions,
+            commit=setup.commit,
+            versions=setup.versions,
+            state=setup.state,
             task=self._task.key if self._task else "",
             run_id=held[0] if held else "",
             version=held[1] if held else -1,
