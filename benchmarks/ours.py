@@ -20,7 +20,7 @@ from benchmarks.harness import TIMEOUT, finish, free_port, start, together, wait
 from flops_fl.core.fedavg import FedAvg
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Plan, State
-from flops_fl.core.rounds import train
+from flops_fl.core.rounds import Training
 from flops_fl.net.address import Address
 from flops_fl.process.memory import return_large_blocks
 from flops_fl.types import Evaluation, Layout, Setup, Task, Update
@@ -134,9 +134,9 @@ async def _aggregate(spec: dict[str, Any]) -> dict[str, Any]:
         min_evaluate=count, round_timeout=600, join_timeout=600,
     )  # fmt: skip
     watch = _Answers()
-    begin = [State(parameters=start_model)]
-    del start_model  # whoever calls holds no model of its own
-    state = await train(begin.pop(), plan, hub, strategy, watch)
+    training = Training(State(parameters=start_model), plan, strategy, watch)
+    del start_model  # a training holds the only one
+    state = await training.run(hub)
     with open("/proc/self/status") as status:
         threads = next(int(line.split()[1]) for line in status if line.startswith("Threads"))
     await hub.close("done", final=True)

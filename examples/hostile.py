@@ -18,9 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from flops_fl.actors.learner import build_learner
-from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Generated, Plan, State
-from flops_fl.core.rounds import train
+from flops_fl.core.rounds import Training
 from flops_fl.core.seeding import seed_generators
 from flops_fl.data.command import partition_command
 from flops_fl.flower.catalogue import strategy_for
@@ -96,7 +95,7 @@ def accuracy(
     )  # fmt: skip
     start = State(parameters=model.parameters())
     cohort = InProcess(workers, hostile)
-    state = asyncio.run(train(start, plan, cohort, strategy, Observer()))
+    state = asyncio.run(Training(start, plan, strategy).run(cohort))
     assert state.history[-1].accuracy is not None
     return state.history[-1].accuracy
 

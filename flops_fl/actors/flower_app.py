@@ -17,12 +17,9 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from flops_fl.actors.aggregator import Ending, lead, plan_of
+from flops_fl.actors.lead import Ending, Run, lead
 from flops_fl.actors.learner import build_learner
-from flops_fl.actors.report import Report
 from flops_fl.actors.simulation import learner_ids, write_parts
-from flops_fl.core.aggregation import Strategy
-from flops_fl.core.rounds import train
 from flops_fl.errors import DataError, FlopsError, UsageError
 from flops_fl.flower import app
 from flops_fl.flower.client import LearnerClient
@@ -52,19 +49,18 @@ def _lead(grid: Any, context: Any) -> None:
         lead(options.model_copy(update={"repo": repo.source}), repo, play)
 
 
-def _play(grid: Any, options: AggregatorOptions, report: Report, strategy: Strategy) -> Ending:
-    observer = report.observers
+def _play(grid: Any, options: AggregatorOptions, run: Run) -> Ending:
+    training = run.training
 
     def on_presence(here: Sequence[str]) -> None:
-        observer.on_wait(here, options.min_available_clients)
+        run.observer.on_wait(here, options.min_available_clients)
 
-    layout = Layout.of(report.state.parameters)
-    required = report.setup if options.mismatch == "refuse" else None
-    cohort = GridCohort(grid, layout, required, on_presence, observer.on_join)
-    observer.on_start(report.run, report.state.history)
+    layout = Layout.of(training.state.parameters)
+    required = run.setup if options.mismatch == "refuse" else None
+    cohort = GridCohort(grid, layout, required, on_presence, run.observer.on_join)
+    run.observer.on_start(run.info, training.state.history)
     try:
-        plan = plan_of(options, report)
-        asyncio.run(train(report.state, plan, cohort, strategy, observer))
+        asyncio.run(training.run(cohort))
     except (FlopsError, KeyboardInterrupt) as error:
         return error
     return None

@@ -1,9 +1,8 @@
 """Observers: told what happens in a federation, never asked.
 
 They are called on the aggregator's event loop, so each call must return at once: an
-observer with slow work (a tracking server, a broker) owns a thread. Only `on_fit` and
-`on_round` may take as long as a disk does: for large models they are called on a thread.
-What they raise is logged and costs nothing but their own report.
+observer with slow work (a tracking server, a broker) owns a thread. What they raise is logged
+and costs nothing but their own report. No model is given to them: none can be held twice.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flops_fl.types import Best, Parameters, RoundRecord, Setup, Stage
+from flops_fl.types import Best, RoundRecord, Setup, Stage
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +54,13 @@ class Observer:
     def on_answer(self, round: int, stage: Stage, learner: str, failure: str | None) -> None:
         """One of them has answered; `failure` is the reason if it failed."""
 
-    def on_fit(self, record: RoundRecord, parameters: Parameters) -> None:
-        """A round's new global model is there, not yet evaluated. Read it, do not write."""
+    def on_round(self, record: RoundRecord, best: Best) -> None:
+        """A round is complete."""
 
-    def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
-        """A round is complete. `parameters` is the new global model: read, do not write."""
+    def on_failed_round(self, record: RoundRecord) -> None:
+        """A round failed, and with it the training: there is no new global model."""
 
-    def on_end(self, status: str, error: str | None, parameters: Parameters) -> None:
+    def on_end(self, status: str, error: str | None) -> None:
         """The run is over: status ``completed``, ``failed`` or ``interrupted``."""
 
 
@@ -96,11 +95,11 @@ class Observers(Observer):
     def on_answer(self, round: int, stage: Stage, learner: str, failure: str | None) -> None:
         self._each(lambda o: o.on_answer(round, stage, learner, failure))
 
-    def on_fit(self, record: RoundRecord, parameters: Parameters) -> None:
-        self._each(lambda o: o.on_fit(record, parameters))
+    def on_round(self, record: RoundRecord, best: Best) -> None:
+        self._each(lambda o: o.on_round(record, best))
 
-    def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
-        self._each(lambda o: o.on_round(record, parameters, best))
+    def on_failed_round(self, record: RoundRecord) -> None:
+        self._each(lambda o: o.on_failed_round(record))
 
-    def on_end(self, status: str, error: str | None, parameters: Parameters) -> None:
-        self._each(lambda o: o.on_end(status, error, parameters))
+    def on_end(self, status: str, error: str | None) -> None:
+        self._each(lambda o: o.on_end(status, error))

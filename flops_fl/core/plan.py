@@ -101,3 +101,17 @@ class State:
     best: Best | None = None
     pending: RoundRecord | None = None
     """The newest round, while its model is there and its evaluation is not."""
+
+
+class Journal(Protocol):
+    """Where a training writes its state down, so that it outlives the process.
+
+    What it cannot write costs what a crash would then lose, not the training: it does not raise
+    for a disk that is full. For large models `write` is called on a thread.
+    """
+
+    def begin(self, state: State) -> None:
+        """A training starts, or goes on, from here."""
+
+    def write(self, state: State) -> None:
+        """A fit is folded (its round is pending), or evaluated. Read, do not write to it."""

@@ -1,8 +1,9 @@
 """A federated training, round by round: select, fit, aggregate, evaluate.
 
-A round is state -> state. It talks to learners through one small protocol, `Cohort`, so
-that native sessions, nodes of Flower's Grid and the fakes of a test are the same to it.
-Updates are folded in learner-id order as the cohort hands them out, and dropped.
+A round is state -> state, and `Training` owns the state: whatever ends it, `state` is what the
+last fit or evaluation left that was completed. It talks to learners through one small protocol,
+`Cohort`, so that native sessions, nodes of Flower's Grid and the fakes of a test are the same to
+it. Updates are folded in learner-id order as the cohort hands them out, and dropped.
 """
 
 from __future__ import annotations
@@ -15,52 +16,99 @@ from functools import partial
 
 from flops_fl.core.aggregation import Strategy
 from flops_fl.core.observer import Observer
-from flops_fl.core.plan import Cohort, Plan, State
-from flops_fl.core.stages import Stages, maybe_off_loop
+from flops_fl.core.plan import Cohort, Journal, Plan, State
+from flops_fl.core.stages import StageOutcome, Stages, maybe_off_loop
+from flops_fl.errors import FederationError
 from flops_fl.types import Best, RoundRecord
 
 
-async def train(
-    state: State,
-    plan: Plan,
-    cohort: Cohort,
-    strategy: Strategy,
-    observer: Observer,
-) -> State:
-    """Play all rounds that are left; the final state.
+class Training:
+    """All rounds that are left of a plan, and their state.
 
-    Raises:
-        FederationError: too few learners came, or too few of those asked delivered.
+    Args:
+        state: Where it starts. The training owns it: who made it keeps none, since it holds a
+            whole model.
+        observer: Told what happens; nothing depends on it.
+        journal: Told of each state, so that it outlives the process.
     """
-    while state.round < plan.rounds or state.pending:
-        state = await play_round(state, plan, cohort, strategy, observer)
-    return state
 
+    def __init__(
+        self,
+        state: State,
+        plan: Plan,
+        strategy: Strategy,
+        observer: Observer | None = None,
+        journal: Journal | None = None,
+    ) -> None:
+        self.state = state
+        self.failed_round: RoundRecord | None = None
+        """The round that ended the training, for want of updates or of a result."""
+        self.plan = plan
+        self._strategy = strategy
+        self._observer = observer or Observer()
+        self._journal = journal
 
-async def play_round(
-    state: State, plan: Plan, cohort: Cohort, strategy: Strategy, observer: Observer
-) -> State:
-    """One round: fit and fold, then evaluate the new global model.
+    async def run(self, cohort: Cohort) -> State:
+        """Play all rounds that are left; the final state.
 
-    A state that is pending has the fit behind it: only the evaluation is left. Observers hear
-    of the model before anybody evaluates it: learners drop their updates when they are asked
-    for something else, so it must be safe on disk by then.
-    """
-    for learner in put_aside(state.history, plan.max_failures):
-        cohort.dismiss(learner, f"it failed in {plan.max_failures} rounds in a row")
-    await cohort.gather(plan.min_available, plan.join_timeout)
-    number = state.round if state.pending else state.round + 1
-    stage = Stages(plan, cohort, strategy, observer, number)
-    if state.pending is None:
-        state = await _fit(state, stage)
+        Raises:
+            FederationError: too few learners came, or too few of those asked delivered.
+        """
+        if self._journal:
+            self._journal.begin(self.state)
+        self._observer.on_wait(cohort.present(), self.plan.min_available)
+        while self.state.round < self.plan.rounds or self.state.pending:
+            await self._play_round(cohort)
+        return self.state
+
+    async def _play_round(self, cohort: Cohort) -> None:
+        """One round: fit and fold, then evaluate the new global model.
+
+        A state that is pending has the fit behind it: only the evaluation is left. The journal
+        hears of the model before anybody evaluates it: learners drop their updates when they
+        are asked for something else, so it must be safe on disk by then.
+        """
+        for learner in put_aside(self.state.history, self.plan.max_failures):
+            cohort.dismiss(learner, f"it failed in {self.plan.max_failures} rounds in a row")
+        await cohort.gather(self.plan.min_available, self.plan.join_timeout)
+        number = self.state.round if self.state.pending else self.state.round + 1
+        stage = Stages(self.plan, cohort, self._strategy, self._observer, number)
+        if self.state.pending is None:
+            await self._fit(stage)
+        await self._evaluate(stage)
+        assert self.state.best is not None
+        self._observer.on_round(self.state.history[-1], self.state.best)
+
+    async def _fit(self, stage: Stages) -> None:
+        began = _Began(stage.cohort)
+        try:
+            parameters = await stage.fit(self.state.parameters, self.state.round)
+        except FederationError:
+            self.failed_round = began.record(stage.round, stage.outcome)
+            self._observer.on_failed_round(self.failed_round)
+            raise
+        parameters = await maybe_off_loop(parameters, partial(stage.plan.keep, parameters))
+        record = began.record(stage.round, stage.outcome)
+        await self._take(
+            replace(self.state, parameters=parameters, round=stage.round, pending=record)
+        )
+
+    async def _evaluate(self, stage: Stages) -> None:
+        state, began = self.state, _Began(stage.cohort)
         assert state.pending is not None
-        told = partial(observer.on_fit, state.pending, state.parameters)
-        await maybe_off_loop(state.parameters, told)
-    state = await _evaluate(state, stage)
-    assert state.best is not None
-    told = partial(observer.on_round, state.history[-1], state.parameters, state.best)
-    await maybe_off_loop(state.parameters, told)
-    return state
+        loss, accuracy, examples = await stage.evaluate(state.parameters, state.round)
+        record = began.add(state.pending, stage.outcome)
+        record = replace(record, loss=loss, accuracy=accuracy, examples=examples)
+        best = state.best
+        if best is None or best.beaten_by(record):
+            best = Best(round=state.round, loss=loss, accuracy=accuracy)
+        await self._take(replace(state, history=(*state.history, record), best=best, pending=None))
+
+    async def _take(self, state: State) -> None:
+        self.state = state
+        if self._journal:
+            written = partial(self._journal.write, state)
+            await maybe_off_loop(state.parameters, written)
 
 
 def put_aside(history: Sequence[RoundRecord], max_failures: int | None) -> list[str]:
@@ -79,50 +127,32 @@ def put_aside(history: Sequence[RoundRecord], max_failures: int | None) -> list[
     return sorted(aside)
 
 
-async def _fit(state: State, stage: Stages) -> State:
-    started, before = time.monotonic(), stage.cohort.traffic()
-    parameters, outcome = await stage.fit(state.parameters, state.round)
-    parameters = await maybe_off_loop(parameters, partial(stage.plan.keep, parameters))
-    down, up = _since(before, stage.cohort)
-    record = RoundRecord(
-        round=stage.round,
-        seconds=time.monotonic() - started,
-        fit_seconds=outcome.seconds,
-        evaluate_seconds=0.0,
-        loss=None,
-        accuracy=None,
-        examples=0,
-        bytes_down=down,
-        bytes_up=up,
-        learners=tuple(outcome.answered),
-        failures=tuple(outcome.failures),
-    )
-    return replace(state, parameters=parameters, round=stage.round, pending=record)
+class _Began:
+    """The clock and the bytes at the start of a stage: what a record counts from."""
 
+    def __init__(self, cohort: Cohort) -> None:
+        self._cohort = cohort
+        self._time = time.monotonic()
+        self._down, self._up = cohort.traffic()
 
-async def _evaluate(state: State, stage: Stages) -> State:
-    assert state.pending is not None
-    fitted, started, before = state.pending, time.monotonic(), stage.cohort.traffic()
-    (loss, accuracy, examples), outcome = await stage.evaluate(state.parameters, state.round)
-    down, up = _since(before, stage.cohort)
-    record = replace(
-        fitted,
-        seconds=fitted.seconds + time.monotonic() - started,
-        evaluate_seconds=outcome.seconds,
-        loss=loss,
-        accuracy=accuracy,
-        examples=examples,
-        bytes_down=fitted.bytes_down + down,
-        bytes_up=fitted.bytes_up + up,
-        failures=(*fitted.failures, *outcome.failures),
-    )
-    best = state.best
-    if best is None or best.beaten_by(record):
-        best = Best(round=state.round, loss=loss, accuracy=accuracy)
-    return replace(state, history=(*state.history, record), best=best, pending=None)
+    def record(self, round: int, fit: StageOutcome) -> RoundRecord:
+        """A round as it stands after its fit."""
+        empty = RoundRecord(
+            round=round, seconds=0.0, fit_seconds=fit.seconds, evaluate_seconds=0.0, loss=None,
+            accuracy=None, examples=0, bytes_down=0, bytes_up=0, learners=tuple(fit.answered),
+        )  # fmt: skip
+        return replace(self._since(empty), failures=tuple(fit.failures))
 
+    def add(self, fitted: RoundRecord, evaluation: StageOutcome) -> RoundRecord:
+        """The same after its evaluation."""
+        failures = (*fitted.failures, *evaluation.failures)
+        return replace(self._since(fitted), evaluate_seconds=evaluation.seconds, failures=failures)
 
-def _since(before: tuple[int, int], cohort: Cohort) -> tuple[int, int]:
-    """Bytes down and up since `before`."""
-    (down, up), (earlier_down, earlier_up) = cohort.traffic(), before
-    return down - earlier_down, up - earlier_up
+    def _since(self, record: RoundRecord) -> RoundRecord:
+        down, up = self._cohort.traffic()
+        return replace(
+            record,
+            seconds=record.seconds + time.monotonic() - self._time,
+            bytes_down=record.bytes_down + down - self._down,
+            bytes_up=record.bytes_up + up - self._up,
+        )

@@ -50,13 +50,19 @@ class Stages:
     strategy: Strategy
     observer: Observer
     round: int
+    outcome: StageOutcome = field(default_factory=StageOutcome)
+    """Of the stage that is played, or was played last, if it failed, too."""
 
-    async def fit(self, parameters: Parameters, version: int) -> tuple[Parameters, StageOutcome]:
-        """The next global model, from the chosen learners' updates."""
+    async def fit(self, parameters: Parameters, version: int) -> Parameters:
+        """The next global model, from the chosen learners' updates.
+
+        Raises:
+            FederationError: there are too few, or nothing can be made of them.
+        """
         limit = self.plan.limit
         bound = partial(limit.bound, base=parameters) if limit else None
         aggregation = self.strategy.aggregation(self.round, bound)
-        outcome = StageOutcome()
+        outcome = self.outcome = StageOutcome()
         small = is_small(parameters)
 
         async def fold(answer: Answer) -> None:
@@ -78,17 +84,17 @@ class Stages:
         failures = len(outcome.failures)
         result = await maybe_off_loop(parameters, partial(aggregation.result, failures))
         outcome.seconds = time.monotonic() - started
-        return result, outcome
+        return result
 
     async def evaluate(
         self, parameters: Parameters, version: int
-    ) -> tuple[tuple[float | None, float | None, int], StageOutcome]:
+    ) -> tuple[float | None, float | None, int]:
         """Loss, accuracy, examples of the global model: means weighted by examples.
 
         Fewer answers than `min_evaluate` cost the figures of this round, not the round:
         the new global model is there and sound.
         """
-        outcome = StageOutcome()
+        outcome = self.outcome = StageOutcome()
         evaluations: list[Evaluation] = []
 
         async def note(answer: Answer) -> None:
@@ -103,7 +109,7 @@ class Stages:
         await self._ask("evaluate", parameters, version, outcome, note)
         outcome.seconds = time.monotonic() - started
         enough = evaluations and len(evaluations) >= self.plan.min_evaluate
-        return (_figures(evaluations) if enough else (None, None, 0)), outcome
+        return _figures(evaluations) if enough else (None, None, 0)
 
     async def _ask(
         self,

@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flops_fl.core.observer import Observer, RunInfo
-from flops_fl.types import Best, Parameters, RoundRecord, Stage
+from flops_fl.types import Best, RoundRecord, Stage
 
 FEW = 3  # names that still fit on a line
 REMIND = 30.0  # seconds after which a log says what is still awaited; then twice as long, ...
@@ -99,7 +99,7 @@ class ConsoleObserver(Observer):
         if self._progress is not None and self._bar is not None:
             self._progress.advance(self._bar)
 
-    def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
+    def on_round(self, record: RoundRecord, best: Best) -> None:
         self._history.append(record)
         self._best = best
         mark = "  best so far" if best.round == record.round else ""
@@ -108,6 +108,13 @@ class ConsoleObserver(Observer):
             f"loss {_figure(record.loss)}  accuracy {_figure(record.accuracy)}  "
             f"{_count(len(record.learners), 'learner')}{mark}"
         )
+        self._say_failures(record)
+
+    def on_failed_round(self, record: RoundRecord) -> None:
+        self._say(f"round {record.round}/{self._rounds} failed", "red")
+        self._say_failures(record)
+
+    def _say_failures(self, record: RoundRecord) -> None:
         for failure in record.failures[:FEW]:
             self._say(f"  {failure.learner} failed in {failure.stage}: {failure.reason}", "red")
             if failure.traceback:
@@ -115,7 +122,7 @@ class ConsoleObserver(Observer):
         if len(record.failures) > FEW:
             self._say(f"  and {len(record.failures) - FEW} more failed", "red")
 
-    def on_end(self, status: str, error: str | None, parameters: Parameters) -> None:
+    def on_end(self, status: str, error: str | None) -> None:
         self._reminder.stop()
         if self._progress is not None:
             self._progress.stop()

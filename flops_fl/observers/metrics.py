@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from flops_fl.core.observer import Observer, RunInfo
 from flops_fl.process.health import Health
-from flops_fl.types import Best, Parameters, RoundRecord, Stage
+from flops_fl.types import Best, RoundRecord, Stage
 
 
 class MetricsObserver(Observer):
@@ -77,7 +77,7 @@ class MetricsObserver(Observer):
         if failure:
             self._failures.labels(learner).inc()
 
-    def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
+    def on_round(self, record: RoundRecord, best: Best) -> None:
         self._sent.inc(record.bytes_down)
         self._received.inc(record.bytes_up)
         self._show(record)

@@ -25,7 +25,7 @@ from typing import Any
 from flops_fl.core.observer import Observer, RunInfo
 from flops_fl.errors import UsageError
 from flops_fl.observers.flavors import log_model
-from flops_fl.types import Best, Parameters, RoundRecord
+from flops_fl.types import Best, RoundRecord
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class MlflowObserver(Observer):
         for record in history:
             self._deliver(record)
 
-    def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
+    def on_round(self, record: RoundRecord, best: Best) -> None:
         self._deliver(record)
 
     def _deliver(self, record: RoundRecord) -> None:

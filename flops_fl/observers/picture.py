@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flops_fl.core.observer import Observer, RunInfo
 from flops_fl.process.files import atomic
-from flops_fl.types import Best, Parameters, RoundRecord
+from flops_fl.types import Best, RoundRecord
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +38,10 @@ class PictureObserver(Observer):
         self._title = f"{run.project_id}: {{}} rounds, {run.strategy}"
         self._loading.start()
 
-    def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
+    def on_round(self, record: RoundRecord, best: Best) -> None:
         self._history.append(record)
 
-    def on_end(self, status: str, error: str | None, parameters: Parameters) -> None:
+    def on_end(self, status: str, error: str | None) -> None:
         self._loading.join()
         if not self._history:
             return

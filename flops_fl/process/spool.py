@@ -6,6 +6,7 @@ kernel's to write out and to take back; `forget` tells it that now is a good tim
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import tempfile
@@ -15,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from flops_fl.types import Array, Layout, Parameters
+
+log = logging.getLogger(__name__)
 
 LARGE_MODEL = 1 << 30  # bytes from which a global model is spooled while a round is folded
 FORGET_BYTES = 64 << 20  # of what lies in a file, in memory at a time
@@ -56,6 +59,20 @@ def spool(parameters: Parameters, folder: Path | None) -> list[Array]:
             ours[at : at + step] = theirs[at : at + step]
             forget([target])
     return arrays
+
+
+def keep(folder: Path, parameters: Parameters) -> Parameters:
+    """Where the global model is kept between rounds: in memory, or, if large, in a file."""
+    try:
+        return spool(parameters, folder) if is_large(parameters) else parameters
+    except OSError as error:
+        log.warning("no room in %s (%s): the model stays in memory", folder, error)
+        return parameters
+
+
+def is_large(parameters: Parameters) -> bool:
+    """Whether another copy in memory would hurt."""
+    return Layout.of(parameters).nbytes >= LARGE_MODEL
 
 
 def forget(arrays: Iterable[Array]) -> None:

@@ -1,4 +1,4 @@
-"""What survives the aggregator: the last and the best model, and the state of the run.
+"""What survives the aggregator: models, and the state of the run, as files.
 
 Models are ``.npz`` files, which `numpy.load` reads without pickle: arrays ``t0``, ``t1``, ...
 in the order of the parameters. NumPy's files know no bfloat16 and no float8: such arrays are
@@ -15,15 +15,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flops_fl.core.observer import Observer, RunInfo
+from flops_fl.core.observer import RunInfo
+from flops_fl.core.plan import State
 from flops_fl.errors import UsageError
 from flops_fl.process.files import atomic
 from flops_fl.types import (
@@ -58,9 +58,15 @@ class Checkpoint:
     """What the strategy remembers between rounds: lists of arrays, and plain values."""
 
     @property
-    def round(self) -> int:
-        """How many aggregations the parameters have behind them."""
-        return len(self.history) + (self.pending is not None)
+    def state(self) -> State:
+        """Where a training goes on from it."""
+        return State(
+            parameters=self.parameters,
+            round=len(self.history) + (self.pending is not None),
+            history=self.history,
+            best=self.best,
+            pending=self.pending,
+        )
 
 
 def save_npz(path: Path, parameters: Parameters) -> None:
@@ -120,96 +126,70 @@ def _load(path: Path) -> Checkpoint:
     )
 
 
-class CheckpointObserver(Observer):
-    """Writes the models and the checkpoints into a folder.
+class CheckpointWriter:
+    """Writes checkpoints into a run's folder.
 
     Args:
         strategy: Gives what the strategy remembers, lists of arrays and plain values.
-        initial: Gives the initial model of a run that starts; None for one that goes on.
-        best: Of a run that goes on.
+        history: Of a run that goes on.
     """
 
     def __init__(
         self,
         folder: Path,
+        run: RunInfo,
         strategy: Callable[[], Mapping[str, Any]] = lambda: {},
-        initial: Callable[[], Parameters] | None = None,
-        best: Best | None = None,
+        history: Sequence[RoundRecord] = (),
     ) -> None:
-        self._folder = folder
+        self._folder = folder / CHECKPOINTS
+        self._run = run
         self._strategy = strategy
-        self._initial = initial
-        self._best = best
-        self._run: RunInfo | None = None
-        self._history: list[str] = []  # as JSON: a long run's is not made anew each round
+        self._history = [_as_json(record) for record in history]  # not made anew each round
         self._arrays = ""  # digest of the newest checkpoint's
         self._plain: dict[str, Any] = {}
 
-    def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
-        self._run, self._history = run, [_as_json(record) for record in history]
-        if self._initial is not None:
-            with self._tolerant("the first checkpoint"):
-                for old in self._path(0, ".*").parent.glob("*"):
-                    old.unlink()
-                self._write(0, self._initial(), None)
+    def write(self, state: State) -> None:
+        """Write a state that is new: a start, a fit, or the evaluation of the last fit.
 
-    def on_fit(self, record: RoundRecord, parameters: Parameters) -> None:
-        with self._tolerant(f"the checkpoint of round {record.round}"):
-            self._write(record.round, parameters, record)
+        Raises:
+            OSError: there is no room for it.
+        """
+        self._history += [_as_json(record) for record in state.history[len(self._history) :]]
+        # With the evaluation the model has not changed, unless its fit was before a restart or
+        # could not be written.
+        if state.pending or not state.history or not self._arrays:
+            self._write_arrays(state)
+        self._write_state(state)
 
-    def on_round(self, record: RoundRecord, parameters: Parameters, best: Best) -> None:
-        self._history.append(_as_json(record))
-        self._best = best
-        with self._tolerant(f"the checkpoint of round {record.round}"):
-            if best.round == record.round:
-                save_npz(self._folder / BEST, parameters)
-            if self._arrays:
-                self._write_state(record.round, None)
-            else:  # its fit was before a restart, or could not be written
-                self._write(record.round, parameters, None)
-
-    @contextmanager
-    def _tolerant(self, what: str) -> Iterator[None]:
-        """A disk that is full or read-only for a while does not end a training."""
-        try:
-            yield
-        except OSError as error:
-            log.warning(
-                "%s cannot be written to %s (%s): the run goes on, and a crash now costs what "
-                "came after the last one that was", what, self._folder, error.strerror,
-            )  # fmt: skip
-
-    def _write(self, round: int, parameters: Parameters, pending: RoundRecord | None) -> None:
+    def _write_arrays(self, state: State) -> None:
         self._arrays = ""
-        arrays = {f"t{index}": array for index, array in enumerate(parameters)}
+        arrays = {f"t{index}": array for index, array in enumerate(state.parameters)}
         self._plain = {}
         for name, value in self._strategy().items():
             self._plain[name] = _ARRAYS if isinstance(value, list) else value
             if isinstance(value, list):
                 arrays |= {f"{name}.{index}": array for index, array in enumerate(value)}
-        _save(self._path(round, ".npz"), arrays)
+        _save(self._path(state.round, ".npz"), arrays)
         self._arrays = _digest_of_arrays(arrays)
-        self._write_state(round, pending)
 
-    def _write_state(self, round: int, pending: RoundRecord | None) -> None:
-        assert self._run is not None
+    def _write_state(self, state: State) -> None:
         parts = {
             "run": _as_json(self._run),
             "history": f"[{', '.join(self._history)}]",
-            "best": _as_json(self._best),
-            "pending": _as_json(pending),
+            "best": _as_json(state.best),
+            "pending": _as_json(state.pending),
             "strategy": json.dumps(self._plain),
             "arrays": json.dumps(self._arrays),
         }
         text = f"{{{', '.join(f'{json.dumps(name)}: {part}' for name, part in parts.items())}}}"
-        with atomic(self._path(round, ".json")) as file:
+        with atomic(self._path(state.round, ".json")) as file:
             file.write(f"{_sha256(text)}\n{text}".encode())
-        for path in sorted(self._path(0, ".json").parent.glob("*.json"))[:-KEEP]:
+        for path in sorted(self._folder.glob("*.json"))[:-KEEP]:
             path.unlink()  # first: without it the arrays are no checkpoint
             path.with_suffix(".npz").unlink(missing_ok=True)
 
     def _path(self, round: int, suffix: str) -> Path:
-        return self._folder / CHECKPOINTS / f"{round:06d}{suffix}"
+        return self._folder / f"{round:06d}{suffix}"
 
 
 def _save(path: Path, arrays: Mapping[str, Array]) -> None:

@@ -1,48 +1,93 @@
-"""result.json: what a run was and what came of it."""
+"""What a run leaves: its models and result.json, which says what it was and what came of it."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import resource
+import sys
 from pathlib import Path
 from typing import Any
 
 from flops_fl import __version__
 from flops_fl.core.observer import RunInfo
+from flops_fl.core.plan import State
+from flops_fl.core.rounds import Training
 from flops_fl.process.files import atomic
-from flops_fl.types import Best, RoundRecord
+from flops_fl.run.census import Census
+from flops_fl.run.checkpoint import LAST, save_npz
+from flops_fl.types import RoundRecord, parameters_sha256
+
+RESULT, PICTURE = "result.json", "history.png"
+
+
+def leave(
+    folder: Path,
+    run: RunInfo,
+    training: Training,
+    census: Census,
+    *,
+    status: str,
+    error: str | None,
+) -> dict[str, Any]:
+    """Write the last model and the result of a run that has ended; the result.
+
+    Raises:
+        OSError: there is no room for them.
+    """
+    state = training.state
+    save_npz(folder / LAST, state.parameters)
+    document = result_document(
+        run,
+        state,
+        status=status,
+        error=error,
+        failed_round=training.failed_round,
+        model_sha256=parameters_sha256(state.parameters),
+        setups=census.document(),
+    )
+    write_result(folder / RESULT, document)
+    return document
 
 
 def result_document(
     run: RunInfo,
-    history: Sequence[RoundRecord],
-    best: Best | None,
+    state: State,
     *,
-    setups: dict[str, Any],
-    model_sha256: str,
-    peak_memory_bytes: int,
-    mlflow: dict[str, str] | None,
     status: str,
-    error: str | None,
+    error: str | None = None,
+    failed_round: RoundRecord | None = None,
+    model_sha256: str | None = None,
+    setups: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The content of result.json. Times in seconds, sizes in bytes; no NaN, but null."""
+    """The content of result.json. Times in seconds, sizes in bytes; no NaN, but null.
+
+    Args:
+        status: running, completed, failed or interrupted. A run that was killed is left with
+            running.
+        failed_round: The round that ended it; `rounds` are those that were completed.
+        model_sha256: Of the last model; None while it runs.
+        setups: What its actors trained with, see `Census`.
+    """
+    best = state.best
     document = {
         "project_id": run.project_id,
+        "run_id": run.run_id,
+        "status": status,
+        "error": error,
         "repo": {"source": run.repo_source, "commit": run.repo_commit},
         "flops_fl_version": __version__,
         "strategy": run.strategy,
         "seed": run.seed,
-        "rounds": [_round(record) for record in history],
+        "rounds": [_round(record) for record in state.history],
+        "failed_round": None if failed_round is None else _round(failed_round),
         "best": None
         if best is None
         else {"round": best.round, "loss": best.loss, "accuracy": best.accuracy},
         "model_sha256": model_sha256,
-        "setups": setups,
-        "peak_memory_bytes": peak_memory_bytes,
-        "mlflow": mlflow,
-        "status": status,
-        "error": error,
+        "setups": setups or {},
+        "peak_memory_bytes": _peak_memory(),
+        "mlflow": None,
     }
     finite: dict[str, Any] = _finite(document)
     return finite
@@ -52,6 +97,15 @@ def write_result(path: Path, document: dict[str, Any]) -> None:
     """Write it atomically."""
     with atomic(path) as file:
         file.write((json.dumps(document, indent=2) + "\n").encode())
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """What result.json says; empty where there is none, or none that can be read."""
+    try:
+        document = json.loads((folder / RESULT).read_text())
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _round(record: RoundRecord) -> dict[str, Any]:
@@ -80,3 +134,9 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
+
+
+def _peak_memory() -> int:
+    """Peak resident size of this process in bytes (getrusage(2): kilobytes on Linux)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

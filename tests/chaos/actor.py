@@ -30,8 +30,8 @@ AGGREGATORS = {
     "in-write": ("process.files:os.fsync", "before"),
     "before-rename": ("process.files:Path.replace", "before"),
     "after-rename": ("process.files:Path.replace", "after"),
-    "before-state": ("run.checkpoint:CheckpointObserver._write_state", "before"),
-    "after-state": ("run.checkpoint:CheckpointObserver._write_state", "after"),
+    "before-state": ("run.checkpoint:CheckpointWriter._write_state", "before"),
+    "after-state": ("run.checkpoint:CheckpointWriter._write_state", "after"),
     "in-evaluation": ("wire.hub.intake:_evaluation", "after"),
     "after-evaluation": ("core.stages:_figures", "after"),
     "after-round": ("core.observer:Observers.on_round", "after"),
@@ -39,8 +39,8 @@ AGGREGATORS = {
     "tracked-figures": ("observers.mlflow:MlflowObserver._log_figures", "after"),
     "before-model": ("observers.mlflow:log_model", "before"),
     "after-model": ("observers.mlflow:log_model", "after"),
-    "before-result": ("actors.report:write_result", "before"),
-    "after-result": ("actors.report:write_result", "after"),
+    "before-result": ("run.result:write_result", "before"),
+    "after-result": ("run.result:write_result", "after"),
 }
 LEARNERS = {
     "before-fit": ("flower.client:LearnerClient.fit", "before"),

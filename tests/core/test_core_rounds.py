@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from flops_fl.core.fedavg import FedAvg
 from flops_fl.core.norm import NormLimit
 from flops_fl.core.observer import Observer, Observers
-from flops_fl.core.plan import Generated, Plan, State
-from flops_fl.core.rounds import put_aside, train
+from flops_fl.core.plan import Generated, Journal, Plan, State
+from flops_fl.core.rounds import Training, put_aside
 from flops_fl.errors import FederationError
 from flops_fl.types import Evaluation, Layout, LearnerFailure, Update, parameters_sha256
 
@@ -64,7 +64,10 @@ class FakeCohort:
                 yield Evaluation(learner=name, loss=loss, examples=2, metrics=metrics)
 
 
-def play(cohort, rounds=2, observer=None, seed=0, min_fit=1, state=None, more=None, **options):
+def play(
+    cohort, rounds=2, observer=None, seed=0, min_fit=1, state=None, more=None, journal=None,
+    started=None, **options,
+):  # fmt: skip
     options = {
         "min_fit_clients": 1,
         "min_evaluate_clients": 1,
@@ -82,8 +85,10 @@ def play(cohort, rounds=2, observer=None, seed=0, min_fit=1, state=None, more=No
         **(more or {}),
     )
     strategy = FedAvg(Layout.of(START), seed=seed, **options)
-    start = state or State(parameters=START)
-    return asyncio.run(train(start, plan, cohort, strategy, observer or Observer()))
+    training = Training(state or State(parameters=START), plan, strategy, observer, journal)
+    if started is not None:
+        started.append(training)
+    return asyncio.run(training.run(cohort))
 
 
 def test_a_training_of_two_rounds():
@@ -133,37 +138,75 @@ def test_a_run_taken_up_again_ends_where_the_whole_one_does():
     assert [r.loss for r in resumed.history] == [r.loss for r in whole.history]
 
 
+class Stopped(BaseException):
+    """What may come at any await: a signal, or the end of the process."""
+
+
+class StopIn(Observer):
+    def __init__(self, stage):
+        self.stage = stage
+
+    def on_stage(self, round, stage, learners):
+        if (round, stage) == (2, self.stage):
+            raise Stopped
+
+
+class Disk(Journal):
+    def begin(self, state):
+        self.state = state
+
+    def write(self, state):
+        self.state = state
+
+
 @pytest.mark.parametrize("killed_in", ["fit", "evaluate"])
 def test_a_run_killed_in_a_round_loses_no_fit_that_was_folded(killed_in):
-    class Killed(BaseException):
-        pass
-
-    class Disk(Observer):
-        state = State(parameters=START)
-
-        def on_stage(self, round, stage, learners):
-            if (round, stage) == (2, killed_in):
-                raise Killed
-
-        def on_fit(self, record, parameters):
-            self.state = replace(
-                self.state, parameters=parameters, round=record.round, pending=record
-            )
-
-        def on_round(self, record, parameters, best):
-            history = (*self.state.history, record)
-            self.state = State(
-                parameters=parameters, round=record.round, history=history, best=best
-            )
-
     cohort, disk = FakeCohort(["l1", "l2"]), Disk()
     whole = play(FakeCohort(["l1", "l2"]), 3)
-    with pytest.raises(Killed):
-        play(cohort, 3, observer=disk)
+    with pytest.raises(Stopped):
+        play(cohort, 3, observer=StopIn(killed_in), journal=disk)
     resumed = play(cohort, 3, state=disk.state)
     assert parameters_sha256(resumed.parameters) == parameters_sha256(whole.parameters)
     assert [r.loss for r in resumed.history] == [r.loss for r in whole.history]
     assert sum(stage == "fit" for stage, _ in cohort.asked) == 3
+
+
+@pytest.mark.parametrize(("stopped_in", "round"), [("fit", 1), ("evaluate", 2)])
+def test_a_training_that_is_stopped_has_the_state_of_its_last_stage(stopped_in, round):
+    started, disk = [], Disk()
+    with pytest.raises(Stopped):
+        play(FakeCohort(["l1"]), 3, observer=StopIn(stopped_in), journal=disk, started=started)
+    (training,) = started
+    assert training.state is disk.state
+    assert training.state.round == round
+    assert len(training.state.history) == 1
+    assert (training.state.pending is None) == (stopped_in == "fit")
+    assert training.failed_round is None
+
+
+def test_a_training_that_fails_keeps_its_state_and_the_round_that_failed():
+    class BreaksLater(FakeCohort):
+        def ask(self, tasks, *rest):
+            if next(iter(tasks.values())).round == 2:
+                self.broken = {"l1"}
+            return super().ask(tasks, *rest)
+
+    class Watch(Observer):
+        failed = None
+
+        def on_failed_round(self, record):
+            self.failed = record
+
+    started, watch = [], Watch()
+    with pytest.raises(FederationError, match="round 2 needs 2"):
+        play(BreaksLater(["l1", "l2"]), 3, observer=watch, min_fit=2, started=started)
+    (training,) = started
+    assert [record.round for record in training.state.history] == [1]
+    assert training.state.best.round == 1
+    failed = training.failed_round
+    assert failed is watch.failed
+    assert (failed.round, failed.learners, failed.loss) == (2, ("l2",), None)
+    assert [(f.learner, f.reason) for f in failed.failures] == [("l1", "broken")]
 
 
 def test_a_learner_that_fails_again_and_again_is_put_aside_and_told_why():
@@ -235,13 +278,13 @@ def test_an_evaluation_without_meaning_is_that_learners_failure(loss, examples, 
 
 def test_an_observer_that_fails_costs_its_own_report_only(caplog):
     class Broken(Observer):
-        def on_round(self, record, parameters, best):
+        def on_round(self, record, best):
             raise RuntimeError("no disk")
 
     class Counting(Observer):
         rounds = 0
 
-        def on_round(self, record, parameters, best):
+        def on_round(self, record, best):
             self.rounds += 1
 
     counting = Counting()

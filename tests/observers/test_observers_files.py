@@ -3,6 +3,7 @@
 import io
 import json
 import time
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 from rich.console import Console
 
 from flops_fl.core.observer import RunInfo
+from flops_fl.core.plan import State
 from flops_fl.errors import UsageError
 from flops_fl.observers.console import ConsoleObserver
 from flops_fl.observers.metrics import MetricsObserver
@@ -23,11 +25,11 @@ from flops_fl.run.checkpoint import (
     BEST,
     CHECKPOINTS,
     KEEP,
-    CheckpointObserver,
     load_checkpoint,
     load_npz,
     save_npz,
 )
+from flops_fl.run.journal import FolderJournal
 from flops_fl.run.result import result_document, write_result
 from flops_fl.types import Best, LearnerFailure, RoundRecord
 
@@ -87,74 +89,103 @@ def test_narrow_floats_come_back_from_a_file_that_numpy_alone_can_read(tmp_path)
         assert stored["dtypes"].tolist() == ["t1 bfloat16", "t2 float8_e5m2"]
 
 
+BETTER = [p + 1 for p in PARAMETERS]
+FIRST = Best(round=1, loss=1.0, accuracy=0.5)
+
+
+def states(rounds=2, parameters=lambda number: PARAMETERS):
+    """What a training leaves one after the other: each fit, then its evaluation."""
+    state = State(parameters=PARAMETERS)
+    for number in range(1, rounds + 1):
+        fitted = record(number, accuracy=None, loss=None)
+        state = replace(state, parameters=parameters(number), round=number, pending=fitted)
+        yield state
+        done = record(number, 0.6 - 0.1 * number, failures=[FAILURE])
+        state = replace(
+            state, history=(*state.history, done), pending=None, best=state.best or FIRST
+        )
+        yield state
+
+
 @pytest.fixture
 def folder(tmp_path):
-    observer = CheckpointObserver(tmp_path)
-    observer.on_start(RUN, [])
-    better = [p + 1 for p in PARAMETERS]
-    observer.on_fit(record(1), better)
-    observer.on_round(record(1), better, Best(round=1, loss=1.0, accuracy=0.5))
-    observer.on_fit(record(2), PARAMETERS)
-    observer.on_round(
-        record(2, 0.4, failures=[FAILURE]), PARAMETERS, Best(round=1, loss=1.0, accuracy=0.5)
-    )
+    journal = FolderJournal(tmp_path, RUN)
+    journal.begin(State(parameters=PARAMETERS))
+    for state in states(parameters=lambda number: BETTER if number == 1 else PARAMETERS):
+        journal.write(state)
     return tmp_path
 
 
 def test_a_checkpoint_holds_the_last_state_and_the_best_model(folder):
     checkpoint = load_checkpoint(folder)
+    *_, last = states()
     assert checkpoint.run == RUN
-    assert (checkpoint.round, checkpoint.pending) == (2, None)
-    assert checkpoint.history == (record(1), record(2, 0.4, failures=[FAILURE]))
-    assert checkpoint.best.round == 1
-    assert [p.tolist() for p in checkpoint.parameters] == [p.tolist() for p in PARAMETERS]
+    state = checkpoint.state
+    assert (state.round, state.pending) == (2, None)
+    assert (state.history, state.best) == (last.history, FIRST)
+    assert [p.tolist() for p in state.parameters] == [p.tolist() for p in PARAMETERS]
     assert load_npz(folder / BEST)[1] == 4
     assert not list(folder.glob("*.part"))
 
 
 def test_a_fit_is_kept_before_its_evaluation(folder):
-    observer = CheckpointObserver(folder, best=Best(round=1, loss=1.0, accuracy=0.5))
-    observer.on_start(RUN, [record(1), record(2, 0.4, failures=[FAILURE])])
-    fitted = record(3, accuracy=None, loss=None)
-    observer.on_fit(fitted, [p + 7 for p in PARAMETERS])
-    checkpoint = load_checkpoint(folder)
-    assert (checkpoint.round, checkpoint.pending) == (3, fitted)
-    assert len(checkpoint.history) == 2
-    assert checkpoint.parameters[1] == 10
+    journal = FolderJournal(folder, RUN)
+    journal.begin(load_checkpoint(folder).state)
+    *_, fitted, _ = states(3, parameters=lambda number: [p + 7 for p in PARAMETERS])
+    journal.write(fitted)
+    state = load_checkpoint(folder).state
+    assert (state.round, state.pending) == (3, fitted.pending)
+    assert len(state.history) == 2
+    assert state.parameters[1] == 10
 
 
 def test_the_last_few_are_kept_and_a_new_run_clears_them(tmp_path):
-    observer = CheckpointObserver(tmp_path, initial=lambda: PARAMETERS)
-    for _ in range(2):
-        observer.on_start(RUN, [])
+    for turn in range(2):
+        journal = FolderJournal(tmp_path, replace(RUN, run_id=f"r{turn}"))
+        journal.begin(State(parameters=PARAMETERS))
         names = sorted(path.name for path in (tmp_path / CHECKPOINTS).iterdir())
         assert names == ["000000.json", "000000.npz"]
-        for number in range(1, 6):
-            observer.on_fit(record(number), PARAMETERS)
-            observer.on_round(record(number), PARAMETERS, Best(round=1, loss=1.0, accuracy=0.5))
+        for state in states(5):
+            journal.write(state)
         names = sorted(path.name for path in (tmp_path / CHECKPOINTS).iterdir())
         assert len(names) == 2 * KEEP
         assert names[-1] == "000005.npz"
 
 
+def test_a_new_run_says_so_first_and_leaves_nothing_of_an_earlier_one(folder):
+    for name in ("model-last.npz", "history.png", "mlflow.db", "notes.txt"):
+        (folder / name).touch()
+    old = result_document(RUN, load_checkpoint(folder).state, status="completed")
+    write_result(folder / "result.json", old)
+    FolderJournal(folder, replace(RUN, run_id="new")).begin(State(parameters=PARAMETERS))
+    found = json.loads((folder / "result.json").read_text())
+    assert (found["run_id"], found["status"], found["rounds"]) == ("new", "running", [])
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"result.json", "checkpoints", "mlflow.db", "notes.txt"}
+
+
+def test_a_run_that_goes_on_keeps_what_it_has(folder):
+    FolderJournal(folder, RUN).begin(load_checkpoint(folder).state)
+    assert json.loads((folder / "result.json").read_text())["status"] == "running"
+    assert (folder / BEST).exists()
+    assert load_checkpoint(folder).state.round == 2
+
+
 def test_a_run_without_a_round_is_a_checkpoint_too(tmp_path):
-    observer = CheckpointObserver(tmp_path, lambda: {"momentum": [np.ones(2)]}, lambda: PARAMETERS)
-    observer.on_start(RUN, [])
+    journal = FolderJournal(tmp_path, RUN, lambda: {"momentum": [np.ones(2)]})
+    journal.begin(State(parameters=PARAMETERS))
     checkpoint = load_checkpoint(tmp_path)
-    assert (checkpoint.round, checkpoint.best, checkpoint.history) == (0, None, ())
+    state = checkpoint.state
+    assert (state.round, state.best, state.history) == (0, None, ())
     assert checkpoint.strategy["momentum"][0].tolist() == [1, 1]
 
 
 @pytest.fixture(scope="module")
 def two_rounds(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    observer = CheckpointObserver(folder)
-    observer.on_start(RUN, [])
-    for number in (1, 2):
-        observer.on_fit(record(number), [p + number for p in PARAMETERS])
-        observer.on_round(
-            record(number), [p + number for p in PARAMETERS], Best(round=1, loss=1.0, accuracy=0.5)
-        )
+    journal = FolderJournal(folder, RUN)
+    for state in states(parameters=lambda number: [p + number for p in PARAMETERS]):
+        journal.write(state)
     return {path.name: path.read_bytes() for path in (folder / CHECKPOINTS).iterdir()}
 
 
@@ -173,7 +204,7 @@ def test_a_damaged_checkpoint_is_told_from_a_whole_one(tmp_path_factory, two_rou
     else:
         flipped = bytes([whole[at] ^ data.draw(st.integers(1, 255))])
         path.write_bytes(whole[:at] + flipped + whole[at + 1 :])
-    read = load_checkpoint(base)
+    read = load_checkpoint(base).state
     # Either the one before, or the damaged one's content after all: a byte that means nothing,
     # such as a date in the archive's directory.
     assert read.round in (1, 2)
@@ -205,16 +236,13 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 
 
 def test_the_result_is_json_without_nan(tmp_path):
+    history = (record(1, accuracy=0.0, loss=float("nan"), failures=[FAILURE]),)
+    state = State(
+        parameters=[], round=1, history=history, best=Best(round=1, loss=None, accuracy=0.0)
+    )
+    failed = record(2, None, None, failures=[FAILURE])
     document = result_document(
-        RUN,
-        [record(1, accuracy=0.0, loss=float("nan"), failures=[FAILURE])],
-        Best(round=1, loss=None, accuracy=0.0),
-        setups={},
-        model_sha256="x",
-        peak_memory_bytes=5,
-        mlflow=None,
-        status="completed",
-        error=None,
+        RUN, state, status="failed", error="why", failed_round=failed, model_sha256="x"
     )
     write_result(tmp_path / "result.json", document)
     read = json.loads((tmp_path / "result.json").read_text())
@@ -223,6 +251,8 @@ def test_the_result_is_json_without_nan(tmp_path):
     assert read["rounds"][0]["failures"] == [
         {"learner": "c", "stage": "fit_model", "reason": "broken"}
     ]
+    assert (read["run_id"], read["status"], read["error"]) == ("r", "failed", "why")
+    assert (read["failed_round"]["round"], len(read["failed_round"]["failures"])) == (2, 1)
     assert read["best"] == {"round": 1, "loss": None, "accuracy": 0.0}
     assert read["repo"] == {"source": "s", "commit": None}
 
@@ -242,8 +272,8 @@ def _watch(console, learners=3):
     for name in names:
         observer.on_answer(1, "fit", name, "broken" if name == "l0001" else None)
     best = Best(round=1, loss=1.0, accuracy=0.5)
-    observer.on_round(record(1, failures=[FAILURE] * 5), [], best)
-    observer.on_end("failed", "why", [])
+    observer.on_round(record(1, failures=[FAILURE] * 5), best)
+    observer.on_end("failed", "why")
 
 
 @pytest.mark.parametrize("learners", [3, 1000])
@@ -278,7 +308,7 @@ def test_a_log_says_who_is_awaited_when_a_wait_is_long():
     observer.on_answer(2, "fit", "l1", None)
     observer.on_answer(2, "fit", "l2", "broken")
     wait_for_words(stream, ["round 2/3 fit: awaiting l0, l3, l4 and 1 more  1 failed, since "])
-    observer.on_end("failed", "why", [])
+    observer.on_end("failed", "why")
 
 
 def wait_for_words(stream, words):

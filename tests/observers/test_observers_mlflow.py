@@ -68,7 +68,7 @@ def test_rounds_and_the_best_model_are_in_a_local_store(tmp_path, monkeypatch):
     observer.on_start(RUN, [])
     for number, accuracy in ((1, 0.0), (2, 0.7), (3, 0.6)):
         best = Best(round=min(number, 2), loss=None, accuracy=accuracy)
-        observer.on_round(record(number, accuracy), [], best)
+        observer.on_round(record(number, accuracy), best)
     found = observer.close(2, sklearn_model())
 
     runs = {run.info.run_name: run for run in runs_at(observer.tracking_uri)}
@@ -91,7 +91,7 @@ def test_rounds_and_the_best_model_are_in_a_local_store(tmp_path, monkeypatch):
     # A run that is taken up again goes on in the same runs, and finds its best model there.
     again = MlflowObserver(*local_store(tmp_path / "out"))
     again.on_start(RUN, [record(1, 0.0), record(2, 0.7)])
-    again.on_round(record(3), [], Best(round=2, loss=None, accuracy=0.7))
+    again.on_round(record(3), Best(round=2, loss=None, accuracy=0.7))
     assert again.close(2, sklearn_model()) == found
     assert len(runs_at(observer.tracking_uri)) == 3
     assert len(models_at(observer)) == 1
@@ -134,7 +134,7 @@ def test_what_a_killed_process_left_half_done_is_made_whole(tmp_path):
 def test_an_interrupted_run_does_not_wait_for_a_server(tmp_path, monkeypatch):
     observer = MlflowObserver(f"http://127.0.0.1:{free_port()}")
     observer.on_start(RUN, [])
-    observer.on_round(record(1), [], Best(round=1, loss=None, accuracy=0.5))
+    observer.on_round(record(1), Best(round=1, loss=None, accuracy=0.5))
     started = time.monotonic()
     observer.close(1, None, interrupted=True)
     assert time.monotonic() - started < 5
@@ -144,7 +144,7 @@ def test_an_object_of_no_framework_is_logged_too(tmp_path):
     (tmp_path / "out").mkdir()
     observer = MlflowObserver(*local_store(tmp_path / "out"))
     observer.on_start(RUN, [])
-    observer.on_round(record(1), [], Best(round=1, loss=None, accuracy=0.5))
+    observer.on_round(record(1), Best(round=1, loss=None, accuracy=0.5))
     plain = BestModel(model={"w": 3}, flavor=None, requirements=["numpy"], code_paths=[])
     found = observer.close(1, plain)
     import mlflow
@@ -161,14 +161,14 @@ def test_what_a_server_missed_while_it_was_down_arrives_later(tmp_path):
     try:
         observer = MlflowObserver(f"http://127.0.0.1:{port}")
         observer.on_start(RUN, [])
-        observer.on_round(record(1), [], Best(round=1, loss=None, accuracy=0.5))
+        observer.on_round(record(1), Best(round=1, loss=None, accuracy=0.5))
         end = time.monotonic() + 30
         while 1 not in observer._run_ids and time.monotonic() < end:
             time.sleep(0.05)
         kill(server)
         started = time.monotonic()
-        observer.on_round(record(2, 0.9), [], Best(round=2, loss=None, accuracy=0.9))
-        observer.on_round(record(3), [], Best(round=2, loss=None, accuracy=0.9))
+        observer.on_round(record(2, 0.9), Best(round=2, loss=None, accuracy=0.9))
+        observer.on_round(record(3), Best(round=2, loss=None, accuracy=0.9))
         assert time.monotonic() - started < 0.1  # training does not wait
         time.sleep(1)
         server = start_server(tmp_path, port)
@@ -188,7 +188,7 @@ def test_a_server_that_is_never_there_costs_a_warning(tmp_path, monkeypatch, cap
     monkeypatch.setattr(module, "CLOSE_TIMEOUT", 2.0)
     observer = MlflowObserver(f"http://127.0.0.1:{free_port()}")
     observer.on_start(RUN, [])
-    observer.on_round(record(1), [], Best(round=1, loss=None, accuracy=0.5))
+    observer.on_round(record(1), Best(round=1, loss=None, accuracy=0.5))
     started = time.monotonic()
     assert observer.close(1, None) is None
     assert time.monotonic() - started < 10

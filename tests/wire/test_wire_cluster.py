@@ -5,9 +5,8 @@ import asyncio
 import numpy as np
 
 from flops_fl.core.fedavg import FedAvg
-from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Plan, State
-from flops_fl.core.rounds import train
+from flops_fl.core.rounds import Training
 from flops_fl.net.address import Address
 from flops_fl.types import Evaluation, Layout, Setup, Update
 from flops_fl.wire.hub.hub import Hub
@@ -59,7 +58,7 @@ class Node:
             min_fit=self.learners, min_evaluate=self.learners, round_timeout=20, join_timeout=20,
         )  # fmt: skip
         strategy = FedAvg(Layout.of(start), seed=0, **minimums)
-        return await train(State(parameters=start), plan, self.hub, strategy, Observer())
+        return await Training(State(parameters=start), plan, strategy).run(self.hub)
 
     async def close(self):
         await self.hub.close("done", final=True)

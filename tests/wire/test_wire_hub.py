@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flops_fl.core.fedavg import FedAvg
-from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Plan, State
-from flops_fl.core.rounds import train
+from flops_fl.core.rounds import Training
 from flops_fl.types import Evaluation, Layout, Update, parameters_sha256
 from flops_fl.wire.chunks import Assembler, Chunks
 from flops_fl.wire.codec import decode, encode
@@ -149,7 +148,8 @@ async def federation(start, names, disturb, budget):
         ("min_available_clients", "min_fit_clients", "min_evaluate_clients"), count
     )
     strategy = FedAvg(Layout.of(start), seed=0, **minimums)
-    training = asyncio.create_task(train(State(parameters=start), plan, hub, strategy, Observer()))
+    whole = Training(State(parameters=start), plan, strategy)
+    training = asyncio.create_task(whole.run(hub))
     async with asyncio.timeout(5):  # a deadlock would be seen here
         while not training.done():
             disturb(learners)
@@ -236,8 +236,8 @@ def test_a_learner_that_is_gone_is_awaited_if_the_round_would_fail_without_it():
             run_id="r", rounds=1, seed=0, min_available=2, min_fit=2, min_evaluate=1,
             round_timeout=10, join_timeout=10,
         )  # fmt: skip
-        state = State(parameters=START)
-        training = asyncio.create_task(train(state, plan, hub, strategy, Observer()))
+        whole = Training(State(parameters=START), plan, strategy)
+        training = asyncio.create_task(whole.run(hub))
         for learner in (steady, cut):
             learner.connect()
         while cut.task is None:

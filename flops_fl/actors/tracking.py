@@ -1,0 +1,78 @@
+"""MLflow's part of a run: the rounds as they come, and the best model at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from flops_fl.core.observer import Observer
+from flops_fl.errors import FlopsError
+from flops_fl.observers.mlflow import BestModel, MlflowObserver, local_store
+from flops_fl.options.config import AggregatorOptions
+from flops_fl.repo.contract import ManagedModel
+from flops_fl.repo.dependencies import pip_requirements
+from flops_fl.repo.source import Checkout
+from flops_fl.run.checkpoint import BEST, load_npz
+from flops_fl.types import Best
+
+
+class Tracking:
+    """What MLflow is told of a run; nothing with --no-tracking.
+
+    Raises:
+        UsageError: MLflow is not installed.
+    """
+
+    def __init__(
+        self, options: AggregatorOptions, repo: Checkout, model: ManagedModel, console: Console
+    ) -> None:
+        self._options = options
+        self._repo = repo
+        self._model = model
+        self._console = console
+        self._mlflow: MlflowObserver | None = None
+        if options.tracking_uri:
+            self._mlflow = MlflowObserver(options.tracking_uri)
+        elif not options.no_tracking:
+            self._mlflow = MlflowObserver(*local_store(options.folder))
+
+    @property
+    def observers(self) -> Sequence[Observer]:
+        return [self._mlflow] if self._mlflow else []
+
+    @property
+    def where(self) -> str:
+        """Where a person finds it, in a line; empty if it is nowhere."""
+        if self._mlflow is None or not self._mlflow.experiment_id:
+            return ""
+        uri = self._mlflow.tracking_uri
+        if uri.startswith("http"):
+            return f"MLflow: {uri}/#/experiments/{self._mlflow.experiment_id}"
+        return f"MLflow: mlflow ui --backend-store-uri {uri}" if "://" in uri else uri
+
+    def finish(self, best: Best | None, *, interrupted: bool) -> dict[str, str] | None:
+        """Log the best model and wait for all that is under way; MLflow's part of the result."""
+        if self._mlflow is None:
+            return None
+        if best is None or interrupted:  # whoever goes on with the run will log its model
+            return self._mlflow.close(best.round if best else 0, None, interrupted=interrupted)
+        # Serialising may import the user's modules by name.
+        with self._model.workspace.active():
+            return self._mlflow.close(best.round, self._best_model())
+
+    def _best_model(self) -> BestModel | None:
+        try:
+            self._model.load(load_npz(self._options.folder / BEST))
+            model = self._model.model()
+            requirements = pip_requirements(self._repo.path)
+        except FlopsError as error:
+            self._console.print(f"the best model was not logged to MLflow: {error}", style="red")
+            return None
+        code = sorted(str(path) for path in self._repo.path.glob("*.py"))
+        return BestModel(
+            model=model,
+            flavor=self._options.model_flavor,
+            requirements=requirements,
+            code_paths=code,
+        )
