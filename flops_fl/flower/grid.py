@@ -17,6 +17,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from flops_fl.core.plan import Asked, Generated
+from flops_fl.dtypes import as_bits, from_bits
 from flops_fl.errors import FederationError
 from flops_fl.types import (
     Answer,
@@ -30,8 +31,6 @@ from flops_fl.types import (
     Setup,
     Task,
     Update,
-    as_bits,
-    from_bits,
 )
 
 log = logging.getLogger(__name__)

@@ -24,18 +24,10 @@ import numpy as np
 
 from flops_fl.core.observer import RunInfo
 from flops_fl.core.plan import State
+from flops_fl.dtypes import as_bits, from_bits
 from flops_fl.errors import UsageError
 from flops_fl.process.files import atomic
-from flops_fl.types import (
-    Array,
-    Best,
-    LearnerFailure,
-    Parameters,
-    RoundRecord,
-    as_bits,
-    from_bits,
-    parameters_sha256,
-)
+from flops_fl.types import Array, Best, LearnerFailure, Parameters, RoundRecord, parameters_sha256
 
 log = logging.getLogger(__name__)
 
