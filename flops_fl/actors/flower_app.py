@@ -46,7 +46,8 @@ def _lead(grid: Any, context: Any) -> None:
     repo = Checkout(_repository(), str(config.get(SOURCE, "")), commit)
     play = partial(_play, grid, options)
     with threads_limited(federation.threads):
-        lead(options.model_copy(update={"repo": repo.source}), repo, play)
+        options = options.model_copy(update={"repo": repo.source})
+        lead(options, repo, play, greeted_under=options.seed)
 
 
 def _play(grid: Any, options: AggregatorOptions, run: Run) -> Ending:
@@ -87,17 +88,20 @@ def _build(options: FederationOptions, context: Any) -> LearnerClient:
         raise DataError(f"partition-id {index}: expected 0 to {count - 1}, see num-partitions")
     default = f"node-{context.node_id}" if index is None else names[int(index)]
     learner = str(node.get("learner-id", default))
-    commit = str(context.run_config.get(COMMIT, ""))
+    data: Path | None
     if "data" in node:
+        data = Path(str(node["data"]))
         tags = [tag for tag in str(node.get("data-tags", "")).split(",") if tag]
-        return build_learner(_repository(), learner, Path(str(node["data"])), tags, _setup(commit))
-    if index is None:
+    elif index is None:
         raise DataError(
             "this node has no data: start flower-supernode with --node-config "
             '\'data="FOLDER" learner-id="NAME"\', or with partition-id and num-partitions'
         )
-    parts = _parts(options.data, options.partition, options.seed, options.resize, count)
-    return build_learner(_repository(), learner, parts, [names[int(index)]], _setup(commit))
+    else:
+        data = _parts(options.data, options.partition, options.seed, options.resize, count)
+        tags = [names[int(index)]]
+    setup = _setup(str(context.run_config.get(COMMIT, "")))
+    return build_learner(_repository(), learner, data, tags, setup=setup, seed=options.seed)
 
 
 @lru_cache(maxsize=1)

@@ -18,7 +18,7 @@ from flops_fl.core.norm import NormLimit
 from flops_fl.core.observer import Observer, Observers, RunInfo
 from flops_fl.core.plan import Plan
 from flops_fl.core.rounds import Training
-from flops_fl.core.seeding import seed_generators
+from flops_fl.core.seeding import seed_build
 from flops_fl.errors import INTERRUPTED, FlopsError, UsageError
 from flops_fl.flower.catalogue import strategy_for
 from flops_fl.observers.console import ConsoleObserver
@@ -55,8 +55,18 @@ class Run:
     health: Health
 
 
-def lead(options: AggregatorOptions, repo: Checkout, play: Callable[[Run], Ending]) -> int:
+def lead(
+    options: AggregatorOptions,
+    repo: Checkout,
+    play: Callable[[Run], Ending],
+    *,
+    greeted_under: int = 0,
+) -> int:
     """Build the model without data, let `play` do the rounds, and leave the results.
+
+    Args:
+        greeted_under: Seed under which learners have built their model when they say what it
+            holds beside its parameters.
 
     Returns:
         The exit code: 0 done, 130 interrupted.
@@ -65,12 +75,10 @@ def lead(options: AggregatorOptions, repo: Checkout, play: Callable[[Run], Endin
         FlopsError: before the first round; afterwards it stands in result.json, too.
     """
     return_large_blocks()
-    # Building seeds the initial global model: same seed, same start.
-    seed = partial(seed_generators, options.seed, "aggregator", 0, "build")
-    model = ManagedModel(repo.path, before_build=seed)
+    model, setup = _build(repo, options.seed, greeted_under)
     console = Console(stderr=True)
     tracking = Tracking(options, repo, model, console)
-    run = _prepare(options, repo, model, tracking, console)
+    run = _prepare(options, repo, model, tracking, console, setup=setup)
     with served(run.health, options.metrics):
         try:
             ending = play(run)
@@ -90,18 +98,31 @@ def lead(options: AggregatorOptions, repo: Checkout, play: Callable[[Run], Endin
     return code
 
 
+def _build(repo: Checkout, seed: int, greeted_under: int) -> tuple[ManagedModel, Setup]:
+    """The model, built as the learners build theirs, and what theirs are compared with."""
+    model = ManagedModel(repo.path, before_build=partial(seed_build, seed))
+    beside = model.beside()
+    if beside and seed != greeted_under:
+        model.release()  # there may be no room for two
+        as_greeted = ManagedModel(repo.path, before_build=partial(seed_build, greeted_under))
+        beside = as_greeted.beside()
+    versions = installed_versions(repo.path)
+    return model, Setup(commit=repo.commit or "", versions=versions, state=beside)
+
+
 def _prepare(
     options: AggregatorOptions,
     repo: Checkout,
     model: ManagedModel,
     tracking: Tracking,
     console: Console,
+    *,
+    setup: Setup,
 ) -> Run:
     told = options.cohort | options.strategy_option
     strategy = strategy_for(model, options.strategy, told, seed=options.seed)
     info, state = starting_point(options, repo, model, strategy)
     health = Health()
-    setup = Setup(commit=repo.commit or "", versions=installed_versions(repo.path))
     census = Census(setup, lambda said: _warn(console, said, options.mismatch))
     observers = [
         census,
