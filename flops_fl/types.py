@@ -188,7 +188,7 @@ class Setup:
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of Python and of packages, by name."""
     state: str = ""
-    """SHA-256 (hex) of what the model holds beside its parameters, as built under seed 0."""
+    """Digest (hex) of what the model holds beside its parameters; see `repo.beside`."""
 
     def comparable(self, other: Setup) -> Setup:
         """What of it can be compared with another's; short and printable whoever sent it."""

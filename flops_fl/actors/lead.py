@@ -28,6 +28,7 @@ from flops_fl.options.config import AggregatorOptions
 from flops_fl.process.health import Health, served
 from flops_fl.process.memory import return_large_blocks
 from flops_fl.process.spool import keep
+from flops_fl.repo.beside import NOTHING
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.installed import installed_versions
 from flops_fl.repo.source import Checkout
@@ -102,7 +103,7 @@ def _build(repo: Checkout, seed: int, greeted_under: int) -> tuple[ManagedModel,
     """The model, built as the learners build theirs, and what theirs are compared with."""
     model = ManagedModel(repo.path, before_build=partial(seed_build, seed))
     beside = model.beside()
-    if beside and seed != greeted_under:
+    if beside not in ("", NOTHING) and seed != greeted_under:
         model.release()  # there may be no room for two
         as_greeted = ManagedModel(repo.path, before_build=partial(seed_build, greeted_under))
         beside = as_greeted.beside()

@@ -19,25 +19,29 @@ from flops_fl.types import Array, Parameters
 PIECE = 1 << 20  # numbers that are converted at once
 
 
+def _hash(*parts: bytes) -> hashlib.blake2b:
+    return hashlib.blake2b(b"".join(parts), digest_size=16)
+
+
+NOTHING = _hash().hexdigest()
+"""Digest where all that the model holds are parameters."""
+
+
 def digest_beside(model: Any, parameters: Parameters) -> str:
-    """Digest (hex) of what is in `model` and not among `parameters`; empty if there is nothing.
+    """Digest (hex) of what is in `model` and not among `parameters`; empty if it does not tell.
 
     What has the values of a parameter is one, whatever its dtype. Values count as float32.
     """
     entries = [entry for entry in _entries(model) if hasattr(entry, "shape")]
-    sizes = Counter(parameter.size for parameter in parameters)
-    if Counter(map(_size, entries)) == sizes:  # as for most models: nothing need be read
+    if not entries:
         return ""
+    sizes = Counter(parameter.size for parameter in parameters)
+    if Counter(map(_size, entries)) == sizes:  # as with most models: nothing need be read
+        return NOTHING
     possible = {_size(entry) for entry in entries}
     known = {_digest(parameter) for parameter in parameters if parameter.size in possible}
-    whole = hashlib.blake2b(digest_size=16)
-    found = False
-    for entry in entries:
-        digest = _digest(entry)
-        if digest not in known:
-            found = True
-            whole.update(digest)
-    return whole.hexdigest() if found else ""
+    digests = [digest for digest in map(_digest, entries) if digest not in known]
+    return _hash(*digests).hexdigest()
 
 
 def _entries(model: Any) -> Iterable[Any]:
@@ -54,7 +58,7 @@ def _size(entry: Any) -> int:
 
 
 def _digest(entry: Any) -> bytes:
-    digest = hashlib.blake2b(f"{tuple(entry.shape)}".encode())
+    digest = _hash(f"{tuple(entry.shape)}".encode())
     for piece in _pieces(entry):
         digest.update(np.ascontiguousarray(piece).data)
     return digest.digest()
