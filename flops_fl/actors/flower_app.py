@@ -27,7 +27,7 @@ from flops_fl.flower.export import COMMIT, REPO_FOLDER, SOURCE
 from flops_fl.flower.grid import GridCohort
 from flops_fl.options.config import AggregatorOptions, FederationOptions
 from flops_fl.options.reading import build
-from flops_fl.process.threads import threads_limited
+from flops_fl.process.libraries import libraries_limited
 from flops_fl.repo.installed import installed_versions
 from flops_fl.repo.source import Checkout
 from flops_fl.types import Layout, Setup
@@ -45,7 +45,7 @@ def _lead(grid: Any, context: Any) -> None:
     commit = str(config.get(COMMIT, "")) or None
     repo = Checkout(_repository(), str(config.get(SOURCE, "")), commit)
     play = partial(_play, grid, options)
-    with threads_limited(federation.threads):
+    with libraries_limited(federation.threads):
         options = options.model_copy(update={"repo": repo.source})
         lead(options, repo, play, greeted_under=options.seed)
 
@@ -75,7 +75,7 @@ def _learner(context: Any) -> Iterator[LearnerClient]:
         FlopsError: the node has no data, or user code fails.
     """
     options = _options(context)
-    with threads_limited(options.threads):
+    with libraries_limited(options.threads):
         yield _build(options, context)
 
 

@@ -12,6 +12,7 @@ import inspect
 import logging
 import math
 import operator
+import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -210,12 +211,16 @@ class ManagedModel:
 
     def _call(self, stage: str, function: Callable[..., T], *arguments: Any) -> T:
         """Run user code; whatever it raises is the user's, with their own traceback."""
+        process = os.getpid()
         try:
             with self.workspace.active():
                 return function(*arguments)
         except FlopsError:
             raise
         except BaseException as error:
+            if os.getpid() != process:  # a child that user code has forked: not our story
+                traceback.print_exc()
+                os._exit(1)
             if isinstance(error, KeyboardInterrupt) and asked_to_stop():
                 raise
             raise RepositoryError(
