@@ -67,7 +67,7 @@ def _introduce(learner: LearnerClient, message: Message) -> RecordDict:
 
 
 def _perform(learner: LearnerClient, message: Message) -> RecordDict:
-    arrays = arrays_of(message.content[PARAMETERS], learner.model.layout)
+    arrays = arrays_of(message.content[PARAMETERS], learner.model.layout, keep=True)
     done = learner.perform(task_of(message.content), arrays)
     metrics = {METRICS: ConfigRecord(dict(done.metrics))}
     if isinstance(done, Update):
