@@ -29,8 +29,8 @@ class RunInfo:
     seed: int
     rounds: int
     options: dict[str, Any] = field(default_factory=dict)
-    """Training options by name: min_available_clients, min_fit_clients,
-    min_evaluate_clients, fraction_fit, fraction_evaluate, ..."""
+    """The strategy's options, and the training's by name: min_available_clients, min_fit_clients,
+    min_evaluate_clients, fraction_fit, fraction_evaluate, ... All, defaults included."""
 
 
 class Observer:

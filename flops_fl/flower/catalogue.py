@@ -1,75 +1,97 @@
 """What `--strategy` may name, with options that work for whole parameters.
 
-Flower's own defaults are those of gradients in one paper's tasks, or none at all. Those here are
-from the papers, for a mean of parameters that learners have trained: docs/operation.md lists
-them, and `python -m benchmarks strategies` measures them.
+Flower's own defaults are those of one paper's tasks, or none at all. Those here are from the
+papers, too, and were seen to work for the mean of parameters that learners have trained:
+docs/operation.md has the table, and ``python examples/strategies.py`` makes it.
 """
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import traceback
-from collections.abc import Callable, Collection, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import flwr.server.strategy as flower
-from flwr.common import ndarrays_to_parameters
+from flwr.common import FitRes, Parameters
+from flwr.server.client_proxy import ClientProxy
 
-from flops_fl.core.aggregation import Strategy
-from flops_fl.core.fedavg import FedAvg
-from flops_fl.errors import UsageError
-from flops_fl.flower.strategy import (
-    FlowerChoice,
-    FlowerMean,
-    FlowerOptimiser,
-    FlowerStrategy,
-    floats_of,
-)
-from flops_fl.flower.values import plain
-from flops_fl.options.config import COHORT_OPTIONS
-from flops_fl.repo.contract import ManagedModel
-from flops_fl.repo.loader import Workspace
-from flops_fl.types import Layout, Parameters, Scalar
+from flops_fl.flower.strategy import FlowerChoice, FlowerMean, FlowerOptimiser, FlowerStrategy
 
-_ETA_L = {"eta_l": "it is the learners' own learning rate: set it in the repository's fit_model"}
-_NO_STEP = dict.fromkeys(
-    ("eta", "eta_l", "beta_1", "beta_2", "tau"),
-    "Flower's FedOpt is the mean: choose FedAvgM, FedAdam, FedYogi or FedAdagrad for a step",
-)
+
+class MultiKrum(flower.Krum):  # type: ignore[misc]
+    """Flower's Krum, whose default is to keep n - f - 2 of n updates, f of them malicious.
+
+    Blanchard et al. 2017, arXiv:1703.02757, section 4: a single update, which Flower keeps by
+    default, is one learner's view of its own data.
+
+    Args:
+        num_clients_to_keep: -1 for that number; 0, as Flower has it, for a single one.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_malicious_clients: int = 0,
+        num_clients_to_keep: int = -1,
+        accept_failures: bool = True,
+        **others: Any,
+    ) -> None:
+        super().__init__(
+            num_malicious_clients=num_malicious_clients,
+            num_clients_to_keep=num_clients_to_keep,
+            accept_failures=accept_failures,
+            **others,
+        )
+        self._told = num_clients_to_keep
+
+    def aggregate_fit(
+        self, server_round: int, results: list[tuple[ClientProxy, FitRes]], failures: list[Any]
+    ) -> tuple[Parameters | None, dict[str, Any]]:
+        """See `flwr.server.strategy.Krum`."""
+        if self._told < 0:
+            self.num_clients_to_keep = max(1, len(results) - self.num_malicious_clients - 2)
+        made: tuple[Parameters | None, dict[str, Any]]
+        made = super().aggregate_fit(server_round, results, failures)
+        return made
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """How one of Flower's classes is used."""
 
+    make: Callable[..., Any]
     kind: type[FlowerStrategy]
-    starts: bool = False
-    """Whether it wants the initial model."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Options in the place of Flower's own defaults."""
     without: Mapping[str, str] = field(default_factory=dict)
     """Options that would have no effect, and why."""
 
 
+_ETA_L = {"eta_l": "it is the learners' own learning rate: set it in the repository's fit_model"}
+_NO_STEP = dict.fromkeys(
+    ("eta", "eta_l", "beta_1", "beta_2", "tau"),
+    "Flower's FedOpt is the mean: choose FedAvgM, FedAdam, FedYogi or FedAdagrad for a step",
+)
+_NONE = Parameters(tensors=[], tensor_type="")
 CATALOGUE = {
-    "FedProx": Entry(FlowerMean),
-    "FedOpt": Entry(FlowerMean, starts=True, without=_NO_STEP),
-    "FedAvgM": Entry(FlowerOptimiser, starts=True),
-    "FedAdam": Entry(FlowerOptimiser, starts=True, without=_ETA_L),
-    "FedYogi": Entry(FlowerOptimiser, starts=True, without=_ETA_L),
-    "FedAdagrad": Entry(FlowerOptimiser, starts=True, without=_ETA_L),
-    "FedMedian": Entry(FlowerChoice),
-    "FedTrimmedAvg": Entry(FlowerChoice),
-    "FaultTolerantFedAvg": Entry(FlowerChoice),
-    "Krum": Entry(FlowerChoice),
+    # Li et al. 2020, arXiv:1812.06127, try 0.001 to 1.
+    "FedProx": Entry(flower.FedProx, FlowerMean, {"proximal_mu": 0.1}),
+    "FedOpt": Entry(partial(flower.FedOpt, initial_parameters=_NONE), FlowerMean, {}, _NO_STEP),
+    # Hsu et al. 2019, arXiv:1909.06335, and Reddi et al. 2021, arXiv:2003.00295.
+    "FedAvgM": Entry(flower.FedAvgM, FlowerOptimiser, {"server_momentum": 0.9}),
+    # Reddi et al.: the best of CIFAR-100, and Adagrad's eta of Shakespeare. Its tau is as large,
+    # so that no step is longer than the mean's.
+    "FedAdam": Entry(flower.FedAdam, FlowerOptimiser, {"eta": 1.0, "tau": 0.1}, _ETA_L),
+    "FedYogi": Entry(flower.FedYogi, FlowerOptimiser, {"eta": 1.0, "tau": 0.1}, _ETA_L),
+    "FedAdagrad": Entry(flower.FedAdagrad, FlowerOptimiser, {"eta": 0.3, "tau": 0.3}, _ETA_L),
+    "FedMedian": Entry(flower.FedMedian, FlowerChoice),
+    "FedTrimmedAvg": Entry(flower.FedTrimmedAvg, FlowerChoice),
+    "FaultTolerantFedAvg": Entry(flower.FaultTolerantFedAvg, FlowerChoice),
+    "Krum": Entry(MultiKrum, FlowerChoice),
     # Flower's Bulyan calls its Krum without the number to keep, which has no default.
-    "Bulyan": Entry(FlowerChoice, defaults={"to_keep": 0}),
+    "Bulyan": Entry(flower.Bulyan, FlowerChoice, {"to_keep": 0}),
 }
-_OWN = Entry(FlowerChoice, starts=True)
 NAMES = ("FedAvg", *CATALOGUE)
 UNFIT = {
     "QFedAvg": "it judges models on data of the server's own, which an aggregator does not have",
@@ -77,157 +99,3 @@ UNFIT = {
 }
 NEEDS_CONFIG = {"FedProx": "proximal_mu"}
 """Strategies that learners must help with, and the entry of `config` that tells them."""
-_METHODS = ("configure_fit", "aggregate_fit", "configure_evaluate")
-
-
-def strategy_for(
-    model: ManagedModel, name: str, options: Mapping[str, Any], *, seed: int
-) -> Strategy:
-    """The strategy called `name` for a repository's model; see `strategy_called`."""
-    if name in NEEDS_CONFIG and not model.takes_config:
-        raise UsageError(
-            f"--strategy {name} needs the learners' help: let fit_model take an argument config "
-            f"and use config[{NEEDS_CONFIG[name]!r}], or choose another strategy"
-        )
-    return strategy_called(
-        name,
-        options,
-        seed=seed,
-        layout=model.layout,
-        initial=model.parameters,
-        statistics=model.statistics(),
-        repository=model.workspace,
-    )
-
-
-def strategy_called(
-    name: str,
-    options: Mapping[str, Any],
-    *,
-    seed: int,
-    layout: Layout,
-    initial: Callable[[], Parameters],
-    statistics: Collection[int] = (),
-    repository: Workspace | None = None,
-) -> Strategy:
-    """Build a strategy.
-
-    Args:
-        name: FedAvg, a class of `flwr.server.strategy`, or ``module:name`` for a class or a
-            function that gives an object with the interface of Flower's.
-        options: On the cohort (`COHORT_OPTIONS`), and of its constructor.
-        seed: Of all choices.
-        layout: Of the global model.
-        initial: Gives the initial global model, for those that want it.
-        statistics: Indices of moving means and the like, which no optimiser may touch.
-        repository: Where modules are looked for first.
-
-    Raises:
-        UsageError: no such strategy, one that does not fit, or an option it does not take.
-    """
-    if name == "FedAvg":
-        return _fedavg(options, seed, layout)
-    if name in UNFIT:
-        raise UsageError(f"--strategy {name} does not fit: {UNFIT[name]}")
-    if ":" in name:
-        entry, make = _OWN, _found(name, repository)
-    elif name in CATALOGUE:
-        entry, make = CATALOGUE[name], getattr(flower, name)
-    else:
-        raise UsageError(
-            f"no strategy {name!r}: choose from {', '.join(sorted(NAMES))}, or give MODULE:CLASS"
-        )
-    floats = floats_of(layout)
-    kind: Callable[..., FlowerStrategy] = entry.kind
-    if entry.kind is FlowerOptimiser:
-        floats = [index for index in floats if index not in set(statistics)]
-        kind = partial(FlowerOptimiser, learnt=floats)
-
-    def start() -> Any:
-        model = initial()
-        return ndarrays_to_parameters([plain(model[index]) for index in floats])
-
-    own = repository is not None and ":" in name
-    within = repository.active if repository and own else nullcontext
-    with within():
-        built, used = _build(name, make, entry, options, start)
-    return kind(name, built, used, seed=seed, layout=layout, within=within)
-
-
-def _fedavg(options: Mapping[str, Any], seed: int, layout: Layout) -> FedAvg:
-    unknown = sorted(set(options) - set(COHORT_OPTIONS))
-    if unknown:
-        raise _unbuilt("FedAvg", f"it takes no {unknown[0]}", ())
-    return FedAvg(layout, seed=seed, **options)
-
-
-def _build(
-    name: str,
-    make: Callable[..., Any],
-    entry: Entry,
-    options: Mapping[str, Any],
-    start: Callable[[], Any],
-) -> tuple[Any, dict[str, Scalar]]:
-    """The object of Flower's interface, and all options of its own that it was built with."""
-    accepted = inspect.signature(make).parameters
-    anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values())
-    own = {key: p.default for key, p in accepted.items() if _is_own(key, p, entry)}
-    given = dict(entry.defaults)
-    for key, value in options.items():
-        if key in own or anything or (key in accepted and key in COHORT_OPTIONS):
-            given[key] = value
-        elif key not in COHORT_OPTIONS:  # not necessarily a user's class has those
-            raise _unbuilt(name, entry.without.get(key, f"it takes no {key}"), own)
-    used = own | {key: value for key, value in given.items() if key not in COHORT_OPTIONS}
-    for stage in ("fit", "evaluate"):
-        if f"{stage}_metrics_aggregation_fn" in accepted:  # without one, Flower warns
-            given[f"{stage}_metrics_aggregation_fn"] = lambda _: {}
-    # A copy of the model: not for those that never look at it.
-    if "initial_parameters" in accepted and entry.starts:
-        given["initial_parameters"] = start()
-    try:
-        built = make(**given)
-    except Exception as error:
-        raise _unbuilt(name, str(error), own) from error
-    missing = [method for method in _METHODS if not callable(getattr(built, method, None))]
-    if missing:
-        raise UsageError(
-            f"--strategy {name} gave a {type(built).__name__} without {', '.join(missing)}: "
-            "expected an object with the interface of flwr.server.strategy.Strategy"
-        )
-    return built, {key: value for key, value in used.items() if isinstance(value, Scalar)}
-
-
-def _unbuilt(name: str, why: str, own: Collection[str]) -> UsageError:
-    return UsageError(
-        f"strategy {name} cannot be built: {why}. Its options (--strategy-option): "
-        f"{', '.join(own) or 'none'}"
-    )
-
-
-def _is_own(key: str, parameter: inspect.Parameter, entry: Entry) -> bool:
-    """Whether an argument is an option of the strategy's own, which can be given as text."""
-    variadic = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-    inner = key in (*COHORT_OPTIONS, "initial_parameters") or key.endswith(("_fn", "_function"))
-    return not (variadic or inner or key in entry.without)
-
-
-def _found(name: str, repository: Workspace | None) -> Callable[..., Any]:
-    """What ``module:name`` stands for, in the repository or installed."""
-    module, _, attribute = name.partition(":")
-    load = repository.import_module if repository else importlib.import_module
-    try:
-        found = getattr(load(module), attribute, None)
-    except Exception as error:
-        absent = error.name if isinstance(error, ModuleNotFoundError) else None
-        if absent and f"{module}.".startswith(f"{absent}."):
-            why = f"there is no module {module!r} in the repository, and none is installed"
-        else:
-            at = traceback.extract_tb(error.__traceback__)[-1]
-            why = f"{type(error).__name__} in {at.filename}, line {at.lineno}: {error}"
-        raise UsageError(f"--strategy {name}: {why}. Expected MODULE:CLASS") from error
-    if not callable(found):
-        raise UsageError(
-            f"--strategy {name}: module {module!r} has no class or function {attribute!r}"
-        )
-    return found  # type: ignore[no-any-return]

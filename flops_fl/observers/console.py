@@ -54,6 +54,8 @@ class ConsoleObserver(Observer):
         again = f", going on after round {history[-1].round}" if history else ""
         commit = f" at {run.repo_commit[:10]}" if run.repo_commit else ""
         self._say(f"{run.project_id}: {run.repo_source}{commit}, {run.rounds} rounds{again}")
+        used = ", ".join(f"{name} {value}" for name, value in run.options.items())
+        self._say(f"strategy {run.strategy}: {used}")
         if self._console.is_terminal:
             self._progress = Progress(
                 TextColumn("{task.description}"),

@@ -78,6 +78,7 @@ def result_document(
         "repo": {"source": run.repo_source, "commit": run.repo_commit},
         "flops_fl_version": __version__,
         "strategy": run.strategy,
+        "options": run.options,
         "seed": run.seed,
         "rounds": [_round(record) for record in state.history],
         "failed_round": None if failed_round is None else _round(failed_round),

@@ -13,7 +13,12 @@ from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.dependencies import pip_requirements
 from tests.conftest import EXAMPLES, ROOT
 
-ALL = ["numpy_minimal", "mnist_sklearn", pytest.param("digits_pytorch", marks=pytest.mark.torch)]
+ALL = [
+    "numpy_minimal",
+    "numpy_fedprox",
+    "mnist_sklearn",
+    pytest.param("digits_pytorch", marks=pytest.mark.torch),
+]
 PAGE = ROOT.parent / "shared" / "seed" / "ml-git-repositories.md"
 
 

@@ -1,10 +1,11 @@
-"""One hostile learner of five: which strategies keep the model, and which do not.
+"""Every strategy on the digits, and the robust ones against a hostile learner.
 
-    python examples/hostile.py
+    python examples/strategies.py
 
-Trains examples/numpy_minimal on the digits, in one process, once without and once with a
-learner that sends its update reversed and ten times as far, which no check can tell from a bad
-day. Prints the table in docs/flower.md.
+Trains examples/numpy_fedprox in one process: each strategy at its defaults, 10 learners for 20
+rounds, on parts of the digits that are alike, and on parts where classes are skewed. Then five
+learners, one of which sends its update reversed and ten times as far, which no check can tell
+from a bad day. Prints the tables in docs/flower.md.
 """
 
 import asyncio
@@ -20,22 +21,25 @@ from rich.table import Table
 from flops_fl.actors.learner import build_learner
 from flops_fl.core.plan import Generated, Plan, State
 from flops_fl.core.rounds import Training
-from flops_fl.core.seeding import seed_build
+from flops_fl.core.seeding import seed_generators
 from flops_fl.data.command import partition_command
-from flops_fl.flower.catalogue import strategy_for
+from flops_fl.flower.building import strategy_for
+from flops_fl.flower.catalogue import NAMES
 from flops_fl.flower.client import ClientWorker
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.types import Update
 
-REPO = Path(__file__).resolve().parent / "numpy_minimal"
-LEARNERS, ROUNDS = 5, 5
+REPO = Path(__file__).resolve().parent / "numpy_fedprox"
+LEARNERS, ROUNDS = 10, 20
+SCHEMES = ("iid", "dirichlet:0.3")
+ATTACKED = 5  # learners, and rounds
 HOSTILE = "learner-4"
-STRATEGIES = {
+ROBUST = {
     "FedAvg": {},
     "FedMedian": {},
     "FedTrimmedAvg": {"beta": 0.2},
     "Krum": {"num_malicious_clients": 1},
-    "Krum (multi)": {"num_malicious_clients": 1, "num_clients_to_keep": 3},
+    "Krum (single)": {"num_malicious_clients": 1, "num_clients_to_keep": 0},
 }
 
 
@@ -72,24 +76,17 @@ def poisoned(before, after):
     return [(old - 10 * (new - old)).astype(old.dtype) for old, new in pairs]
 
 
-def learners(folder: Path, count: int = LEARNERS) -> dict[str, ClientWorker]:
+def learners(folder: Path, count: int, scheme: str = "iid") -> dict[str, ClientWorker]:
     """Learners of the digits, each with a part of its own in `folder`."""
-    parts = partition_command("digits", count, "digits", folder)
+    parts = partition_command("digits", count, "digits", folder, scheme=scheme)
     names = [f"learner-{index}" for index in range(count)]
     pairs = zip(names, parts, strict=True)
-    return {
-        name: ClientWorker(
-            lambda seed, name=name, part=part: build_learner(REPO, name, part.parent, seed=seed)
-        )
-        for name, part in pairs
-    }
+    return {name: ClientWorker(build_learner(REPO, name, part.parent)) for name, part in pairs}
 
 
-def accuracy(
-    name: str, options: dict, workers: dict, hostile: str = "", rounds: int = ROUNDS
-) -> float:
-    """Of the final model, with all of them evaluating honestly."""
-    model = ManagedModel(REPO, before_build=partial(seed_build, 0))
+def played(name: str, options: dict, workers: dict, rounds: int, hostile: str = "") -> list:
+    """The accuracy of each round; all of the learners evaluate honestly."""
+    model = ManagedModel(REPO, before_build=partial(seed_generators, 0, "aggregator", 0, "build"))
     minimums = dict.fromkeys(
         ("min_available_clients", "min_fit_clients", "min_evaluate_clients"), len(workers)
     )
@@ -101,20 +98,35 @@ def accuracy(
     start = State(parameters=model.parameters())
     cohort = InProcess(workers, hostile)
     state = asyncio.run(Training(start, plan, strategy).run(cohort))
-    assert state.history[-1].accuracy is not None
-    return state.history[-1].accuracy
+    return [record.accuracy for record in state.history]
+
+
+def defaults(folder: Path) -> Table:
+    """Accuracy after the first, the fifth and the last round, at each strategy's defaults."""
+    table = Table("strategy", *SCHEMES, title="rounds 1 / 5 / 20")
+    workers = [learners(folder / scheme[:3], LEARNERS, scheme) for scheme in SCHEMES]
+    for name in NAMES:
+        cells = [played(name, {}, each, ROUNDS) for each in workers]
+        table.add_row(name, *(f"{c[0]:.3f} / {c[4]:.3f} / {c[-1]:.3f}" for c in cells))
+    return table
+
+
+def attack(folder: Path) -> Table:
+    """Accuracy after five rounds, without and with a hostile learner."""
+    table = Table("strategy", "all honest", "one of five hostile")
+    workers = learners(folder, ATTACKED)
+    for label, options in ROBUST.items():
+        name = label.partition(" ")[0]
+        honest = played(name, options, workers, ATTACKED)
+        attacked = played(name, options, workers, ATTACKED, HOSTILE)
+        table.add_row(label, f"{honest[-1]:.3f}", f"{attacked[-1]:.3f}")
+    return table
 
 
 def main() -> int:
-    table = Table("strategy", "all honest", "one of five hostile")
     with tempfile.TemporaryDirectory() as folder:
-        workers = learners(Path(folder))
-        for label, options in STRATEGIES.items():
-            name = label.partition(" ")[0]
-            honest = accuracy(name, options, workers)
-            attacked = accuracy(name, options, workers, HOSTILE)
-            table.add_row(label, f"{honest:.3f}", f"{attacked:.3f}")
-    Console().print(table)
+        for number, table in enumerate((defaults, attack)):
+            Console().print(table(Path(folder) / f"data-{number}"))
     return 0
 
 

@@ -1,0 +1,188 @@
+"""Build the strategy that `--strategy` names, or say in a sentence why it cannot be."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import traceback
+from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import flwr.server.strategy as flower
+from flwr.common import ndarrays_to_parameters
+
+from flops_fl.core.aggregation import Strategy
+from flops_fl.core.fedavg import FedAvg
+from flops_fl.errors import UsageError
+from flops_fl.flower.catalogue import CATALOGUE, NAMES, NEEDS_CONFIG, UNFIT, Entry
+from flops_fl.flower.strategy import (
+    FlowerChoice,
+    FlowerOptimiser,
+    FlowerStrategy,
+    floats_of,
+)
+from flops_fl.flower.values import plain
+from flops_fl.options.config import COHORT_OPTIONS
+from flops_fl.repo.contract import ManagedModel
+from flops_fl.repo.loader import Workspace
+from flops_fl.types import Layout, Parameters, Scalar
+
+_QUIET: dict[str, Any] = {
+    f"{stage}_metrics_aggregation_fn": lambda _: {} for stage in ("fit", "evaluate")
+}
+"""Without these Flower warns that there are none."""
+_METHODS = ("configure_fit", "aggregate_fit", "configure_evaluate")
+
+
+def strategy_for(
+    model: ManagedModel, name: str, options: Mapping[str, Any], *, seed: int
+) -> Strategy:
+    """The strategy called `name` for a repository's model; see `strategy_called`."""
+    if name in NEEDS_CONFIG and not model.takes_config:
+        raise UsageError(
+            f"--strategy {name} needs the learners' help: let fit_model take an argument config "
+            f"and use config[{NEEDS_CONFIG[name]!r}], or choose another strategy"
+        )
+    return strategy_called(
+        name,
+        options,
+        seed=seed,
+        layout=model.layout,
+        initial=model.parameters,
+        statistics=model.statistics(),
+        repository=model.workspace,
+    )
+
+
+def strategy_called(
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    seed: int,
+    layout: Layout,
+    initial: Callable[[], Parameters],
+    statistics: Collection[int] = (),
+    repository: Workspace | None = None,
+) -> Strategy:
+    """Build a strategy.
+
+    Args:
+        name: FedAvg, a class of `flwr.server.strategy`, or ``module:name`` for a class or a
+            function that gives an object with the interface of Flower's.
+        options: On the cohort (`COHORT_OPTIONS`), and of its constructor.
+        seed: Of all choices.
+        layout: Of the global model.
+        initial: Gives the initial global model, for those that want it.
+        statistics: Indices of moving means and the like, which no optimiser may touch.
+        repository: Where modules are looked for first.
+
+    Raises:
+        UsageError: no such strategy, one that does not fit, or an option it does not take.
+    """
+    if name == "FedAvg":
+        return _fedavg(options, seed, layout)
+    if name in UNFIT:
+        raise UsageError(f"--strategy {name} does not fit: {UNFIT[name]}")
+    if ":" in name:
+        entry = Entry(_found(name, repository), FlowerChoice)
+    elif name in CATALOGUE:
+        entry = CATALOGUE[name]
+    else:
+        raise UsageError(
+            f"no strategy {name!r}: choose from {', '.join(sorted(NAMES))}, or give MODULE:CLASS"
+        )
+    floats = floats_of(layout)
+    kind: Callable[..., FlowerStrategy] = entry.kind
+    if entry.kind is FlowerOptimiser:
+        floats = [index for index in floats if index not in set(statistics)]
+        kind = partial(FlowerOptimiser, learnt=floats)
+
+    def start() -> Any:
+        model = initial()
+        return ndarrays_to_parameters([plain(model[index]) for index in floats])
+
+    own = repository is not None and ":" in name
+    within = repository.active if repository and own else nullcontext
+    with within():
+        built, used = _build(name, entry, options, start)
+    return kind(name, built, used, seed=seed, layout=layout, within=within)
+
+
+def _fedavg(options: Mapping[str, Any], seed: int, layout: Layout) -> FedAvg:
+    unknown = sorted(set(options) - set(COHORT_OPTIONS))
+    if unknown:
+        raise _unbuilt("FedAvg", f"it takes no {unknown[0]}", ())
+    return FedAvg(layout, seed=seed, **options)
+
+
+def _build(
+    name: str,
+    entry: Entry,
+    options: Mapping[str, Any],
+    start: Callable[[], Any],
+) -> tuple[Any, dict[str, Scalar]]:
+    """The object of Flower's interface, and all options of its own that it was built with."""
+    accepted = inspect.signature(entry.make).parameters
+    anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values())
+    own = {key: p.default for key, p in accepted.items() if _is_own(key, p, entry)}
+    given = dict(entry.defaults)
+    for key, value in options.items():
+        if key in own or anything or (key in accepted and key in COHORT_OPTIONS):
+            given[key] = value
+        elif key not in COHORT_OPTIONS:  # not necessarily a user's class has those
+            raise _unbuilt(name, entry.without.get(key, f"it takes no {key}"), own)
+    used = own | {key: value for key, value in given.items() if key not in COHORT_OPTIONS}
+    if inspect.isclass(entry.make) and issubclass(entry.make, flower.FedAvg):
+        given |= _QUIET
+    # A copy of the model: not for those that never look at it.
+    if "initial_parameters" in accepted and (":" in name or entry.kind is FlowerOptimiser):
+        given["initial_parameters"] = start()
+    try:
+        built = entry.make(**given)
+    except Exception as error:
+        raise _unbuilt(name, str(error), own) from error
+    missing = [method for method in _METHODS if not callable(getattr(built, method, None))]
+    if missing:
+        raise UsageError(
+            f"--strategy {name} gave a {type(built).__name__} without {', '.join(missing)}: "
+            "expected an object with the interface of flwr.server.strategy.Strategy"
+        )
+    return built, {key: value for key, value in used.items() if isinstance(value, Scalar)}
+
+
+def _unbuilt(name: str, why: str, own: Collection[str]) -> UsageError:
+    return UsageError(
+        f"strategy {name} cannot be built: {why}. Its options (--strategy-option): "
+        f"{', '.join(own) or 'none'}"
+    )
+
+
+def _is_own(key: str, parameter: inspect.Parameter, entry: Entry) -> bool:
+    """Whether an argument is an option of the strategy's own, which can be given as text."""
+    variadic = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    inner = key in (*COHORT_OPTIONS, "initial_parameters") or key.endswith(("_fn", "_function"))
+    return not (variadic or inner or key in entry.without)
+
+
+def _found(name: str, repository: Workspace | None) -> Callable[..., Any]:
+    """What ``module:name`` stands for, in the repository or installed."""
+    module, _, attribute = name.partition(":")
+    load = repository.import_module if repository else importlib.import_module
+    try:
+        found = getattr(load(module), attribute, None)
+    except Exception as error:
+        absent = error.name if isinstance(error, ModuleNotFoundError) else None
+        if absent and f"{module}.".startswith(f"{absent}."):
+            why = f"there is no module {module!r} in the repository, and none is installed"
+        else:
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            why = f"{type(error).__name__} in {at.filename}, line {at.lineno}: {error}"
+        raise UsageError(f"--strategy {name}: {why}") from error
+    if not callable(found):
+        raise UsageError(
+            f"--strategy {name}: module {module!r} has no class or function {attribute!r}, "
+            "expected MODULE:CLASS"
+        )
+    return found  # type: ignore[no-any-return]
