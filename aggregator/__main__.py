@@ -14,6 +14,10 @@ DESCRIPTION = "Lead the federated training of an ML repository's model."
 def main() -> int:
     """Run an aggregator; its exit code."""
     options = parse(AggregatorOptions, "python -m aggregator", DESCRIPTION)
+    from flops_fl.process.libraries import prepare_libraries
+
+    prepare_libraries(threads=1)  # as learners by default: norms are sums of floats, too
+
     from flops_fl.actors.aggregator import aggregate
 
     return aggregate(options)

@@ -21,7 +21,7 @@ from rich.table import Table
 from flops_fl.actors.learner import build_learner
 from flops_fl.core.plan import Generated, Plan, State
 from flops_fl.core.rounds import Training
-from flops_fl.core.seeding import seed_generators
+from flops_fl.core.seeding import seed_build
 from flops_fl.data.command import partition_command
 from flops_fl.flower.building import strategy_for
 from flops_fl.flower.catalogue import NAMES
@@ -81,12 +81,17 @@ def learners(folder: Path, count: int, scheme: str = "iid") -> dict[str, ClientW
     parts = partition_command("digits", count, "digits", folder, scheme=scheme)
     names = [f"learner-{index}" for index in range(count)]
     pairs = zip(names, parts, strict=True)
-    return {name: ClientWorker(build_learner(REPO, name, part.parent)) for name, part in pairs}
+    return {
+        name: ClientWorker(
+            lambda seed, name=name, part=part: build_learner(REPO, name, part.parent, seed=seed)
+        )
+        for name, part in pairs
+    }
 
 
 def played(name: str, options: dict, workers: dict, rounds: int, hostile: str = "") -> list:
     """The accuracy of each round; all of the learners evaluate honestly."""
-    model = ManagedModel(REPO, before_build=partial(seed_generators, 0, "aggregator", 0, "build"))
+    model = ManagedModel(REPO, before_build=partial(seed_build, 0))
     minimums = dict.fromkeys(
         ("min_available_clients", "min_fit_clients", "min_evaluate_clients"), len(workers)
     )

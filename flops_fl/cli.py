@@ -9,8 +9,8 @@ from flops_fl import __version__
 from flops_fl.errors import UsageError
 from flops_fl.options.config import FlowerExportOptions, PartitionOptions, SimulateOptions
 from flops_fl.options.reading import parse
+from flops_fl.process.libraries import prepare_libraries
 from flops_fl.process.main import run_main
-from flops_fl.process.threads import limit_threads
 
 USAGE = """usage: flops-fl COMMAND ...
 
@@ -56,7 +56,7 @@ def run(argv: Sequence[str]) -> int:
 def _simulate(argv: Sequence[str]) -> int:
     description = "A whole federation on this machine, through the same code as a real one."
     options = parse(SimulateOptions, "flops-fl simulate", description, argv)
-    limit_threads(options.threads)  # before NumPy is imported
+    prepare_libraries(options.threads)
     from flops_fl.actors.simulation import simulate
 
     return simulate(options)

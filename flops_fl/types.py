@@ -8,69 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flops_fl.dtypes import dtype_name
+from flops_fl.text import paragraph, sentence
+
 Array: TypeAlias = NDArray[Any]
 Parameters: TypeAlias = Sequence[Array]
 Scalar: TypeAlias = bool | int | float | str | bytes
 Stage: TypeAlias = Literal["fit", "evaluate"]
-
-# Booleans, integers, floats and complex numbers: what arithmetic and a plain byte
-# representation exist for. Objects would need pickle; strings have no mean.
-TENSOR_KINDS = "biufc"
-_NARROW = re.compile(r"bfloat16|float8_\w+")  # the package ml_dtypes has them
-
-
-def kind_of(dtype: np.dtype[Any]) -> str:
-    """NumPy's kind, but f for ml_dtypes' narrow floats, most of which NumPy calls void."""
-    if dtype.isbuiltin == 2:  # registered by a package
-        return "f" if _NARROW.fullmatch(dtype.name) else "V"
-    return dtype.kind
-
-
-def dtype_name(dtype: np.dtype[Any]) -> str:
-    """NumPy's string, byte order included, such as ``<f4``; of ml_dtypes' floats the name."""
-    return dtype.name if dtype.isbuiltin == 2 else dtype.str
-
-
-@lru_cache(maxsize=64)
-def dtype_of(name: str) -> np.dtype[Any]:
-    """The dtype that `dtype_name` names.
-
-    Raises:
-        ValueError: parameters cannot have it, or not here; says why.
-    """
-    if _NARROW.fullmatch(name):
-        try:
-            import ml_dtypes  # noqa: F401 - NumPy knows its names from then on
-        except ImportError:
-            raise ValueError(f"dtype {name} needs a package: pip install ml_dtypes") from None
-    try:
-        dtype = np.dtype(name)
-    except (TypeError, ValueError, SyntaxError):
-        dtype = np.dtype(object)  # none that it could be
-    if kind_of(dtype) not in TENSOR_KINDS or dtype_name(dtype) != name:
-        raise ValueError(f"dtype {name!r} is none of numbers or booleans")
-    return dtype
-
-
-def as_bits(array: Array) -> Array:
-    """The same memory under a dtype that NumPy can write to files: bfloat16 as uint16."""
-    return array.view(f"u{array.dtype.itemsize}") if array.dtype.isbuiltin == 2 else array
-
-
-def from_bits(array: Array, name: str) -> Array:
-    """Undo `as_bits` for an array whose dtype has that name."""
-    dtype = dtype_of(name)
-    ours = dtype.isbuiltin == 2 and array.dtype == f"u{dtype.itemsize}"
-    return array.view(dtype) if ours else array
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +148,20 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearnerFailure:
-    """One learner that did not do what it was asked; costs its contribution, not the round."""
+    """One learner that did not do what it was asked; costs its contribution, not the round.
+
+    What it says is cut to a few KB and has no control characters: it is shown and stored.
+    """
 
     learner: str
     stage: str
     reason: str
     traceback: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stage", sentence(self.stage, 64))
+        object.__setattr__(self, "reason", sentence(self.reason))
+        object.__setattr__(self, "traceback", paragraph(self.traceback))
 
 
 def _printable(text: str, limit: int = 64) -> str:
@@ -228,7 +188,7 @@ class Setup:
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of Python and of packages, by name."""
     state: str = ""
-    """SHA-256 (hex) of what the model holds beside its parameters, as built under seed 0."""
+    """Digest (hex) of what the model holds beside its parameters; see `repo.beside`."""
 
     def comparable(self, other: Setup) -> Setup:
         """What of it can be compared with another's; short and printable whoever sent it."""

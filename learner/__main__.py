@@ -14,9 +14,9 @@ DESCRIPTION = "Train the model of an ML repository on local data, for an aggrega
 def main() -> int:
     """Run a learner; its exit code."""
     options = parse(LearnerOptions, "python -m learner", DESCRIPTION)
-    from flops_fl.process.threads import limit_threads
+    from flops_fl.process.libraries import prepare_libraries
 
-    limit_threads(options.threads)  # before NumPy is imported
+    prepare_libraries(options.threads)
 
     from flops_fl.actors.learner import learn
 

@@ -11,8 +11,10 @@ FILES = [p for room in ("flops_fl", "learner", "aggregator") for p in (ROOT / ro
 # A room may import from rooms of a lower rank, and from itself.
 RANKS = {
     "__init__": 0,
-    "types": 0,
+    "types": 1,
     "errors": 0,
+    "text": 0,
+    "dtypes": 0,
     "net": 1,
     "process": 2,
     "options": 3,

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from flops_fl.types import dtype_of
+from flops_fl.dtypes import dtype_of
 
 
 @pytest.mark.parametrize(

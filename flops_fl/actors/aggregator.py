@@ -10,17 +10,19 @@ from flops_fl.actors.lead import Ending, Run, lead
 from flops_fl.errors import Abort, FlopsError, UsageError
 from flops_fl.flower.stock_clients import FlowerService
 from flops_fl.flower.values import METHOD as FLOWER_METHOD
+from flops_fl.flower.values import largest_message
 from flops_fl.net.address import Address
 from flops_fl.net.tls import Tls
 from flops_fl.options.config import AggregatorOptions
 from flops_fl.process.signals import terminate_as_interrupt
 from flops_fl.repo.source import checkout
 from flops_fl.types import Layout
+from flops_fl.wire.codec import MAX_FRAME
 from flops_fl.wire.hub.entries import Room
 from flops_fl.wire.hub.hub import Hub
 from flops_fl.wire.hub.server import serve
 from flops_fl.wire.hub.stage import HubOptions
-from flops_fl.wire.outbox import METHOD
+from flops_fl.wire.transport import METHOD
 
 GOODBYE_GRACE = 5.0  # seconds for learners to hear that it is over
 
@@ -115,7 +117,8 @@ class _Serving:
         )
         flower = FlowerService(hub.links, layout)
         services = {METHOD: hub.join, FLOWER_METHOD: flower.join}
-        serving = await serve(services, options.listen, self._tls)
+        limit = max(MAX_FRAME, largest_message(layout))  # one of Flower's has the whole model
+        serving = await serve(services, options.listen, self._tls, limit)
 
         def abort(error: FlopsError | None) -> None:
             self._abort = error

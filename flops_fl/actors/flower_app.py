@@ -27,7 +27,7 @@ from flops_fl.flower.export import COMMIT, REPO_FOLDER, SOURCE
 from flops_fl.flower.grid import GridCohort
 from flops_fl.options.config import AggregatorOptions, FederationOptions
 from flops_fl.options.reading import build
-from flops_fl.process.threads import threads_limited
+from flops_fl.process.libraries import libraries_limited
 from flops_fl.repo.installed import installed_versions
 from flops_fl.repo.source import Checkout
 from flops_fl.types import Layout, Setup
@@ -45,8 +45,9 @@ def _lead(grid: Any, context: Any) -> None:
     commit = str(config.get(COMMIT, "")) or None
     repo = Checkout(_repository(), str(config.get(SOURCE, "")), commit)
     play = partial(_play, grid, options)
-    with threads_limited(federation.threads):
-        lead(options.model_copy(update={"repo": repo.source}), repo, play)
+    with libraries_limited(federation.threads):
+        options = options.model_copy(update={"repo": repo.source})
+        lead(options, repo, play, greeted_under=options.seed)
 
 
 def _play(grid: Any, options: AggregatorOptions, run: Run) -> Ending:
@@ -74,7 +75,7 @@ def _learner(context: Any) -> Iterator[LearnerClient]:
         FlopsError: the node has no data, or user code fails.
     """
     options = _options(context)
-    with threads_limited(options.threads):
+    with libraries_limited(options.threads):
         yield _build(options, context)
 
 
@@ -87,17 +88,20 @@ def _build(options: FederationOptions, context: Any) -> LearnerClient:
         raise DataError(f"partition-id {index}: expected 0 to {count - 1}, see num-partitions")
     default = f"node-{context.node_id}" if index is None else names[int(index)]
     learner = str(node.get("learner-id", default))
-    commit = str(context.run_config.get(COMMIT, ""))
+    data: Path | None
     if "data" in node:
+        data = Path(str(node["data"]))
         tags = [tag for tag in str(node.get("data-tags", "")).split(",") if tag]
-        return build_learner(_repository(), learner, Path(str(node["data"])), tags, _setup(commit))
-    if index is None:
+    elif index is None:
         raise DataError(
             "this node has no data: start flower-supernode with --node-config "
             '\'data="FOLDER" learner-id="NAME"\', or with partition-id and num-partitions'
         )
-    parts = _parts(options.data, options.partition, options.seed, options.resize, count)
-    return build_learner(_repository(), learner, parts, [names[int(index)]], _setup(commit))
+    else:
+        data = _parts(options.data, options.partition, options.seed, options.resize, count)
+        tags = [names[int(index)]]
+    setup = _setup(str(context.run_config.get(COMMIT, "")))
+    return build_learner(_repository(), learner, data, tags, setup=setup, seed=options.seed)
 
 
 @lru_cache(maxsize=1)

@@ -18,7 +18,7 @@ from flops_fl.core.norm import NormLimit
 from flops_fl.core.observer import Observer, Observers, RunInfo
 from flops_fl.core.plan import Plan
 from flops_fl.core.rounds import Training
-from flops_fl.core.seeding import seed_generators
+from flops_fl.core.seeding import seed_build
 from flops_fl.errors import INTERRUPTED, FlopsError, UsageError
 from flops_fl.flower.building import strategy_for
 from flops_fl.observers.console import ConsoleObserver
@@ -28,14 +28,16 @@ from flops_fl.options.config import AggregatorOptions
 from flops_fl.process.health import Health, served
 from flops_fl.process.memory import return_large_blocks
 from flops_fl.process.spool import keep
+from flops_fl.repo.beside import NOTHING
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.installed import installed_versions
 from flops_fl.repo.source import Checkout
 from flops_fl.run.census import Census
 from flops_fl.run.checkpoint import BEST, LAST
+from flops_fl.run.folder import run_folder, shown
 from flops_fl.run.journal import FolderJournal
 from flops_fl.run.result import PICTURE, RESULT, leave, write_result
-from flops_fl.run.start import starting_point
+from flops_fl.run.start import describe, starting_point
 from flops_fl.types import Setup
 
 Ending: TypeAlias = Exception | KeyboardInterrupt | None
@@ -49,14 +51,26 @@ class Run:
     info: RunInfo
     training: Training
     folder: Path
-    observer: Observer
     setup: Setup
     census: Census
+    tracking: Tracking
+    observer: Observer
     health: Health
+    console: Console
 
 
-def lead(options: AggregatorOptions, repo: Checkout, play: Callable[[Run], Ending]) -> int:
+def lead(
+    options: AggregatorOptions,
+    repo: Checkout,
+    play: Callable[[Run], Ending],
+    *,
+    greeted_under: int = 0,
+) -> int:
     """Build the model without data, let `play` do the rounds, and leave the results.
+
+    Args:
+        greeted_under: Seed under which learners have built their model when they say what it
+            holds beside its parameters.
 
     Returns:
         The exit code: 0 done, 130 interrupted.
@@ -65,57 +79,65 @@ def lead(options: AggregatorOptions, repo: Checkout, play: Callable[[Run], Endin
         FlopsError: before the first round; afterwards it stands in result.json, too.
     """
     return_large_blocks()
-    # Building seeds the initial global model: same seed, same start.
-    seed = partial(seed_generators, options.seed, "aggregator", 0, "build")
-    model = ManagedModel(repo.path, before_build=seed)
-    console = Console(stderr=True)
-    tracking = Tracking(options, repo, model, console)
-    run = _prepare(options, repo, model, tracking, console)
-    with served(run.health, options.metrics):
-        try:
-            ending = play(run)
-        except UsageError:
-            raise  # nothing has begun: an earlier result in the folder stays
-        except Exception as error:
-            ending = error
-        try:
-            code = _leave(run, ending, tracking, console, print_json=options.json_)
-        except OSError as fault:
-            raise UsageError(
-                f"the results cannot be written to {run.folder} ({fault.strerror}): make room, "
-                "then go on with --resume"
-            ) from ending or fault
+    with run_folder(options, options.project_id or repo.name, repo.source) as folder:
+        model, setup = _build(repo, options.seed, greeted_under)
+        run = _prepare(options, repo, folder, model, setup)
+        with served(run.health, options.metrics):
+            try:
+                ending = play(run)
+            except UsageError:
+                raise  # nothing has begun: an earlier result in the folder stays
+            except Exception as error:
+                ending = error
+            try:
+                code = _leave(run, ending, print_json=options.json_)
+            except OSError as fault:
+                raise UsageError(
+                    f"the results cannot be written to {shown(folder)} ({fault.strerror}): make "
+                    "room, then go on with --resume"
+                ) from ending or fault
     if isinstance(ending, Exception):
         raise ending
     return code
 
 
+def _build(repo: Checkout, seed: int, greeted_under: int) -> tuple[ManagedModel, Setup]:
+    """The model, built as the learners build theirs, and what theirs are compared with."""
+    model = ManagedModel(repo.path, before_build=partial(seed_build, seed))
+    beside = model.beside()
+    if beside not in ("", NOTHING) and seed != greeted_under:
+        model.release()  # there may be no room for two
+        as_greeted = ManagedModel(repo.path, before_build=partial(seed_build, greeted_under))
+        beside = as_greeted.beside()
+    versions = installed_versions(repo.path)
+    return model, Setup(commit=repo.commit or "", versions=versions, state=beside)
+
+
 def _prepare(
-    options: AggregatorOptions,
-    repo: Checkout,
-    model: ManagedModel,
-    tracking: Tracking,
-    console: Console,
+    options: AggregatorOptions, repo: Checkout, folder: Path, model: ManagedModel, setup: Setup
 ) -> Run:
     told = options.cohort | options.strategy_option
     strategy = strategy_for(model, options.strategy, told, seed=options.seed)
-    info, state = starting_point(options, repo, model, strategy)
+    console = Console(stderr=True)
+    tracking = Tracking(options, folder, repo, model, console)
     health = Health()
-    setup = Setup(commit=repo.commit or "", versions=installed_versions(repo.path))
     census = Census(setup, lambda said: _warn(console, said, options.mismatch))
-    observers = [
-        census,
-        *tracking.observers,
-        MetricsObserver(health),
-        ConsoleObserver(console),
-        PictureObserver(options.folder / PICTURE),
-    ]
-    observer = Observers(observers)
-    journal = FolderJournal(options.folder, info, strategy.state)
-    training = Training(state, _plan(options, info), strategy, observer, journal)
+    observer = Observers(
+        [
+            census,
+            *tracking.observers,
+            MetricsObserver(health),
+            ConsoleObserver(console),
+            PictureObserver(folder / PICTURE),
+        ]
+    )
+    info = describe(options, repo, strategy)
+    info, state = starting_point(info, folder, model, strategy, resume=options.resume)
+    journal = FolderJournal(folder, info, strategy.state)
+    training = Training(state, _plan(options, info, folder), strategy, observer, journal)
     return Run(
-        info=info, training=training, folder=options.folder, observer=observer, setup=setup,
-        census=census, health=health,
+        info=info, training=training, folder=folder, setup=setup, census=census,
+        tracking=tracking, observer=observer, health=health, console=console,
     )  # fmt: skip
 
 
@@ -124,7 +146,7 @@ def _warn(console: Console, said: str, mismatch: str) -> None:
         console.print(f"warning: {said}", style="yellow", highlight=False, soft_wrap=True)
 
 
-def _plan(options: AggregatorOptions, run: RunInfo) -> Plan:
+def _plan(options: AggregatorOptions, run: RunInfo, folder: Path) -> Plan:
     """The rounds that the options ask for."""
     norm = options.max_update_norm
     return Plan(
@@ -139,23 +161,22 @@ def _plan(options: AggregatorOptions, run: RunInfo) -> Plan:
         grace=options.grace,
         max_failures=options.max_failures,
         limit=NormLimit(norm, options.large_updates == "refuse") if norm else None,
-        keep=partial(keep, options.folder),
+        keep=partial(keep, folder),
     )
 
 
-def _leave(
-    run: Run, ending: Ending, tracking: Tracking, console: Console, *, print_json: bool
-) -> int:
+def _leave(run: Run, ending: Ending, *, print_json: bool) -> int:
     """Write and say all that a run leaves; the exit code of one that nothing has failed."""
     status, said = _status(ending)
     run.observer.on_end(status, said)
     document = leave(run.folder, run.info, run.training, run.census, status=status, error=said)
     # What comes now may take a while, and the result is safe already.
-    tracked = tracking.finish(run.training.state.best, interrupted=status == "interrupted")
+    best = run.training.state.best
+    tracked = run.tracking.finish(best, interrupted=status == "interrupted")
     if tracked is not None:
         document |= {"mlflow": tracked}
         write_result(run.folder / RESULT, document)
-    _say_where(run, tracking, console)
+    _say_where(run)
     if print_json:
         _print(document)
     return INTERRUPTED if status == "interrupted" else 0
@@ -171,12 +192,12 @@ def _status(ending: Ending) -> tuple[str, str | None]:
     return "failed", f"{type(ending).__name__}: {ending}"
 
 
-def _say_where(run: Run, tracking: Tracking, console: Console) -> None:
-    names = [RESULT, LAST, BEST, PICTURE]
-    shown = ", ".join(name for name in names if (run.folder / name).exists())
-    console.print(f"in {run.folder}: {shown}", highlight=False, soft_wrap=True)
-    if tracking.where:
-        console.print(tracking.where, highlight=False, soft_wrap=True)
+def _say_where(run: Run) -> None:
+    names = [name for name in (RESULT, LAST, BEST, PICTURE) if (run.folder / name).exists()]
+    text = f"in {shown(run.folder)}: {', '.join(names)}"
+    run.console.print(text, highlight=False, soft_wrap=True)
+    if run.tracking.where:
+        run.console.print(run.tracking.where, highlight=False, soft_wrap=True)
 
 
 def _print(document: dict[str, Any]) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import Counter, Gauge
 
-from flops_fl.core.seeding import seed_generators
+from flops_fl.core.seeding import seed_build, seed_data
 from flops_fl.errors import DataError
 from flops_fl.flower.client import ClientWorker, LearnerClient
 from flops_fl.flower.stock_server import serve_flower
@@ -85,12 +86,14 @@ def learn(options: LearnerOptions) -> int:
     with checkout(options.repo) as repo, ExitStack() as stack:
         stack.enter_context(served(health, options.metrics))
         setup = Setup(commit=repo.commit or "", versions=installed_versions(repo.path))
-        clients = [
-            build_learner(repo.path, name, options.data, options.data_tags, setup) for name in ids
+        workers = [
+            ClientWorker(
+                _builder(options, repo.path, name, setup), health.timed, alone=len(ids) == 1
+            )
+            for name in ids
         ]
-        if len(clients) == 1:
-            # Alone in its process, user code may import lazily, from threads of its own, too.
-            stack.enter_context(clients[0].model.workspace.active())
+        for worker in workers:
+            stack.callback(worker.close)
         dial = DialOptions(
             address=options.aggregator,
             tls=tls,
@@ -100,7 +103,6 @@ def learn(options: LearnerOptions) -> int:
             on_event=_silence if options.quiet else _say,
             on_presence=health.on_presence,
         )
-        workers = [ClientWorker(client, health.timed) for client in clients]
         if options.protocol == "flower":
             last_word = serve_flower(workers[0], dial)
         else:
@@ -110,24 +112,39 @@ def learn(options: LearnerOptions) -> int:
     return 0
 
 
+def _builder(
+    options: LearnerOptions, folder: Path, learner: str, setup: Setup
+) -> Callable[[int], LearnerClient]:
+    def build(seed: int) -> LearnerClient:
+        return build_learner(
+            folder, learner, options.data, options.data_tags, setup=setup, seed=seed
+        )
+
+    return build
+
+
 def build_learner(
     folder: Path,
     learner: str,
     data: Path | None,
     tags: Sequence[str] = (),
+    *,
     setup: Setup | None = None,
+    seed: int = 0,
 ) -> LearnerClient:
     """A learner with its model and data; ``{id}`` in a tag stands for the learner's id.
 
-    The generators are seeded by its id alone: the run's seed is the aggregator's to say, and
-    how a learner splits its data should not change with it.
+    Args:
+        setup: What it trains with; what the model holds beside its parameters is added.
+        seed: Of the model's build, the same for all learners and the aggregator.
 
     Raises:
         FlopsError: the data cannot be loaded, or user code fails.
     """
     own = [tag.replace("{id}", learner) for tag in tags]
-    seed = partial(seed_generators, 0, learner, 0, "build")
-    model = ManagedModel(folder, partial(_load, data, own), before_build=seed)
+    model = ManagedModel(folder, partial(_load, data, own), partial(seed_build, seed))
+    setup = replace(setup or Setup(), state=model.beside())
+    seed_data(learner)
     model.attach_data()
     return LearnerClient(model, learner, setup)
 

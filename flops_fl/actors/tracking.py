@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
@@ -25,9 +26,15 @@ class Tracking:
     """
 
     def __init__(
-        self, options: AggregatorOptions, repo: Checkout, model: ManagedModel, console: Console
+        self,
+        options: AggregatorOptions,
+        folder: Path,
+        repo: Checkout,
+        model: ManagedModel,
+        console: Console,
     ) -> None:
         self._options = options
+        self._folder = folder
         self._repo = repo
         self._model = model
         self._console = console
@@ -35,7 +42,7 @@ class Tracking:
         if options.tracking_uri:
             self._mlflow = MlflowObserver(options.tracking_uri)
         elif not options.no_tracking:
-            self._mlflow = MlflowObserver(*local_store(options.folder))
+            self._mlflow = MlflowObserver(*local_store(folder))
 
     @property
     def observers(self) -> Sequence[Observer]:
@@ -63,7 +70,7 @@ class Tracking:
 
     def _best_model(self) -> BestModel | None:
         try:
-            self._model.load(load_npz(self._options.folder / BEST))
+            self._model.load(load_npz(self._folder / BEST))
             model = self._model.model()
             requirements = pip_requirements(self._repo.path)
         except FlopsError as error:

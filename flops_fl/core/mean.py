@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from flops_fl.dtypes import kind_of
 from flops_fl.errors import BadUpdate
-from flops_fl.types import Array, Layout, Update, kind_of
+from flops_fl.types import Array, Layout, Update
 
 SMALL = 1 << 20  # bytes; below, another copy costs nothing
 BLOCK = 1 << 15  # elements: three float64 blocks of 256 KB stay in a core's second-level cache

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flops_fl.core.mean import BLOCK
+from flops_fl.dtypes import kind_of
 from flops_fl.errors import BadUpdate
-from flops_fl.types import Array, Parameters, Update, kind_of
+from flops_fl.types import Array, Parameters, Update
 
 
 @dataclass(frozen=True, slots=True)

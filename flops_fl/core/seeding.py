@@ -1,7 +1,7 @@
 """Make draws depend on seed, learner and round only: not on host, order or retries.
 
 User code draws from the global generators of `random`, NumPy and torch. They are seeded
-before a ModelManager is built and before each fit and evaluation.
+before a ModelManager is built, before it loads its data, and before each fit and evaluation.
 """
 
 from __future__ import annotations
@@ -24,6 +24,16 @@ def seed_generators(seed: int, learner: str, round: int, stage: str) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(value)  # every device's
+
+
+def seed_build(seed: int) -> None:
+    """Seed the build of a model: the same on all learners and on the aggregator."""
+    seed_generators(seed, "model", 0, "build")
+
+
+def seed_data(learner: str) -> None:
+    """Seed the loading of a learner's data, by its id alone: a run's seed changes no split."""
+    seed_generators(0, learner, 0, "data")
 
 
 def selection(seed: int, round: int, stage: Stage) -> random.Random:

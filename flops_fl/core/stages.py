@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from flops_fl.core.aggregation import Strategy
+from flops_fl.core.mean import MAX_EXAMPLES
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Cohort, Plan
 from flops_fl.errors import BadUpdate, FederationError
@@ -30,6 +30,8 @@ from flops_fl.types import (
 T = TypeVar("T")
 
 OFF_LOOP_BYTES = 1 << 20
+LARGEST_LOSS = 1e30  # far beyond any loss; a sum of such is still finite
+LARGEST_ACCURACY = 100.0  # in percent; one learner's absurd value would name the best round
 
 
 @dataclass(slots=True)
@@ -183,13 +185,19 @@ def is_small(parameters: Parameters) -> bool:
 def _refusal(evaluation: Evaluation) -> str:
     """Why an evaluation cannot enter the round's figures; empty when it can."""
     accuracy = evaluation.metrics.get("accuracy")
-    numbers = [evaluation.loss, *([accuracy] if isinstance(accuracy, float | int) else [])]
-    if evaluation.examples < 1 or not all(map(math.isfinite, numbers)):
-        return (
-            f"evaluation refused: loss {evaluation.loss}, accuracy {accuracy!r} over "
-            f"{evaluation.examples} samples; expected finite numbers over at least one"
-        )
-    return ""
+    known = float(accuracy) if isinstance(accuracy, float | int) else 0.0
+    sound = (
+        0 < evaluation.examples <= MAX_EXAMPLES
+        and abs(evaluation.loss) <= LARGEST_LOSS  # False for NaN, too
+        and -LARGEST_LOSS <= known <= LARGEST_ACCURACY
+    )
+    if sound:
+        return ""
+    return (
+        f"evaluation refused: loss {evaluation.loss}, accuracy {accuracy!r:.40} over "
+        f"{evaluation.examples} samples; expected 1 to 2^40 samples, finite numbers, and an "
+        f"accuracy of at most {LARGEST_ACCURACY:g}"
+    )
 
 
 def _figures(evaluations: Sequence[Evaluation]) -> tuple[float, float | None, int]:

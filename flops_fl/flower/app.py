@@ -11,7 +11,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from flops_fl.errors import FlopsError, RepositoryError
-from flops_fl.flower.client import ClientWorker, LearnerClient
+from flops_fl.flower.client import LearnerClient
 from flops_fl.flower.grid import (
     FAILURE,
     METRICS,
@@ -67,8 +67,8 @@ def _introduce(learner: LearnerClient, message: Message) -> RecordDict:
 
 
 def _perform(learner: LearnerClient, message: Message) -> RecordDict:
-    arrays = arrays_of(message.content[PARAMETERS], learner.model.layout)
-    done = ClientWorker(learner).perform(task_of(message.content), arrays)
+    arrays = arrays_of(message.content[PARAMETERS], learner.model.layout, keep=True)
+    done = learner.perform(task_of(message.content), arrays)
     metrics = {METRICS: ConfigRecord(dict(done.metrics))}
     if isinstance(done, Update):
         tensors = {PARAMETERS: record_of(done.parameters)}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, TypeAlias
 
 from flwr.client import NumPyClient
 
 from flops_fl.core.seeding import seed_generators
+from flops_fl.errors import RepositoryError
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.types import Array, Evaluation, Parameters, Scalar, Setup, Task, Update
 
@@ -64,41 +66,89 @@ class LearnerClient(NumPyClient):  # type: ignore[misc]  # flwr ships no usable 
         loss, accuracy, examples = self.model.evaluate()
         return loss, examples, {"accuracy": accuracy}
 
+    def perform(self, task: Task, parameters: Parameters) -> Update | Evaluation:
+        """The same for a task of ours."""
+        config = {**task.config, SEED: task.seed, ROUND: task.round}
+        with self.model.workspace.active():  # once: what is nested in it costs nothing
+            if task.stage == "fit":
+                arrays, examples, metrics = self.fit(parameters, config)
+                return Update(
+                    learner=self.learner, parameters=arrays, examples=examples, metrics=metrics
+                )
+            loss, examples, metrics = self.evaluate(parameters, config)
+        return Evaluation(learner=self.learner, loss=loss, examples=examples, metrics=metrics)
+
     def _seed(self, config: Mapping[str, Scalar], stage: str) -> None:
         if SEED in config:
             seed_generators(int(config[SEED]), self.learner, int(config.get(ROUND, 0)), stage)
 
 
 class ClientWorker:
-    """A LearnerClient as the wire sees it.
+    """A learner as the wire sees it: a LearnerClient, and another one for each run.
+
+    What is not in the parameters comes from the model's build. So a run with another seed than
+    the model was built under, or one after another run, gets a model that knows of no other:
+    as in a process that starts with that run.
 
     Args:
+        build: Gives the learner, its model built under a seed.
         timed: A context around each fit and evaluation, by its stage.
+        alone: Whether nobody else's user code runs in this process: its modules stay in place
+            between tasks, so that it may import lazily, from threads of its own, too.
     """
 
-    def __init__(self, client: LearnerClient, timed: Timed = lambda stage: nullcontext()) -> None:
-        self.client = client
+    def __init__(
+        self,
+        build: Callable[[int], LearnerClient],
+        timed: Timed = lambda stage: nullcontext(),
+        *,
+        alone: bool = False,
+    ) -> None:
+        self._build = build
         self._timed = timed
-        self.learner = client.learner
-        self.layout = client.model.layout
-        self.setup = client.setup
+        self._alone = alone
+        self._place = ExitStack()
+        self._seed, self._run_id = 0, ""
+        self._client: LearnerClient | None = build(0)
+        self._settle(self._client)
+        self.learner = self._client.learner
+        self.layout = self._client.model.layout
+        self.setup = self._client.setup
 
     def parameters(self) -> Parameters:
         """The model's current parameters."""
-        return self.client.get_parameters({})
+        assert self._client is not None  # without runs it is never built anew
+        return self._client.get_parameters({})
 
     def perform(self, task: Task, parameters: Parameters) -> Update | Evaluation:
-        """Fit or evaluate on the local data."""
-        # One workspace for the whole task: what is nested in it costs nothing.
-        with self._timed(task.stage), self.client.model.workspace.active():
-            return self._perform(task, parameters)
+        """Fit or evaluate on the local data; raises FlopsError."""
+        with self._timed(task.stage):
+            return self._client_for(task).perform(task, parameters)
 
-    def _perform(self, task: Task, parameters: Parameters) -> Update | Evaluation:
-        config = {**task.config, SEED: task.seed, ROUND: task.round}
-        if task.stage == "fit":
-            arrays, examples, metrics = self.client.fit(parameters, config)
-            return Update(
-                learner=self.learner, parameters=arrays, examples=examples, metrics=metrics
-            )
-        loss, examples, metrics = self.client.evaluate(parameters, config)
-        return Evaluation(learner=self.learner, loss=loss, examples=examples, metrics=metrics)
+    def close(self) -> None:
+        """Take the modules of user code out of their place."""
+        self._place.close()
+
+    def _client_for(self, task: Task) -> LearnerClient:
+        of_that_run = self._run_id in ("", task.run_id) and self._seed == task.seed
+        if self._client is None or not of_that_run:
+            self._place.close()
+            self._client = None
+            gc.collect()  # models hold themselves in circles, and two may be too large
+            self._run_id = ""  # until it is there
+            client = self._build(task.seed)
+            difference = self.layout.difference(client.model.layout)
+            if difference:
+                raise RepositoryError(
+                    f"ModelManager() gives a model of another layout under seed {task.seed}: "
+                    f"{difference}",
+                    stage="__init__",
+                )
+            self._client = client
+            self._settle(client)
+        self._seed, self._run_id = task.seed, task.run_id
+        return self._client
+
+    def _settle(self, client: LearnerClient) -> None:
+        if self._alone:
+            self._place.enter_context(client.model.workspace.active())

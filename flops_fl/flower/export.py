@@ -58,7 +58,9 @@ def _clear(out: Path) -> None:
 
 
 def _pyproject(options: FlowerExportOptions, repo: Checkout) -> str:
-    name = re.sub(r"[^A-Za-z0-9-]+", "-", options.project_id).strip("-")[:_LONGEST_NAME]
+    name = re.sub(r"[^A-Za-z0-9-]+", "-", options.project_id or repo.name).strip("-")[
+        :_LONGEST_NAME
+    ]
     if not name[:1].isalpha():
         name = f"app-{name}"[:_LONGEST_NAME]
     lines = [
@@ -80,20 +82,22 @@ def _pyproject(options: FlowerExportOptions, repo: Checkout) -> str:
         "",
         "# Options as of `flops-fl simulate --help`; an empty text counts as not given.",
         "[tool.flwr.app.config]",
-        *(f"{key} = {_toml(value)}" for key, value in _run_config(options)),
+        *(f"{key} = {_toml(value)}" for key, value in _run_config(options, repo)),
         f"{SOURCE} = {_toml(repo.source)}",
         f"{COMMIT} = {_toml(repo.commit or '')}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _run_config(options: FlowerExportOptions) -> Iterator[tuple[str, Any]]:
+def _run_config(options: FlowerExportOptions, repo: Checkout) -> Iterator[tuple[str, Any]]:
     for field in FederationOptions.model_fields:
         if field in _NOT_IN_APP:
             continue
         value = getattr(options, field)
         if field == "min_available_clients" and field not in options.model_fields_set:
             value = None  # follows the number of learners
+        if field == "project_id":
+            value = value or repo.name
         if field == "output":
             value = str((value or options.out / "runs").resolve())
         yield field.replace("_", "-"), value

@@ -17,6 +17,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from flops_fl.core.plan import Asked, Generated
+from flops_fl.dtypes import as_bits, from_bits
 from flops_fl.errors import FederationError
 from flops_fl.types import (
     Answer,
@@ -30,8 +31,6 @@ from flops_fl.types import (
     Setup,
     Task,
     Update,
-    as_bits,
-    from_bits,
 )
 
 log = logging.getLogger(__name__)
@@ -203,7 +202,7 @@ class GridCohort:
             return failure(str(said[FAILURE]), str(said["stage"]), str(said["traceback"]))
         metrics = dict(reply.content[METRICS])
         if task.stage == "fit":
-            arrays = arrays_of(reply.content[PARAMETERS], self._layout)
+            arrays = arrays_of(reply.content[PARAMETERS], self._layout, keep=False)
             return Update(
                 learner=learner, parameters=arrays, examples=said["examples"], metrics=metrics
             )
@@ -265,9 +264,13 @@ def record_of(parameters: Parameters) -> ArrayRecord:
     return ArrayRecord([as_bits(array) for array in parameters])
 
 
-def arrays_of(record: ArrayRecord, layout: Layout) -> list[Array]:
-    """The tensors that `record_of` has put into a message; they leave it."""
-    arrays = record.to_numpy_ndarrays(keep_input=False)
+def arrays_of(record: ArrayRecord, layout: Layout, *, keep: bool) -> list[Array]:
+    """The tensors that `record_of` has put into a message.
+
+    Args:
+        keep: Leave them in the message, which may be that of others, too.
+    """
+    arrays = record.to_numpy_ndarrays(keep_input=keep)
     if len(arrays) != len(layout.tensors):
         return list(arrays)  # whoever checks updates says what is wrong
     pairs = zip(arrays, layout.tensors, strict=True)

@@ -9,10 +9,9 @@ be told to stop: an answer to a cancelled task is stale and dropped.
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -21,10 +20,12 @@ from flwr.proto import transport_pb2 as flower
 
 from flops_fl.errors import ProtocolError
 from flops_fl.flower.values import from_npy, from_scalar, to_npy, to_scalar
-from flops_fl.types import Array, Layout, Scalar, Task
+from flops_fl.types import Array, Layout, Task
 from flops_fl.wire.chunks import Chunks
-from flops_fl.wire.hub.links import Links, certified_names
+from flops_fl.wire.hub.link import certified_names
+from flops_fl.wire.hub.links import Links
 from flops_fl.wire.messages import (
+    Cancel,
     Failure,
     Goodbye,
     Hello,
@@ -35,6 +36,7 @@ from flops_fl.wire.messages import (
     Result,
 )
 from flops_fl.wire.outbox import Version
+from flops_fl.wire.pipe import Pipe
 from flops_fl.wire.session import Conversation, Side
 
 
@@ -50,6 +52,7 @@ class FlowerService:
         self._layout = layout
         self._arrivals = 0
         self._packed: tuple[Chunks, list[bytes]] | None = None
+        self._order: tuple[Order, bytes] | None = None
 
     async def join(self, requests: AsyncIterator[bytes], context: Any) -> None:
         """Serve one client's stream: the handler of FlowerService.Join."""
@@ -57,15 +60,29 @@ class FlowerService:
         if not certified:
             self._arrivals += 1
         name = certified[0] if certified else f"flower-{self._arrivals}"
-        outbox = FlowerOutbox(self._pack, context)
+        outbox = FlowerOutbox(self._frame, context)
         speaker = FlowerClient(name, certified, self._layout, outbox)
         await self._links.serve(speaker, requests, context)
 
-    def _pack(self, model: Chunks) -> list[bytes]:
-        """The global model in NumPy's file format, made once for all clients."""
+    def _frame(self, order: Order, model: Chunks) -> bytes:
+        """A task with its model in NumPy's file format, made once for all that are told the same.
+
+        So clients that read slowly, or never, share it.
+        """
+        if self._order is not None and self._order[0] is order:
+            return self._order[1]
         if self._packed is None or self._packed[0] is not model:
             self._packed = (model, [to_npy(array) for array in model.parameters])
-        return self._packed[1]
+        tensors = flower.Parameters(tensors=self._packed[1], tensor_type="numpy.ndarray")
+        config = {name: to_scalar(value) for name, value in order.task.config.items()}
+        if order.task.stage == "fit":
+            fit = flower.ServerMessage.FitIns(parameters=tensors, config=config)
+            frame = flower.ServerMessage(fit_ins=fit).SerializeToString()
+        else:
+            evaluate = flower.ServerMessage.EvaluateIns(parameters=tensors, config=config)
+            frame = flower.ServerMessage(evaluate_ins=evaluate).SerializeToString()
+        self._order = (order, frame)
+        return frame
 
 
 class FlowerClient:
@@ -80,11 +97,6 @@ class FlowerClient:
         self.anonymous = not certified
         self._name = name
         self._layout = layout
-
-    @property
-    def busy(self) -> bool:
-        """It reads nothing while it works."""
-        return bool(self.outbox.asked)
 
     async def hello(self, requests: AsyncIterator[bytes]) -> Hello:
         """It says nothing of itself: its name is known, its model is taken to be the right one."""
@@ -137,19 +149,22 @@ class FlowerOutbox:
 
     held: Version | None = None  # such a client keeps nothing: it is sent all each time
 
-    def __init__(self, pack: Callable[[Chunks], list[bytes]], context: Any) -> None:
+    def __init__(self, encode: Callable[[Order, Chunks], bytes], context: Any) -> None:
         self.conversation = Conversation()
         self.asked: deque[Task] = deque()
         """Tasks that it has yet to answer, cancelled ones among them."""
-        self._pack = pack
+        self._encode = encode
         self._context = context
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._pipe: Pipe[bytes] = Pipe()
 
     def send(self, message: Message) -> None:
         """Queue what Flower has a word for; its effect on the conversation is immediate."""
         if not self.conversation.step(Side.AGGREGATOR, message):
             return
-        if isinstance(message, Refusal):
+        if isinstance(message, Cancel):
+            if self._pipe.drop(message.key):  # it has not left: nobody will answer it
+                self.asked.pop()
+        elif isinstance(message, Refusal):
             code = grpc.StatusCode.UNAVAILABLE if message.retry else _DENIED
             self._context.set_code(code)
             self._context.set_details(message.reason)
@@ -164,32 +179,24 @@ class FlowerOutbox:
         """Queue a task with its tensors."""
         assert model is not None  # nothing is held
         self.conversation.step(Side.AGGREGATOR, order)
-        task = order.task
-        self.asked.append(task)
-        parameters = flower.Parameters(tensors=self._pack(model), tensor_type="numpy.ndarray")
-        config = _scalars(task.config)
-        if task.stage == "fit":
-            fit = flower.ServerMessage.FitIns(parameters=parameters, config=config)
-            self._put(flower.ServerMessage(fit_ins=fit))
-        else:
-            evaluate = flower.ServerMessage.EvaluateIns(parameters=parameters, config=config)
-            self._put(flower.ServerMessage(evaluate_ins=evaluate))
+        self.asked.append(order.task)
+        self._pipe.put(self._encode(order, model), order.task.key)
 
     def close(self) -> None:
         """Let `run` end after what is queued."""
-        self._queue.put_nowait(None)
+        self._pipe.close()
+
+    def stuck_for(self) -> float:
+        """Seconds for which the other end has taken nothing of what it was given."""
+        return self._pipe.stuck_for()
 
     async def run(self, write: Callable[[bytes], Any]) -> None:
         """Write until closed."""
-        while (frame := await self._queue.get()) is not None:
+        while (frame := await self._pipe.get()) is not None:
             await write(frame)
 
     def _put(self, message: Any) -> None:
-        self._queue.put_nowait(message.SerializeToString())
+        self._pipe.put(message.SerializeToString())
 
 
 _DENIED = grpc.StatusCode.PERMISSION_DENIED
-
-
-def _scalars(values: Mapping[str, Scalar]) -> dict[str, Any]:
-    return {name: to_scalar(value) for name, value in values.items()}

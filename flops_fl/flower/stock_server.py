@@ -16,7 +16,14 @@ import grpc
 from flwr.proto import transport_pb2
 
 from flops_fl.errors import RepositoryError, Unreachable
-from flops_fl.flower.values import METHOD, from_npy, from_scalar, to_npy, to_scalar
+from flops_fl.flower.values import (
+    METHOD,
+    from_npy,
+    from_scalar,
+    largest_message,
+    to_npy,
+    to_scalar,
+)
 from flops_fl.types import Array, Parameters, Task, Update
 from flops_fl.wire.line.dial import BlockingWorker, open_channel
 from flops_fl.wire.line.faults import Faults
@@ -29,7 +36,6 @@ flower: Any = transport_pb2  # its stubs do not allow for messages chosen by nam
 # Flower's server calls more frequent pings abuse (its client sends one in 210 s).
 _CHANNEL = [
     ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
     ("grpc.keepalive_time_ms", 210_000),
 ]
 
@@ -52,10 +58,12 @@ def serve_flower(worker: FlowerWorker, options: DialOptions) -> str:
         Refused, ProtocolError: whoever answers, trying again is of no use.
     """
     answers, faults = _Answers(worker), Faults(options.address, options.tls)
+    limit = ("grpc.max_receive_message_length", largest_message(worker.layout))
+    arguments = [*_CHANNEL, limit]
     wait, contact = options.backoff, time.monotonic()
     while True:
         try:
-            with open_channel(grpc, options, _CHANNEL) as channel:
+            with open_channel(grpc, options, arguments) as channel:
                 if _converse(channel, answers, options):
                     return "the server said goodbye"
             why = "connection closed"

@@ -17,10 +17,11 @@ from flwr.server.client_proxy import ClientProxy
 
 from flops_fl.core.aggregation import Aggregation
 from flops_fl.core.mean import MeanAggregation
+from flops_fl.dtypes import dtype_of, kind_of
 from flops_fl.errors import FederationError
 from flops_fl.flower.selection import Named, SeededCohort
 from flops_fl.flower.values import plain
-from flops_fl.types import Array, Layout, Parameters, Scalar, Stage, Update, dtype_of, kind_of
+from flops_fl.types import Array, Layout, Parameters, Scalar, Stage, Update
 
 Bound: TypeAlias = Callable[[Update], Update] | None
 Within: TypeAlias = Callable[[], AbstractContextManager[Any]]

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import numpy as np
 from flwr.proto import transport_pb2 as flower
 
 from flops_fl.errors import ProtocolError
-from flops_fl.types import Array, Scalar
+from flops_fl.types import Array, Layout, Scalar
 
 METHOD = "/flwr.proto.FlowerService/Join"
 _SCALARS = {bool: "bool", int: "sint64", float: "double", str: "string", bytes: "bytes"}
+
+
+def largest_message(layout: Layout) -> int:
+    """Bytes of the largest message with a model of this layout, whatever its numbers became."""
+    numbers = sum(math.prod(spec.shape) for spec in layout.tensors)
+    return min(numbers * 16 + len(layout.tensors) * 1024 + (1 << 20), 2**31 - 1)  # gRPC's own
 
 
 def plain(array: Array) -> Array:

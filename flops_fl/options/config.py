@@ -77,8 +77,10 @@ class HealthOptions(Options):
 
 
 class TrainingOptions(Options):
-    project_id: str = Field(
-        "project", description="names the training and its folder", pattern=r"^[\w.@:+=-]{1,128}$"
+    project_id: str | None = Field(
+        None,
+        description="names the training, default: the repository's name",
+        pattern=r"^[\w@:+=-][\w.@:+=-]{0,127}$",
     )
     rounds: PositiveInt = Field(3, description="how many rounds to train")
     min_clients: PositiveInt | None = Field(
@@ -126,8 +128,10 @@ class TrainingOptions(Options):
         default_factory=dict, description="KEY=VALUE, an option of the strategy; may be repeated"
     )
     seed: int = Field(0, ge=0, lt=2**63, description="makes the run repeatable, bit for bit")
-    output: Path | None = Field(None, description="folder of the results, ./runs/PROJECT-ID")
-    resume: bool = Field(False, description="go on with the unfinished run in --output")
+    output: Path | None = Field(
+        None, description="folder of the results, default: runs/PROJECT-ID, runs/PROJECT-ID-2, ..."
+    )
+    resume: bool = Field(False, description="go on with the unfinished run, the newest or --output")
     fresh: bool = Field(False, description="start anew, whatever is in --output")
     tracking_uri: str | None = Field(
         None, description="MLflow server, default: an SQLite file in --output"
@@ -151,10 +155,6 @@ class TrainingOptions(Options):
         if self.max_update_norm is not None:
             found["large_updates"] = self.large_updates
         return found
-
-    @property
-    def folder(self) -> Path:
-        return self.output or Path("runs") / self.project_id
 
     @model_validator(mode="before")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType
 
@@ -10,7 +11,6 @@ _asked = False
 
 def raise_on_signals() -> None:
     """Let SIGINT and SIGTERM raise KeyboardInterrupt, and be remembered. Main thread only."""
-
     signal.signal(signal.SIGINT, _stop)
     terminate_as_interrupt()
 
@@ -18,6 +18,13 @@ def raise_on_signals() -> None:
 def terminate_as_interrupt() -> None:
     """Let SIGTERM, with which containers are stopped, do what Ctrl-C does. Main thread only."""
     signal.signal(signal.SIGTERM, _stop)
+    os.register_at_fork(after_in_child=_leave_children_alone)
+
+
+def _leave_children_alone() -> None:
+    """Let a process that user code forks end by SIGTERM, as its pools want it, and in silence."""
+    if signal.getsignal(signal.SIGTERM) is _stop:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

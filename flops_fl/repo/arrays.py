@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from flops_fl.types import TENSOR_KINDS, Array, kind_of
+from flops_fl.dtypes import TENSOR_KINDS, kind_of
+from flops_fl.types import Array
 
 _REMEDIES = {
     "O": "make one array of numbers of it, or leave it out",

@@ -9,8 +9,10 @@ dtypes and shapes never change; `fit_model()` returns the number of training sam
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import operator
+import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -22,9 +24,12 @@ import numpy as np
 from flops_fl.errors import FlopsError, RepositoryError
 from flops_fl.process.signals import asked_to_stop
 from flops_fl.repo.arrays import as_array
+from flops_fl.repo.beside import digest_beside
 from flops_fl.repo.loader import LoadData, Workspace, no_data
 from flops_fl.repo.statistics import statistics_of
 from flops_fl.types import Array, Layout, Parameters, Scalar
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -44,8 +49,8 @@ class ManagedModel:
     Args:
         folder: The ML repository's files.
         load_data: Gives the learner's Dataset; an aggregator leaves it out.
-        before_build: Called after the repository's import and before `ModelManager()`: the
-            place to seed random generators, once the user's framework is loaded.
+        before_build: Called before the repository's import and before each `ModelManager()`:
+            the place to seed random generators.
 
     Raises:
         RepositoryError: the repository breaks the contract, or its code raised.
@@ -58,6 +63,8 @@ class ManagedModel:
         before_build: Callable[[], None] = lambda: None,
     ) -> None:
         self.workspace = Workspace(folder, load_data)
+        self._before_build = before_build
+        before_build()
         module = self._call("import", self.workspace.import_module, "model_manager")
         build = getattr(module, "ModelManager", None)
         if not callable(build):
@@ -74,13 +81,13 @@ class ManagedModel:
                 stage="import",
             )
         self._build = build
-        before_build()
-        self._built: Any = self._call("__init__", build)
+        self._built: Any = None
         self.layout = Layout.of(self._read_parameters())
 
     @property
     def _manager(self) -> Any:
         if self._built is None:
+            self._before_build()  # again: by now the user's framework is loaded
             self._built = self._call("__init__", self._build)
         return self._built
 
@@ -142,6 +149,15 @@ class ManagedModel:
         model = self._call("get_model", self._manager.get_model)
         return statistics_of(self._manager, model, len(self.layout.tensors))
 
+    def beside(self) -> str:
+        """Digest of what the model holds beside its parameters; empty where nothing tells."""
+        try:
+            model = self.model()
+            return self._call("get_model", digest_beside, model, self._read_parameters())
+        except RepositoryError as error:  # it is no learner's business to see it
+            log.debug("the model's state cannot be compared: %s", error)
+            return ""
+
     def evaluate(self) -> tuple[float, float, int]:
         """Loss, accuracy and number of samples, at least 1, on the local test data."""
         got = self._call("evaluate_model", self._manager.evaluate_model)
@@ -195,12 +211,16 @@ class ManagedModel:
 
     def _call(self, stage: str, function: Callable[..., T], *arguments: Any) -> T:
         """Run user code; whatever it raises is the user's, with their own traceback."""
+        process = os.getpid()
         try:
             with self.workspace.active():
                 return function(*arguments)
         except FlopsError:
             raise
         except BaseException as error:
+            if os.getpid() != process:  # a child that user code has forked: not our story
+                traceback.print_exc()
+                os._exit(1)
             if isinstance(error, KeyboardInterrupt) and asked_to_stop():
                 raise
             raise RepositoryError(

@@ -26,6 +26,16 @@ class Checkout:
     source: str
     commit: str | None
 
+    @property
+    def name(self) -> str:
+        """The repository's name, as a folder or a project may bear it."""
+        if _URL.match(self.source):
+            url = split_ref(self.source)[0].rstrip("/").removesuffix(".git")
+            name = re.split("[/:]", url)[-1]
+        else:
+            name = Path(self.source).resolve().name
+        return re.sub(r"[^\w.@+=-]", "-", name).lstrip(".") or "project"
+
 
 @contextmanager
 def checkout(source: str) -> Iterator[Checkout]:

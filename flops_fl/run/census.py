@@ -81,7 +81,7 @@ def _entry(setup: Setup) -> dict[str, Any]:
     return {
         "commit": setup.commit or None,
         "versions": dict(setup.versions),
-        "state_sha256": setup.state or None,
+        "state": setup.state or None,
     }
 
 

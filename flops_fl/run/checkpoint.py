@@ -24,18 +24,10 @@ import numpy as np
 
 from flops_fl.core.observer import RunInfo
 from flops_fl.core.plan import State
+from flops_fl.dtypes import as_bits, from_bits
 from flops_fl.errors import UsageError
 from flops_fl.process.files import atomic
-from flops_fl.types import (
-    Array,
-    Best,
-    LearnerFailure,
-    Parameters,
-    RoundRecord,
-    as_bits,
-    from_bits,
-    parameters_sha256,
-)
+from flops_fl.types import Array, Best, LearnerFailure, Parameters, RoundRecord, parameters_sha256
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +97,12 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     return None
 
 
+def newest_round(folder: Path) -> int:
+    """The newest round that a run's folder has a checkpoint of; 0 where it has none."""
+    found = (folder / CHECKPOINTS).glob("*.json")
+    return max((int(path.stem) for path in found if path.stem.isdigit()), default=0)
+
+
 def _load(path: Path) -> Checkpoint:
     checksum, _, text = path.read_text().partition("\n")
     if checksum != _sha256(text):
@@ -145,7 +143,8 @@ class CheckpointWriter:
         self._run = run
         self._strategy = strategy
         self._history = [_as_json(record) for record in history]  # not made anew each round
-        self._arrays = ""  # digest of the newest checkpoint's
+        self._arrays = ""  # their digest, and the round that they are of
+        self._arrays_of = -1
         self._plain: dict[str, Any] = {}
 
     def write(self, state: State) -> None:
@@ -155,14 +154,14 @@ class CheckpointWriter:
             OSError: there is no room for it.
         """
         self._history += [_as_json(record) for record in state.history[len(self._history) :]]
-        # With the evaluation the model has not changed, unless its fit was before a restart or
-        # could not be written.
-        if state.pending or not state.history or not self._arrays:
+        # An evaluation leaves the model as it was, unless its fit was before a restart or could
+        # not be written.
+        if state.round != self._arrays_of:
             self._write_arrays(state)
         self._write_state(state)
 
     def _write_arrays(self, state: State) -> None:
-        self._arrays = ""
+        self._arrays_of = -1
         arrays = {f"t{index}": array for index, array in enumerate(state.parameters)}
         self._plain = {}
         for name, value in self._strategy().items():
@@ -170,7 +169,7 @@ class CheckpointWriter:
             if isinstance(value, list):
                 arrays |= {f"{name}.{index}": array for index, array in enumerate(value)}
         _save(self._path(state.round, ".npz"), arrays)
-        self._arrays = _digest_of_arrays(arrays)
+        self._arrays, self._arrays_of = _digest_of_arrays(arrays), state.round
 
     def _write_state(self, state: State) -> None:
         parts = {

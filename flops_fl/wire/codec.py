@@ -34,6 +34,7 @@ from flops_fl.wire.messages import (
 )
 
 MAX_FRAME = CHUNK_BYTES + (1 << 20)
+LONGEST_TEXT = 1 << 15  # characters
 MAX_MODEL = 1 << 40  # bytes; what is beyond it is an attack or a bug, not a model
 
 
@@ -189,5 +190,5 @@ def _read_scalars(source: Any) -> dict[str, Scalar]:
 
 
 def _utf8(text: str) -> str:
-    """Text that protobuf accepts: user code may put lone surrogates into its messages."""
-    return text.encode("utf-8", "replace").decode()
+    """Text that protobuf accepts, not too long: user code may put anything into its messages."""
+    return text[:LONGEST_TEXT].encode("utf-8", "replace").decode()

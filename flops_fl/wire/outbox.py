@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
 
 from flops_fl.wire.chunks import Chunks
 from flops_fl.wire.codec import encode
-from flops_fl.wire.messages import Message, Order
+from flops_fl.wire.messages import Cancel, Message, Order
+from flops_fl.wire.pipe import Pipe
 from flops_fl.wire.session import Conversation, Side
-
-# Idle links are pinged, so that no proxy forgets them during a long fit and a machine that
-# vanished is noticed within 30 s (gRPC's keepalive guide).
-KEEPALIVE = [
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.max_send_message_length", -1),  # the codec has the limits
-    ("grpc.max_receive_message_length", -1),
-]
-METHOD = "/flops.Federation/Join"
 
 Version: TypeAlias = tuple[str, int]
 """Run id and version of a set of parameters."""
@@ -46,6 +34,9 @@ class Sender(Protocol):
     def close(self) -> None:
         """Let `run` end after what is queued."""
 
+    def stuck_for(self) -> float:
+        """Seconds for which the other end has taken nothing of what it was given."""
+
     async def run(self, write: Callable[[bytes], Awaitable[object]]) -> None:
         """Write until closed."""
 
@@ -61,13 +52,14 @@ class Outbox:
         self.held: Version | None = None
         self._side = side
         self._conversation = conversation
-        self._queue: asyncio.Queue[bytes | tuple[str, Chunks, Version | None] | None]
-        self._queue = asyncio.Queue()
+        self._pipe: Pipe[bytes | tuple[str, Chunks, Version | None]] = Pipe()
 
     def send(self, message: Message, frame: bytes | None = None) -> None:
         """Queue a message, encoded already if `frame` is given."""
         if self._conversation.step(self._side, message):
-            self._queue.put_nowait(encode(message) if frame is None else frame)
+            if isinstance(message, Cancel):
+                self._pipe.drop(message.key)  # its tensors: who reads nothing holds one model
+            self._pipe.put(encode(message) if frame is None else frame)
 
     def send_order(self, order: Order, model: Chunks | None, frame: bytes | None = None) -> None:
         """Queue a task, and its model in chunks if it does not travel with the order."""
@@ -85,15 +77,19 @@ class Outbox:
         Args:
             version: What the other end holds once it has them all.
         """
-        self._queue.put_nowait((key, model, version))
+        self._pipe.put((key, model, version), key)
 
     def close(self) -> None:
         """Let `run` end after what is queued."""
-        self._queue.put_nowait(None)
+        self._pipe.close()
+
+    def stuck_for(self) -> float:
+        """Seconds for which the other end has taken nothing of what it was given."""
+        return self._pipe.stuck_for()
 
     async def run(self, write: Callable[[bytes], Awaitable[object]]) -> None:
         """Write until closed."""
-        while (item := await self._queue.get()) is not None:
+        while (item := await self._pipe.get()) is not None:
             if isinstance(item, bytes):
                 await write(item)
             else:
@@ -113,4 +109,5 @@ class Outbox:
             if self._side is Side.LEARNER:
                 self._conversation.sent_chunk(size)
             await write(frame)
+            self._pipe.progress()
         self.held = version

@@ -15,7 +15,7 @@ def runs(uri):
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
-    experiment = client.get_experiment_by_name("FLOps Project project")
+    experiment = client.get_experiment_by_name("FLOps Project repo")
     return client.search_runs([experiment.experiment_id]) if experiment else []
 
 

@@ -235,6 +235,19 @@ def test_parameters_may_not_change_their_layout(repo, change, said):
         model.parameters()
 
 
+def test_a_forked_child_that_fails_does_not_go_on_as_a_second_learner(repo):
+    text = replaced("return 4", "return self.child()").replace(
+        "def get_model(self)",
+        """def child(self):
+            import os
+            if (child := os.fork()) == 0:
+                raise ValueError("in the child")
+            return 4 * os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        def get_model(self)""",
+    )
+    assert ManagedModel(repo(text)).fit() == 4
+
+
 def test_the_traceback_is_the_users_own(repo):
     folder = repo(replaced("self.p[0] += 1", "{}['gone']"))
     with pytest.raises(RepositoryError) as caught:

@@ -198,11 +198,11 @@ def test_a_learner_that_dribbles_or_sends_garbage_costs_only_itself(processes, d
                     task.put(message.task)
 
     def dribble(task):
-        yield encode(Result(key=task.key, examples=5, layout=layout))
+        yield encode(Result(key=task.key, examples=5, nbytes=layout.nbytes))
         for offset in range(1000):
             if over.wait(0.3):
                 return
-            yield encode(Chunk(of=task.round, offset=offset, data=memoryview(b"x")))
+            yield encode(Chunk(version=task.round, offset=offset, data=memoryview(b"x")))
 
     def garbage(task):
         yield b"\x7a\x05hello"

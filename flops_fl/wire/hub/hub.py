@@ -11,7 +11,8 @@ from flops_fl.errors import FederationError
 from flops_fl.process.spool import forget
 from flops_fl.types import Deadline, Layout, Parameters, Setup, Task
 from flops_fl.wire.chunks import Chunks
-from flops_fl.wire.hub.links import Link, Links
+from flops_fl.wire.hub.link import Link
+from flops_fl.wire.hub.links import Links
 from flops_fl.wire.hub.precedence import ById, Precedence
 from flops_fl.wire.hub.stage import HubOptions, Stage
 from flops_fl.wire.messages import Message
@@ -44,7 +45,12 @@ class Hub:
         self._on_join = on_join
         self._on_return = on_return
         self.links = Links(
-            run_id, layout.fingerprint, options.setup, options.reconnect_timeout, self
+            run_id,
+            layout.fingerprint,
+            options.setup,
+            reconnect_timeout=options.reconnect_timeout,
+            stall_timeout=options.stall_timeout,
+            audience=self,
         )
         self._changed = asyncio.Event()
         self._stages: list[Stage] = []

@@ -4,46 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any, Protocol
-from urllib.parse import unquote
 
 from flops_fl.errors import ProtocolError
-from flops_fl.net.tls import names_in
 from flops_fl.types import Setup
 from flops_fl.wire.hub.door import judge
+from flops_fl.wire.hub.link import PARTING, Link, certified_names, peer_of
 from flops_fl.wire.hub.speaker import Native, Speaker
 from flops_fl.wire.messages import Goodbye, Message, Ping, Refusal, Welcome
-from flops_fl.wire.outbox import Sender
-from flops_fl.wire.session import Conversation, Side, State
+from flops_fl.wire.session import Side, State
 
 log = logging.getLogger(__name__)
 
 HELLO_TIMEOUT = 20.0  # seconds for a new stream to say who it is
-PING_TIMEOUT = 5.0  # seconds for a learner to show that it is alive
-
-
-class Link:
-    """One learner's stream, as long as it lasts."""
-
-    def __init__(self, speaker: Speaker, peer: str) -> None:
-        self.speaker = speaker
-        self.peer = peer  # its address, for people
-        self.learner = ""
-        self.nonce = ""
-        self.setup = Setup()
-        self.task = ""  # key of the one that it came with, in progress or finished
-        self.alive = asyncio.Event()
-        self.replaced = asyncio.Event()
-
-    @property
-    def conversation(self) -> Conversation:
-        return self.speaker.conversation
-
-    @property
-    def outbox(self) -> Sender:
-        return self.speaker.outbox
 
 
 class Audience(Protocol):
@@ -69,6 +44,7 @@ class Links:
         fingerprint: Of the global model's layout, which every learner must have.
         setup: From which a learner's must not differ; None if it may.
         reconnect_timeout: Seconds for which a learner that was cut off counts as present.
+        stall_timeout: Seconds for which one may take nothing of what it is sent.
     """
 
     def __init__(
@@ -76,13 +52,17 @@ class Links:
         run_id: str,
         fingerprint: str,
         setup: Setup | None,
+        *,
         reconnect_timeout: float,
+        stall_timeout: float,
         audience: Audience,
     ) -> None:
         self._run_id = run_id
         self._fingerprint = fingerprint
         self._setup = setup
         self._reconnect_timeout = reconnect_timeout
+        self._stall_timeout = stall_timeout
+        self._look: asyncio.TimerHandle | None = None
         self._audience = audience
         self._links: dict[str, Link] = {}
         self._lost: dict[str, asyncio.TimerHandle] = {}
@@ -109,7 +89,7 @@ class Links:
         context: Any,
     ) -> None:
         """Serve a stream of any kind of client, from its greeting to its end."""
-        link = Link(speaker, _peer(context))
+        link = Link(speaker, peer_of(context))
 
         async def write(frame: bytes) -> None:
             self.bytes_down += len(frame)
@@ -127,13 +107,13 @@ class Links:
             self.drop(link, str(error))
         finally:
             self._leave(link)
-            speaker.outbox.close()
+            link.ended()
             with suppress(Exception):  # the peer may be gone: nothing to tell it
-                await asyncio.wait_for(writer, 5.0)
+                await asyncio.wait_for(writer, PARTING)
 
     async def _listen(self, link: Link, requests: AsyncIterator[bytes]) -> None:
         conversation, read = link.conversation, link.speaker.read
-        while conversation.state is not State.CLOSED and not link.replaced.is_set():
+        while conversation.state is not State.CLOSED and not link.replaced:
             frame = await anext(requests, None)
             if frame is None:
                 return
@@ -166,7 +146,7 @@ class Links:
         )
         refusal = refusal or await self._contest(link)
         if refusal:
-            log.warning("learner %s at %s refused: %s", link.learner, link.peer, refusal.reason)
+            log.warning("learner %s at %s refused: %s", link.name, link.peer, refusal.reason)
             link.outbox.send(refusal)
             return False
         if hello.run_id and hello.version >= 0:
@@ -181,7 +161,7 @@ class Links:
         if other is None:
             return None
         if other.nonce != link.nonce:
-            if await _is_alive(other):
+            if await other.is_alive():
                 return Refusal(
                     reason=f"learner id {link.learner!r} is in use by another running process: "
                     "stop it, or choose another --learner-id"
@@ -192,21 +172,30 @@ class Links:
 
     def drop(self, link: Link, reason: str) -> None:
         """End a stream on which something went wrong; its learner may come again."""
-        log.warning("learner %s broke the protocol: %s", link.learner or "(unnamed)", reason)
+        log.warning("learner %s broke the protocol: %s", link.name, reason)
         self._replace(link, f"protocol error: {reason}")
 
     def _replace(self, link: Link, reason: str) -> None:
         self._leave(link)
-        link.replaced.set()
-        link.outbox.send(Goodbye(reason=reason))
+        link.replace(reason)
 
     def _enter(self, link: Link) -> None:
         """Count a learner as connected."""
+        if self._look is None:
+            self._look_for_stuck()
         self._links[link.learner] = link
         timer = self._lost.pop(link.learner, None)
         if timer:
             timer.cancel()
         self._audience.entered(link, again=timer is not None)
+
+    def _look_for_stuck(self) -> None:
+        """Drop those who read nothing: what they are sent is not to pile up."""
+        for link in list(self._links.values()):
+            if link.outbox.stuck_for() > self._stall_timeout:
+                self.drop(link, f"it has read nothing for {self._stall_timeout:.0f} s")
+        loop = asyncio.get_running_loop()
+        self._look = loop.call_later(self._stall_timeout / 4, self._look_for_stuck)
 
     def _leave(self, link: Link) -> None:
         """Its stream has ended."""
@@ -248,32 +237,10 @@ class Links:
     def close(self, reason: str, *, final: bool) -> None:
         """Say goodbye to all. `final`: the project has ended, learners need not come back."""
         self._closing = True
+        if self._look:
+            self._look.cancel()
         for timer in self._lost.values():
             timer.cancel()
         for link in self._links.values():
             link.outbox.send(Goodbye(reason=reason, final=final))
             link.outbox.close()
-
-
-async def _is_alive(link: Link) -> bool:
-    """Whether a learner shows that it is there."""
-    if link.speaker.busy:
-        return True
-    link.alive.clear()
-    link.outbox.send(Ping())
-    try:
-        await asyncio.wait_for(link.alive.wait(), PING_TIMEOUT)
-    except TimeoutError:
-        return False
-    return True
-
-
-def certified_names(context: Any) -> Sequence[str] | None:
-    """The names in the client's certificate (mutual TLS); None if it has shown none."""
-    shown = context.auth_context().get("x509_pem_cert")
-    return names_in(shown[0]) if shown else None
-
-
-def _peer(context: Any) -> str:
-    """Where a stream comes from: ``127.0.0.1:4711`` for gRPC's ``ipv4:127.0.0.1:4711``."""
-    return unquote(str(context.peer())).partition(":")[2]

@@ -14,7 +14,8 @@ from grpc_health.v1.health import aio
 from flops_fl.errors import UsageError
 from flops_fl.net.address import Address
 from flops_fl.net.tls import Tls
-from flops_fl.wire.outbox import KEEPALIVE, METHOD
+from flops_fl.wire.codec import MAX_FRAME
+from flops_fl.wire.transport import METHOD, channel_arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,17 @@ Join: TypeAlias = Callable[[AsyncIterator[bytes], Any], Coroutine[Any, Any, None
 """Serves one stream: its requests, and gRPC's context."""
 
 
-async def serve(services: Mapping[str, Join], listen: Address, tls: Tls | None) -> Serving:
+async def serve(
+    services: Mapping[str, Join],
+    listen: Address,
+    tls: Tls | None,
+    max_message: int = MAX_FRAME,
+) -> Serving:
     """Start serving bidirectional streams, and gRPC's health service, on one port.
 
     Args:
         services: What serves a stream, by the method that it is opened with.
+        max_message: Bytes of the largest message that is taken, decompressed.
 
     Raises:
         UsageError: the address cannot be listened on, or the TLS files are no good.
@@ -47,7 +54,7 @@ async def serve(services: Mapping[str, Join], listen: Address, tls: Tls | None) 
     _probe(listen)
     server = grpc.aio.server(
         options=[
-            *KEEPALIVE,
+            *channel_arguments(max_message),
             # Learners ping for hours while they train; gRPC would take that for abuse.
             ("grpc.http2.max_ping_strikes", 0),
             ("grpc.so_reuseport", 0),

@@ -12,6 +12,8 @@ from flops_fl.wire.messages import Hello, Message
 from flops_fl.wire.outbox import Outbox, Sender
 from flops_fl.wire.session import Conversation, Side
 
+LARGEST_HELLO = 1 << 16  # bytes
+
 
 class Speaker(Protocol):
     """One client on one stream: between its frames and the messages of a `Conversation`."""
@@ -32,10 +34,6 @@ class Speaker(Protocol):
     def anonymous(self) -> bool:
         """Whether its name is a number that it was given: it cannot come back under it."""
 
-    @property
-    def busy(self) -> bool:
-        """Whether it cannot answer before its task is done, and is alive while its stream is."""
-
     async def hello(self, requests: AsyncIterator[bytes]) -> Hello | None:
         """Who it says it is; None if it left without a word.
 
@@ -55,7 +53,6 @@ class Native:
     """A learner of ours."""
 
     anonymous = False
-    busy = False
 
     def __init__(self, certified: Sequence[str] | None) -> None:
         self.conversation = Conversation()
@@ -67,6 +64,8 @@ class Native:
         frame = await anext(requests, None)
         if frame is None:
             return None
+        if len(frame) > LARGEST_HELLO:  # from somebody whom nobody knows yet
+            raise ProtocolError(f"{len(frame)} bytes instead of a Hello")
         hello = decode(frame)
         if not isinstance(hello, Hello):
             raise ProtocolError(f"{type(hello).__name__} instead of a Hello")

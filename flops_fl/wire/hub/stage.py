@@ -13,11 +13,15 @@ from flops_fl.wire.chunks import Chunks
 from flops_fl.wire.codec import encode
 from flops_fl.wire.hub.entries import Room
 from flops_fl.wire.hub.intake import Intake, late
-from flops_fl.wire.hub.links import Link, Links
+from flops_fl.wire.hub.link import Link
+from flops_fl.wire.hub.links import Links
 from flops_fl.wire.hub.precedence import Precedence
 from flops_fl.wire.messages import Cancel, Chunk, Failure, Grant, Message, Order, Result
 
 log = logging.getLogger(__name__)
+
+
+LEAST_PROGRESS = 1 << 20  # bytes of an upload in a stall timeout: 6 KB/s by default
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +32,7 @@ class HubOptions:
     """From which a learner's must not differ; None if it may."""
     reconnect_timeout: float = 600.0
     stall_timeout: float = 180.0
-    """For the next 1 MiB of an upload: 6 KB/s."""
+    """For the next 1 MiB of an upload, and for a learner to take anything of what it is sent."""
     room: Room = field(default_factory=Room)
 
 
@@ -170,18 +174,21 @@ class Stage:
         link = self._links.get(learner)
         assert link is not None  # it has just offered
         link.outbox.send(Grant(key=task.key))
-        self._watch_upload(learner, task, -1)
+        self._watch_upload(learner, task, None)
 
-    def _watch_upload(self, learner: str, task: Task, seen: int) -> None:
-        """Give up on an upload that stands still."""
+    def _watch_upload(self, learner: str, task: Task, seen: int | None) -> None:
+        """Give up on an upload that stands still, or all but does."""
         if self.closed or self._intake.open_task(learner) is not task:
             return
         received = self._intake.progress(learner)
         if received is None:
             return
         timeout = self._options.stall_timeout
-        if received == seen:
-            self._fail(learner, f"its upload stood still at {seen} bytes for {timeout:.0f} s")
+        if seen is not None and received - seen < LEAST_PROGRESS:
+            self._fail(
+                learner,
+                f"its upload came to {received} bytes, {received - seen} more in {timeout:.0f} s",
+            )
             return
         loop = asyncio.get_running_loop()
         loop.call_later(timeout, self._watch_upload, learner, task, received)

@@ -20,12 +20,13 @@ import grpc
 
 from flops_fl.errors import FlopsError
 from flops_fl.types import Evaluation, Layout, Parameters, Setup, Task, Update
+from flops_fl.wire.codec import MAX_FRAME
 from flops_fl.wire.line.faults import Faults
 from flops_fl.wire.line.line import DialOptions, Line, Worker
-from flops_fl.wire.outbox import KEEPALIVE
+from flops_fl.wire.transport import channel_arguments
 
 _CHANNEL = [
-    *KEEPALIVE,
+    *channel_arguments(MAX_FRAME),
     # Back-off is ours, with jitter; gRPC's own would grow to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),

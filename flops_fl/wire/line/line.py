@@ -44,12 +44,13 @@ from flops_fl.wire.messages import (
     Refusal,
     Welcome,
 )
-from flops_fl.wire.outbox import METHOD, Outbox
+from flops_fl.wire.outbox import Outbox
 from flops_fl.wire.session import Conversation, Side
+from flops_fl.wire.transport import METHOD
 
 log = logging.getLogger(__name__)
 
-GREETING_TIMEOUT = 30.0  # seconds for the aggregator to answer a Hello
+GREETING_TIMEOUT = 60.0  # seconds for the aggregator to answer a Hello: it may ask another first
 PARTING_TIMEOUT = 2.0  # seconds for it to close the stream after a Goodbye
 
 

@@ -1,0 +1,23 @@
+"""The gRPC channel below the streams: what both ends agree on."""
+
+from __future__ import annotations
+
+METHOD = "/flops.Federation/Join"
+
+
+def channel_arguments(max_message: int) -> list[tuple[str, int]]:
+    """Arguments of a channel or a server that takes messages of at most `max_message` bytes.
+
+    Idle links are pinged, so that no proxy forgets them during a long fit and a machine that
+    vanished is noticed within 30 s (gRPC's keepalive guide). Messages are not compressed: noise
+    such as a model's does not shrink, and a small one could swell to gigabytes.
+    """
+    return [
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_receive_message_length", max_message),
+        ("grpc.compression_enabled_algorithms_bitset", 1),  # the identity alone
+    ]
