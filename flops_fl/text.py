@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from heapq import nsmallest
 
 SENTENCE, TRACEBACK = 2_000, 8_000  # characters; a reason, and where it came from
 
@@ -23,6 +25,12 @@ def sentence(text: str, limit: int = SENTENCE) -> str:
 def paragraph(text: str, limit: int = TRACEBACK) -> str:
     """Several lines, the last `limit` characters of them: a traceback's end says most."""
     return _escaped(text if len(text) <= limit else f"... {text[-limit:]}")
+
+
+def some(names: Collection[str], few: int = 3) -> str:
+    """The first few names, and how many there are beside them."""
+    more = f" and {len(names) - few} more" if len(names) > few else ""
+    return ", ".join(nsmallest(few, names)) + more
 
 
 def _escaped(text: str) -> str:

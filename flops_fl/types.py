@@ -237,18 +237,29 @@ class RoundRecord:
     learners: tuple[str, ...]
     failures: tuple[LearnerFailure, ...] = ()
     metrics: Mapping[str, Scalar] = field(default_factory=dict)
+    not_evaluated: str = ""
+    """Why there is no loss."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Best:
-    """The best global model so far: highest accuracy, then lowest loss, then earliest."""
+    """The best global model so far: highest accuracy, then lowest loss, then earliest.
+
+    Of those that were evaluated: there is none where no round was.
+    """
 
     round: int
     loss: float | None
     accuracy: float | None
 
-    def beaten_by(self, record: RoundRecord) -> bool:
-        return _rank(record.accuracy, record.loss) > _rank(self.accuracy, self.loss)
+    @staticmethod
+    def after(best: Best | None, record: RoundRecord) -> Best | None:
+        """The best of those known once another round is complete."""
+        if record.loss is None:  # not evaluated
+            return best
+        if best and _rank(record.accuracy, record.loss) <= _rank(best.accuracy, best.loss):
+            return best
+        return Best(round=record.round, loss=record.loss, accuracy=record.accuracy)
 
 
 def _rank(accuracy: float | None, loss: float | None) -> tuple[float, float]:

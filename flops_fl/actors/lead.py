@@ -171,8 +171,7 @@ def _leave(run: Run, ending: Ending, *, print_json: bool) -> int:
     run.observer.on_end(status, said)
     document = leave(run.folder, run.info, run.training, run.census, status=status, error=said)
     # What comes now may take a while, and the result is safe already.
-    best = run.training.state.best
-    tracked = run.tracking.finish(best, interrupted=status == "interrupted")
+    tracked = run.tracking.finish(run.training.state, interrupted=status == "interrupted")
     if tracked is not None:
         document |= {"mlflow": tracked}
         write_result(run.folder / RESULT, document)

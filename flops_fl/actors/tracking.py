@@ -8,14 +8,14 @@ from pathlib import Path
 from rich.console import Console
 
 from flops_fl.core.observer import Observer
+from flops_fl.core.plan import State
 from flops_fl.errors import FlopsError
 from flops_fl.observers.mlflow import BestModel, MlflowObserver, local_store
 from flops_fl.options.config import AggregatorOptions
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.dependencies import pip_requirements
 from flops_fl.repo.source import Checkout
-from flops_fl.run.checkpoint import BEST, load_npz
-from flops_fl.types import Best
+from flops_fl.run.checkpoint import BEST, LAST, load_npz
 
 
 class Tracking:
@@ -58,23 +58,30 @@ class Tracking:
             return f"MLflow: {uri}/#/experiments/{self._mlflow.experiment_id}"
         return f"MLflow: mlflow ui --backend-store-uri {uri}" if "://" in uri else uri
 
-    def finish(self, best: Best | None, *, interrupted: bool) -> dict[str, str] | None:
-        """Log the best model and wait for all that is under way; MLflow's part of the result."""
+    def finish(self, state: State, *, interrupted: bool) -> dict[str, str] | None:
+        """Log the best model and wait for all that is under way; MLflow's part of the result.
+
+        Where no round was evaluated it is the last one.
+        """
         if self._mlflow is None:
             return None
-        if best is None or interrupted:  # whoever goes on with the run will log its model
-            return self._mlflow.close(best.round if best else 0, None, interrupted=interrupted)
+        number, file = (state.best.round, BEST) if state.best else (len(state.history), LAST)
+        if number == 0 or interrupted:  # whoever goes on with the run will log its model
+            return self._mlflow.close(number, None, interrupted=interrupted)
+        if state.best is None:
+            said = "no round was evaluated: the model that is logged to MLflow is the last one"
+            self._console.print(said, style="yellow", highlight=False, soft_wrap=True)
         # Serialising may import the user's modules by name.
         with self._model.workspace.active():
-            return self._mlflow.close(best.round, self._best_model())
+            return self._mlflow.close(number, self._model_in(file))
 
-    def _best_model(self) -> BestModel | None:
+    def _model_in(self, file: str) -> BestModel | None:
         try:
-            self._model.load(load_npz(self._folder / BEST))
+            self._model.load(load_npz(self._folder / file))
             model = self._model.model()
             requirements = pip_requirements(self._repo.path)
         except FlopsError as error:
-            self._console.print(f"the best model was not logged to MLflow: {error}", style="red")
+            self._console.print(f"the model was not logged to MLflow: {error}", style="red")
             return None
         code = sorted(str(path) for path in self._repo.path.glob("*.py"))
         return BestModel(

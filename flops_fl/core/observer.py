@@ -54,8 +54,8 @@ class Observer:
     def on_answer(self, round: int, stage: Stage, learner: str, failure: str | None) -> None:
         """One of them has answered; `failure` is the reason if it failed."""
 
-    def on_round(self, record: RoundRecord, best: Best) -> None:
-        """A round is complete."""
+    def on_round(self, record: RoundRecord, best: Best | None) -> None:
+        """A round is complete; `best` is the best of those that were evaluated, if any was."""
 
     def on_failed_round(self, record: RoundRecord) -> None:
         """A round failed, and with it the training: there is no new global model."""
@@ -95,7 +95,7 @@ class Observers(Observer):
     def on_answer(self, round: int, stage: Stage, learner: str, failure: str | None) -> None:
         self._each(lambda o: o.on_answer(round, stage, learner, failure))
 
-    def on_round(self, record: RoundRecord, best: Best) -> None:
+    def on_round(self, record: RoundRecord, best: Best | None) -> None:
         self._each(lambda o: o.on_round(record, best))
 
     def on_failed_round(self, record: RoundRecord) -> None:

@@ -76,7 +76,6 @@ class Training:
         if self.state.pending is None:
             await self._fit(stage)
         await self._evaluate(stage)
-        assert self.state.best is not None
         self._observer.on_round(self.state.history[-1], self.state.best)
 
     async def _fit(self, stage: Stages) -> None:
@@ -96,12 +95,15 @@ class Training:
     async def _evaluate(self, stage: Stages) -> None:
         state, began = self.state, _Began(stage.cohort)
         assert state.pending is not None
-        loss, accuracy, examples = await stage.evaluate(state.parameters, state.round)
-        record = began.add(state.pending, stage.outcome)
-        record = replace(record, loss=loss, accuracy=accuracy, examples=examples)
-        best = state.best
-        if best is None or best.beaten_by(record):
-            best = Best(round=state.round, loss=loss, accuracy=accuracy)
+        figures = await stage.evaluate(state.parameters, state.round)
+        record = replace(
+            began.add(state.pending, stage.outcome),
+            loss=figures.loss,
+            accuracy=figures.accuracy,
+            examples=figures.examples,
+            not_evaluated=figures.missing,
+        )
+        best = Best.after(state.best, record)
         await self._take(replace(state, history=(*state.history, record), best=best, pending=None))
 
     async def _take(self, state: State) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from flops_fl.core.aggregation import Strategy
+from flops_fl.core.failures import in_short
 from flops_fl.core.mean import MAX_EXAMPLES
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Cohort, Plan
@@ -41,6 +42,16 @@ class StageOutcome:
     answered: list[str] = field(default_factory=list)
     failures: list[LearnerFailure] = field(default_factory=list)
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Loss, accuracy and number of samples of an evaluation; why there is none, if so."""
+
+    loss: float | None = None
+    accuracy: float | None = None
+    examples: int = 0
+    missing: str = ""
 
 
 @dataclass(slots=True)
@@ -88,10 +99,8 @@ class Stages:
         outcome.seconds = time.monotonic() - started
         return result
 
-    async def evaluate(
-        self, parameters: Parameters, version: int
-    ) -> tuple[float | None, float | None, int]:
-        """Loss, accuracy, examples of the global model: means weighted by examples.
+    async def evaluate(self, parameters: Parameters, version: int) -> Figures:
+        """What the chosen learners find of the global model: means weighted by examples.
 
         Fewer answers than `min_evaluate` cost the figures of this round, not the round:
         the new global model is there and sound.
@@ -110,8 +119,15 @@ class Stages:
         started = time.monotonic()
         await self._ask("evaluate", parameters, version, outcome, note)
         outcome.seconds = time.monotonic() - started
-        enough = evaluations and len(evaluations) >= self.plan.min_evaluate
-        return _figures(evaluations) if enough else (None, None, 0)
+        quorum = max(1, self.plan.min_evaluate)
+        if len(evaluations) >= quorum:
+            return _figures(evaluations)
+        if not (evaluations or outcome.failures):
+            return Figures(missing="no learner was asked to evaluate (--fraction-evaluate)")
+        why = in_short(outcome.failures) or "no more were asked"
+        return Figures(
+            missing=f"{len(evaluations)} of {quorum} evaluations (--min-evaluate-clients): {why}"
+        )
 
     async def _ask(
         self,
@@ -165,10 +181,10 @@ class Stages:
         quorum = max(1, self.plan.min_fit)
         if len(outcome.answered) >= quorum:
             return
-        why = "; ".join(f"{f.learner}: {f.reason}" for f in outcome.failures[:10])
+        why = in_short(outcome.failures) or "nobody could be asked"
         raise FederationError(
             f"round {self.round} needs {quorum} updates (--min-fit-clients) and got "
-            f"{len(outcome.answered)}. Missing: {why or 'nobody could be asked'}"
+            f"{len(outcome.answered)}. Missing: {why}"
         )
 
 
@@ -200,12 +216,12 @@ def _refusal(evaluation: Evaluation) -> str:
     )
 
 
-def _figures(evaluations: Sequence[Evaluation]) -> tuple[float, float | None, int]:
+def _figures(evaluations: Sequence[Evaluation]) -> Figures:
     total = sum(e.examples for e in evaluations)
     loss = sum(e.loss * e.examples for e in evaluations) / total
     known = [e for e in evaluations if isinstance(e.metrics.get("accuracy"), float | int)]
     seen = sum(e.examples for e in known)
     if not seen:
-        return loss, None, total
+        return Figures(loss, None, total)
     accuracy = sum(float(e.metrics["accuracy"]) * e.examples for e in known) / seen
-    return loss, accuracy, total
+    return Figures(loss, accuracy, total)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
-from heapq import nsmallest
+from collections.abc import Callable, Sequence
+from functools import reduce
 
 from rich.console import Console
 from rich.progress import (
@@ -21,10 +21,11 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from flops_fl.core.failures import KINDS, Kind, alike
 from flops_fl.core.observer import Observer, RunInfo
+from flops_fl.text import some
 from flops_fl.types import Best, RoundRecord, Stage
 
-FEW = 3  # names that still fit on a line
 REMIND = 30.0  # seconds after which a log says what is still awaited; then twice as long, ...
 
 
@@ -47,10 +48,13 @@ class ConsoleObserver(Observer):
         self._history: list[RoundRecord] = []
         self._best: Best | None = None
         self._said = 0.0
+        self._unevaluated = False
+        self._kinds: set[Kind] = set()  # of failures whose traceback was shown
 
     def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
         self._rounds = run.rounds
         self._history = list(history)
+        self._best = reduce(Best.after, history, None)
         again = f", going on after round {history[-1].round}" if history else ""
         commit = f" at {run.repo_commit[:10]}" if run.repo_commit else ""
         self._say(f"{run.project_id}: {run.repo_source}{commit}, {run.rounds} rounds{again}")
@@ -79,7 +83,7 @@ class ConsoleObserver(Observer):
             total = max(minimum, count)
             self._progress.reset(self._bar, total=total, completed=count, description="joining")
             return
-        self._wait = f"{count} of {minimum} learners present ({_some(present) or 'nobody'})"
+        self._wait = f"{count} of {minimum} learners present ({some(present) or 'nobody'})"
         if count < minimum:
             self._reminder.begin()
         # Hundreds that join at once are not worth a line each.
@@ -101,28 +105,37 @@ class ConsoleObserver(Observer):
         if self._progress is not None and self._bar is not None:
             self._progress.advance(self._bar)
 
-    def on_round(self, record: RoundRecord, best: Best) -> None:
+    def on_round(self, record: RoundRecord, best: Best | None) -> None:
         self._history.append(record)
         self._best = best
-        mark = "  best so far" if best.round == record.round else ""
+        mark = "  best so far" if best and best.round == record.round else ""
         self._say(
             f"round {record.round}/{self._rounds}  {record.seconds:7.2f} s  "
             f"loss {_figure(record.loss)}  accuracy {_figure(record.accuracy)}  "
             f"{_count(len(record.learners), 'learner')}{mark}"
         )
         self._say_failures(record)
+        if record.not_evaluated and not self._unevaluated:
+            self._unevaluated = True
+            why = record.not_evaluated.partition(": ")[0]  # the failures stand above
+            said = f"  not evaluated: {why}. A round without figures is not called best"
+            self._say(said, "yellow")
 
     def on_failed_round(self, record: RoundRecord) -> None:
         self._say(f"round {record.round}/{self._rounds} failed", "red")
         self._say_failures(record)
 
     def _say_failures(self, record: RoundRecord) -> None:
-        for failure in record.failures[:FEW]:
-            self._say(f"  {failure.learner} failed in {failure.stage}: {failure.reason}", "red")
-            if failure.traceback:
-                self._say(failure.traceback.rstrip(), "dim")
-        if len(record.failures) > FEW:
-            self._say(f"  and {len(record.failures) - FEW} more failed", "red")
+        """Equal ones in one line; a traceback once in a run."""
+        groups = alike(record.failures)
+        for group in groups[:KINDS]:
+            self._say(f"  {group.who} failed in {group.stage}: {group.reason}", "red")
+            if group.traceback and group.kind not in self._kinds:
+                self._say(group.traceback.rstrip(), "dim")
+            self._kinds.add(group.kind)
+        rest = sum(len(group.learners) for group in groups[KINDS:])
+        if rest:
+            self._say(f"  and {rest} more failed, for other reasons", "red")
 
     def on_end(self, status: str, error: str | None) -> None:
         self._reminder.stop()
@@ -139,15 +152,19 @@ class ConsoleObserver(Observer):
         table.add_row("rounds", f"{len(self._history)} of {self._rounds} in {seconds:.1f} s")
         last = self._history[-1]
         table.add_row("last", f"loss {_figure(last.loss)}, accuracy {_figure(last.accuracy)}")
-        if self._best:
-            figures = f"loss {_figure(self._best.loss)}, accuracy {_figure(self._best.accuracy)}"
-            table.add_row("best", f"round {self._best.round}: {figures}")
+        table.add_row("best", self._best_row())
         table.add_row("learners", f"{len(last.learners)} in the last round, {failures} failures")
         return table
 
+    def _best_row(self) -> str:
+        best = self._best
+        if best is None:
+            return "none: no round was evaluated"
+        return f"round {best.round}: loss {_figure(best.loss)}, accuracy {_figure(best.accuracy)}"
+
     def _awaiting(self) -> str:
         awaited = self._awaited.copy()  # other threads ask
-        text = f"awaiting {_some(awaited)}" if awaited else ""
+        text = f"awaiting {some(awaited)}" if awaited else ""
         return text + (f"  {self._failed} failed" if self._failed else "")
 
     def _remind(self, since: float, seconds: float) -> None:
@@ -203,12 +220,6 @@ class _Reminder:
                 pause *= 2
             else:
                 began, pause = self._began, self._after
-
-
-def _some(names: Collection[str]) -> str:
-    """The first few names, and how many there are beside them."""
-    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
-    return ", ".join(nsmallest(FEW, names)) + more
 
 
 def _figure(value: float | None) -> str:

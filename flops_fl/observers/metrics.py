@@ -77,7 +77,7 @@ class MetricsObserver(Observer):
         if failure:
             self._failures.labels(learner).inc()
 
-    def on_round(self, record: RoundRecord, best: Best) -> None:
+    def on_round(self, record: RoundRecord, best: Best | None) -> None:
         self._sent.inc(record.bytes_down)
         self._received.inc(record.bytes_up)
         self._show(record)

@@ -81,7 +81,7 @@ class MlflowObserver(Observer):
         for record in history:
             self._deliver(record)
 
-    def on_round(self, record: RoundRecord, best: Best) -> None:
+    def on_round(self, record: RoundRecord, best: Best | None) -> None:
         self._deliver(record)
 
     def _deliver(self, record: RoundRecord) -> None:

@@ -38,7 +38,7 @@ class PictureObserver(Observer):
         self._title = f"{run.project_id}: {{}} rounds, {run.strategy}"
         self._loading.start()
 
-    def on_round(self, record: RoundRecord, best: Best) -> None:
+    def on_round(self, record: RoundRecord, best: Best | None) -> None:
         self._history.append(record)
 
     def on_end(self, status: str, error: str | None) -> None:

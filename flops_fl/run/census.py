@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flops_fl.core.observer import Observer
+from flops_fl.text import some
 from flops_fl.types import Difference, Setup, Stage
 
 MOST = 20  # setups, or differences, that are told apart
-SHOWN = 3  # learners' names that fit on a line
-LISTED = 10  # and that stand in the result for each setup
+LISTED = 10  # learners' names in the result for each setup
 
 
 class Census(Observer):
@@ -86,7 +86,5 @@ def _entry(setup: Setup) -> dict[str, Any]:
 
 
 def _sentence(difference: Difference, names: Sequence[str]) -> str:
-    shown = ", ".join(names[:SHOWN])
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     verb = "has" if len(names) == 1 else "have"
-    return f"{shown}{more} {verb} {difference}: --mismatch refuse keeps out what differs"
+    return f"{some(names)} {verb} {difference}: --mismatch refuse keeps out what differs"

@@ -117,6 +117,7 @@ def _round(record: RoundRecord) -> dict[str, Any]:
         "evaluate_seconds": record.evaluate_seconds,
         "loss": record.loss,
         "accuracy": record.accuracy,
+        "not_evaluated": record.not_evaluated or None,
         "examples": record.examples,
         "bytes_down": record.bytes_down,
         "bytes_up": record.bytes_up,

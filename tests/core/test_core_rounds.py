@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flops_fl.core.failures import alike, in_short
 from flops_fl.core.fedavg import FedAvg
 from flops_fl.core.norm import NormLimit
 from flops_fl.core.observer import Observer, Observers
@@ -249,9 +250,50 @@ def test_too_few_updates_end_the_run_by_name():
         play(FakeCohort(["l1", "l2"], broken=["l2"]), min_fit=2)
 
 
-def test_no_evaluation_is_no_failure():
+def test_no_evaluation_is_no_failure_and_no_round_is_the_best():
     state = play(FakeCohort(["l1"]), fraction_evaluate=0.0)
     assert state.history[0].loss is None
+    assert "--fraction-evaluate" in state.history[0].not_evaluated
+    assert state.best is None
+
+
+class Blind(FakeCohort):
+    """Whose evaluations fail, in the first rounds."""
+
+    def __init__(self, names, rounds):
+        super().__init__(names)
+        self.rounds = rounds
+
+    async def _answers(self, tasks, *rest):
+        async for answer in super()._answers(tasks, *rest):
+            if isinstance(answer, Evaluation) and tasks[answer.learner].round <= self.rounds:
+                reason = f"no labels in row {answer.learner[1:]}"
+                yield LearnerFailure(learner=answer.learner, stage="evaluate_model", reason=reason)
+            else:
+                yield answer
+
+
+def test_a_round_without_figures_says_why_and_is_never_the_best():
+    names = [f"l{n}" for n in range(5)]
+    state = play(Blind(names, 2), 3)
+    assert state.best.round == 3
+    why = "0 of 1 evaluations (--min-evaluate-clients): 5 learners (l0, l1, l2 and 2 more): no lab"
+    assert state.history[0].not_evaluated.startswith(why)
+    assert state.history[2].not_evaluated == ""
+    assert play(Blind(names, 3), 3).best is None
+
+
+def test_equal_failures_are_one_whatever_numbers_stand_in_them():
+    reasons = ["index 3 of 7", "out of memory", "index 12 of 9", "late", "shape", "index 0 of 1"]
+    failures = [
+        LearnerFailure(learner=f"l{n}", stage="fit_model", reason=reason, traceback=f"t{n}")
+        for n, reason in enumerate(reasons)
+    ]
+    most, *others = alike(failures)
+    assert str(most) == "3 learners (l0, l2, l5): index 3 of 7"
+    assert most.traceback == "t0"
+    assert [str(group) for group in others] == ["l1: out of memory", "l3: late", "l4: shape"]
+    assert in_short(failures).endswith("l3: late; and 1 more for other reasons")
 
 
 @pytest.mark.parametrize(

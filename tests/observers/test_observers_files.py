@@ -271,8 +271,13 @@ def _watch(console, learners=3):
     observer.on_stage(1, "fit", names)
     for name in names:
         observer.on_answer(1, "fit", name, "broken" if name == "l0001" else None)
+    others = [
+        replace(FAILURE, learner=f"o{n}", stage="wire", reason=w) for n, w in enumerate("xyz")
+    ]
+    failures = [*(replace(FAILURE, learner=f"c{n}") for n in range(5)), *others]
     best = Best(round=1, loss=1.0, accuracy=0.5)
-    observer.on_round(record(1, failures=[FAILURE] * 5), best)
+    observer.on_round(record(1, failures=failures), best)
+    observer.on_round(record(2, failures=failures), best)
     observer.on_end("failed", "why")
 
 
@@ -284,10 +289,25 @@ def test_a_plain_stream_gets_plain_lines(learners):
     assert "\x1b" not in text
     assert "round 1/3" in text
     assert "accuracy 0.5000" in text
-    assert "c failed in fit_model: broken" in text
-    assert "and 2 more failed" in text
+    assert text.count("5 learners (c0, c1, c2 and 2 more) failed in fit_model: broken") == 2
+    assert text.count("Trace") == 3  # one a kind of failure
+    assert "and 1 more failed" in text
     assert "training failed" in text
     assert text.count("\n") < 30
+
+
+def test_a_run_that_nobody_evaluates_says_so_once_and_calls_no_round_best():
+    stream = io.StringIO()
+    observer = ConsoleObserver(Console(file=stream, width=100))
+    observer.on_start(RUN, [])
+    for number in (1, 2):
+        blind = replace(record(number, None, None), not_evaluated="0 of 1 evaluations")
+        observer.on_round(blind, None)
+    observer.on_end("completed", None)
+    text = stream.getvalue()
+    assert text.count("not evaluated: 0 of 1 evaluations") == 1
+    assert "none: no round was evaluated" in text
+    assert "best so far" not in text
 
 
 def test_a_terminal_gets_a_bar_that_goes_away():
