@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from heapq import nsmallest
 
-SENTENCE, TRACEBACK = 2_000, 8_000  # characters; a reason, and where it came from
+SENTENCE, TRACEBACK = 240, 8_000  # characters; a reason, and where it came from
 
 _CONTROL = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"

@@ -1,0 +1,204 @@
+"""Clients that speak the protocols well, and say each message in each state with wrong content.
+
+Nothing that they send is a good update: whatever they do, the global model is to be what it is
+without them.
+"""
+
+import io
+import pickle
+import queue
+import threading
+from contextlib import suppress
+
+import grpc
+import numpy as np
+from flwr.proto import transport_pb2 as flower
+
+from flops_fl.errors import ProtocolError
+from flops_fl.flower.values import METHOD as FLOWER_METHOD
+from flops_fl.wire import flops_pb2 as pb
+from flops_fl.wire.codec import decode, encode
+from flops_fl.wire.messages import Grant, Hello, Order
+from flops_fl.wire.transport import METHOD
+
+TEXTS = [
+    "", "x", "x" * 5_000, "\x1b[2J\x1b[31mround 9/9", "a\nround 2/2  accuracy 1.0", "../../etc",
+    "é" * 50, "\u202efit", "{}" * 400,
+]  # fmt: skip
+INTEGERS = [0, -1, 1, 3, 2**40, 2**40 + 1, 2**62, 2**63 - 1, -(2**63)]
+FLOATS = [0.0, -1.0, float("nan"), float("inf"), 1e308, -1e308, 1e300]
+KINDS = [field.name for field in pb.Frame.DESCRIPTOR.fields]
+PATIENCE = 0.4  # seconds for an order to come
+
+
+class Rogue:
+    """One client with one random generator; each call of a method is one stream.
+
+    Args:
+        layout: Of the true model.
+        honest: Ids of learners that it may pretend to be.
+    """
+
+    def __init__(self, channel, random, layout, honest):
+        self.channel, self.random, self.layout = channel, random, layout
+        self.honest = honest
+
+    def stream(self, number):
+        """A stream of either kind; what its name was."""
+        return self.flower() if self.random.random() < 0.3 else self.native(number)
+
+    # -- our own protocol ----------------------------------------------------------------
+
+    def native(self, number):
+        random = self.random
+        name = random.choice([f"fuzz-{number}"] * 6 + [f"fuzz-{number % 7}", *self.honest])
+        if random.random() < 0.1:
+            name = random.choice([*TEXTS, "flower-1", "."])
+        self.task, self.granted = None, False
+        outgoing = queue.SimpleQueue()
+        call = self.channel.stream_stream(METHOD)(iter(outgoing.get, None), timeout=5)
+        if random.random() < 0.9:
+            fingerprint = self.layout.fingerprint if random.random() < 0.9 else random.choice(TEXTS)
+            hello = Hello(learner=name, nonce=str(number), fingerprint=fingerprint)
+            outgoing.put(encode(hello))
+        if random.random() < 0.6:
+            self.listen(call)
+        for _ in range(random.randrange(5)):
+            outgoing.put(self.frame())
+            if random.random() < 0.3:
+                self.listen(call)
+        self.leave(call, outgoing)
+        return name
+
+    def listen(self, call):
+        """Read until an order or a grant has come, or nothing comes."""
+        deadline = self.channel_wait(call)
+        for frame in deadline:
+            with suppress(ProtocolError):
+                message = decode(frame)
+                if isinstance(message, Order):
+                    self.task = message.task
+                    return
+                if isinstance(message, Grant):
+                    self.granted = True
+                    return
+
+    @staticmethod
+    def channel_wait(call):
+        """Frames, as long as they come within `PATIENCE`."""
+        answers = queue.SimpleQueue()
+
+        def read():
+            try:
+                answers.put(next(call))
+            except (StopIteration, grpc.RpcError):
+                answers.put(None)
+
+        while True:
+            threading.Thread(target=read, daemon=True).start()
+            try:
+                frame = answers.get(timeout=PATIENCE)
+            except queue.Empty:
+                return
+            if frame is None:
+                return
+            yield frame
+
+    def leave(self, call, outgoing):
+        if self.random.random() < 0.5:
+            outgoing.put(None)
+        call.cancel()
+        outgoing.put(None)
+
+    def frame(self):
+        """A frame: mostly a well-formed message, with some content out of the pools."""
+        random = self.random
+        if random.random() < 0.1:
+            return random.choice([b"", b"\xff" * 40, random.randbytes(200), b"\x7a\x05hello"])
+        frame = pb.Frame()
+        kind = random.choice(["result"] * 6 + ["failure", "failure", "chunk", "chunk", *KINDS])
+        body = getattr(frame, kind)
+        body.SetInParent()
+        for field in body.DESCRIPTOR.fields:
+            if random.random() < 0.8:
+                self.fill(body, field)
+        return frame.SerializeToString()
+
+    def fill(self, body, field):
+        random = self.random
+        key = self.task.key if self.task else "r/1/fit"
+        if field.message_type is not None:
+            target = getattr(body, field.name)
+            for text in random.sample(TEXTS, 2):
+                if field.name == "versions":
+                    target[text[:100]] = text
+                else:
+                    target[text[:100]].number = random.choice(FLOATS)
+            return
+        if field.name == "key":
+            value = random.choice([key, key, key, *TEXTS])
+        elif field.name == "nbytes":
+            value = random.choice([self.layout.nbytes, self.layout.nbytes, 0, 7, 2**39, 2**63])
+        elif field.name in ("inline", "data"):
+            # All ones is NaN: of the right size, and yet no update.
+            value = b"\xff" * random.choice([0, 7, 300, 700, self.layout.nbytes])
+        elif field.type == field.TYPE_STRING:
+            value = random.choice(TEXTS)
+        elif field.type == field.TYPE_BOOL:
+            value = random.random() < 0.5
+        elif field.type == field.TYPE_DOUBLE:
+            value = random.choice(FLOATS)
+        else:
+            value = random.choice(INTEGERS)
+        with suppress(ValueError):  # beyond the field's own range
+            setattr(body, field.name, value)
+
+    # -- Flower's ------------------------------------------------------------------------
+
+    def flower(self):
+        random = self.random
+        outgoing = queue.SimpleQueue()
+        call = self.channel.stream_stream(FLOWER_METHOD)(iter(outgoing.get, None), timeout=5)
+        for _ in range(random.randrange(3)):
+            for _frame in self.channel_wait(call):
+                break
+            outgoing.put(self.answer())
+        self.leave(call, outgoing)
+        return "flower"
+
+    def answer(self):
+        random = self.random
+        if random.random() < 0.1:
+            return random.choice([b"", b"\xff" * 40, random.randbytes(200)])
+        codes = [flower.Code.OK, flower.Code.OK, flower.Code.FIT_NOT_IMPLEMENTED]
+        status = flower.Status(code=random.choice(codes), message=random.choice(TEXTS))
+        metrics = {"accuracy": flower.Scalar(double=random.choice(FLOATS))}
+        if random.random() < 0.3:
+            res = flower.ClientMessage.EvaluateRes(
+                status=status, loss=random.choice(FLOATS),
+                num_examples=random.choice(INTEGERS), metrics=metrics,
+            )  # fmt: skip
+            return flower.ClientMessage(evaluate_res=res).SerializeToString()
+        if random.random() < 0.2:
+            other = flower.ClientMessage.DisconnectRes(reason=flower.Reason.ACK)
+            return flower.ClientMessage(disconnect_res=other).SerializeToString()
+        parameters = flower.Parameters(tensors=self.tensors(), tensor_type="numpy.ndarray")
+        res = flower.ClientMessage.FitRes(
+            status=status, parameters=parameters, num_examples=random.choice(INTEGERS),
+            metrics=metrics,
+        )  # fmt: skip
+        return flower.ClientMessage(fit_res=res).SerializeToString()
+
+    def tensors(self):
+        random = self.random
+        if random.random() < 0.3:
+            return [pickle.dumps([1, 2]), b"", random.randbytes(50)]
+        shapes = [spec.shape for spec in self.layout.tensors]
+        if random.random() < 0.3:
+            shapes = random.choice([shapes[:1], [*shapes, (2,)], [(3, 4)] * len(shapes)])
+        out = []
+        for shape in shapes:
+            file = io.BytesIO()
+            np.save(file, np.full(shape, np.nan, random.choice(["<f4", ">f8", "<f2"])))
+            out.append(file.getvalue())
+        return out

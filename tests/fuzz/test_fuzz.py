@@ -1,0 +1,152 @@
+"""A federation among rogues: the model of the honest, to the bit, and not much memory.
+
+`make fuzz` runs 10,000 streams. FUZZ_SEED=N repeats one run's choices; the seed is printed.
+"""
+
+import json
+import os
+import random
+import re
+import threading
+
+import grpc
+import pytest
+
+from flops_fl.repo.contract import ManagedModel
+from tests.conftest import NUMPY, wait_for_port, wait_until
+from tests.fuzz.rogue import Rogue
+
+SEED = int(os.environ.get("FUZZ_SEED", random.SystemRandom().randrange(10**6)))
+HONEST = ["honest-0", "honest-1"]
+THREADS = 6
+
+# The fit of a round ends when the rogues have come so far: they meet a run in full swing.
+GATED = """
+import os, time
+from pathlib import Path
+from model_manager_plain import ModelManager as Plain
+
+class ModelManager(Plain):
+    rounds = 0
+
+    def fit_model(self):
+        self.rounds += 1
+        gate = Path(os.environ["GATE"])
+        gate.with_name(f"begun-{os.getpid()}").touch()
+        while gate.exists() and len(gate.read_bytes()) < self.rounds * int(os.environ["PACE"]):
+            time.sleep(0.01)
+        return super().fit_model()
+"""
+
+
+@pytest.fixture
+def gated_repo(tmp_path):
+    folder = tmp_path / "repo"
+    folder.mkdir()
+    (folder / "model_manager_plain.py").write_text((NUMPY / "model_manager.py").read_text())
+    (folder / "data_manager.py").write_text((NUMPY / "data_manager.py").read_text())
+    (folder / "model_manager.py").write_text(GATED)
+    return folder
+
+
+class Gate:
+    """A file that grows by a byte with each stream."""
+
+    def __init__(self, path):
+        self.path, self.lock = path, threading.Lock()
+        path.touch()
+
+    def step(self):
+        with self.lock, self.path.open("ab") as file:
+            file.write(b".")
+
+
+def federation(processes, repo, digits, rounds, gate, pace):
+    processes.folder.mkdir(exist_ok=True)
+    env = {"GATE": str(gate), "PACE": str(pace), "PIECES": "1"}
+    options = ["aggregator", repo, "--listen", processes.address, "--rounds", rounds, "--json"]
+    options += ["--output", processes.folder / "run", "--no-tracking", "--min-clients", 2]
+    options += ["--round-timeout", 60, "--reconnect-timeout", 0.3]
+    aggregator = processes.start("tests.chaos.actor", *options, env=env)
+    wait_for_port(processes.address)
+    learners = [
+        processes.start(
+            "tests.chaos.actor", "learner", repo, "--aggregator", processes.address,
+            "--data", digits / f"part-{index}", "--learner-id", name, env=env,
+        )
+        for index, name in enumerate(HONEST)
+    ]  # fmt: skip
+    return aggregator, learners
+
+
+def fuzz(address, streams, gate):
+    """Open the streams, on a few threads; the names that were used."""
+    layout = ManagedModel(NUMPY).layout
+    numbers = iter(range(streams))
+    lock, names = threading.Lock(), set()
+
+    def work(index):
+        generator = random.Random(f"{SEED}/{index}")
+        with grpc.insecure_channel(address) as channel:
+            rogue = Rogue(channel, generator, layout, HONEST)
+            while True:
+                with lock:
+                    number = next(numbers, None)
+                if number is None:
+                    return
+                names.add(rogue.stream(number))
+                gate.step()
+
+    threads = [threading.Thread(target=work, args=(index,), daemon=True) for index in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    gate.path.unlink()
+    return names
+
+
+def check(processes, digits, repo, tmp_path, *, streams, rounds):
+    print(f"FUZZ_SEED={SEED}")
+    calm = type(processes)(tmp_path / "calm")
+    try:
+        aggregator, _ = federation(calm, repo, digits, rounds, tmp_path / "none", 0)
+        expected = calm.result(aggregator)
+    finally:
+        calm.stop()
+    for mark in tmp_path.glob("begun-*"):
+        mark.unlink()
+    gate = Gate(tmp_path / "gate")
+    aggregator, learners = federation(processes, repo, digits, rounds, gate.path, streams // rounds)
+    wait_until(lambda: len(list(tmp_path.glob("begun-*"))) == len(HONEST))
+    fuzz(processes.address, streams, gate)
+    out, _ = aggregator.communicate(timeout=120)
+    said = processes.stderr(aggregator)
+    assert aggregator.returncode == 0, said[-3000:]
+    result = json.loads(out)
+    for learner in learners:
+        processes.finish(learner)
+    assert result["model_sha256"] == expected["model_sha256"]
+    for record in result["rounds"]:
+        assert record["learners"] == HONEST
+        assert record["loss"] is not None
+    more = result["peak_memory_bytes"] - expected["peak_memory_bytes"]
+    assert more < 50e6, f"{more / 1e6:.0f} MB more"
+    assert "Traceback" not in said
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", said)
+    for line in said.splitlines():
+        assert len(line) < 300 or line.startswith("error:"), line
+    forged = [line for line in said.splitlines() if line.startswith("round ")]
+    assert len(forged) == rounds
+    print(f"{streams} streams, {len(said.splitlines())} lines, {more / 1e6:.0f} MB more")
+
+
+@pytest.mark.timeout(110)
+def test_rogues_change_nothing(processes, gated_repo, digits, tmp_path):
+    check(processes, digits, gated_repo, tmp_path, streams=150, rounds=3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_ten_thousand_rogue_streams_change_nothing(processes, gated_repo, digits, tmp_path):
+    check(processes, digits, gated_repo, tmp_path, streams=10_000, rounds=20)
