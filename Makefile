@@ -4,7 +4,7 @@ BIN := .venv/bin
 EXTRAS := aggregator,ui,data,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo flower bench chaos test test-all check format lock proto clean torch simulation
+.PHONY: help demo flower bench chaos fuzz test test-all check format lock proto clean torch simulation
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ test-all: .venv/.installed torch simulation  ## all tests; installs torch's CPU 
 
 chaos: .venv/.installed  ## kills and cuts at random instants; CHAOS_SEED=N repeats one
 	@$(BIN)/python -m pytest tests/chaos -s
+
+fuzz: .venv/.installed  ## 10,000 streams of rogues against a live run; FUZZ_SEED=N repeats one
+	@$(BIN)/python -m pytest tests/fuzz -s
 
 check: .venv/.installed  ## ruff, mypy, the import rule
 	@$(BIN)/ruff check .

@@ -2,12 +2,15 @@
 
 Nothing that they send is a good update: whatever they do, the global model is to be what it is
 without them.
+
+python -m tests.fuzz.rogue ADDRESS STREAMS SEED GATE HONEST,HONEST: GATE grows a byte a stream.
 """
 
+import asyncio
 import io
 import pickle
-import queue
-import threading
+import random
+import sys
 from contextlib import suppress
 
 import grpc
@@ -16,10 +19,12 @@ from flwr.proto import transport_pb2 as flower
 
 from flops_fl.errors import ProtocolError
 from flops_fl.flower.values import METHOD as FLOWER_METHOD
+from flops_fl.repo.contract import ManagedModel
 from flops_fl.wire import flops_pb2 as pb
 from flops_fl.wire.codec import decode, encode
 from flops_fl.wire.messages import Grant, Hello, Order
 from flops_fl.wire.transport import METHOD
+from tests.conftest import NUMPY
 
 TEXTS = [
     "", "x", "x" * 5_000, "\x1b[2J\x1b[31mround 9/9", "a\nround 2/2  accuracy 1.0", "../../etc",
@@ -28,11 +33,42 @@ TEXTS = [
 INTEGERS = [0, -1, 1, 3, 2**40, 2**40 + 1, 2**62, 2**63 - 1, -(2**63)]
 FLOATS = [0.0, -1.0, float("nan"), float("inf"), 1e308, -1e308, 1e300]
 KINDS = [field.name for field in pb.Frame.DESCRIPTOR.fields]
+AT_ONCE = 8
 PATIENCE = 0.4  # seconds for an order to come
 
 
+class Stream:
+    """A bidirectional stream whose frames are read in the background."""
+
+    def __init__(self, channel, method):
+        self.call = channel.stream_stream(method)(timeout=10)
+        self.inbox = asyncio.Queue()
+        self.reader = asyncio.create_task(self.read())
+
+    async def read(self):
+        with suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
+            while (frame := await self.call.read()) is not grpc.aio.EOF:
+                self.inbox.put_nowait(frame)
+
+    async def write(self, frame):
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError):
+            await self.call.write(frame)
+
+    async def frame(self):
+        """The next frame; None if none comes within `PATIENCE`."""
+        with suppress(TimeoutError):
+            return await asyncio.wait_for(self.inbox.get(), PATIENCE)
+
+    async def leave(self, politely):
+        if politely:
+            with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                await self.call.done_writing()
+        self.call.cancel()
+        self.reader.cancel()
+
+
 class Rogue:
-    """One client with one random generator; each call of a method is one stream.
+    """One client with one random generator.
 
     Args:
         layout: Of the true model.
@@ -42,73 +78,42 @@ class Rogue:
     def __init__(self, channel, random, layout, honest):
         self.channel, self.random, self.layout = channel, random, layout
         self.honest = honest
+        self.task = None
 
-    def stream(self, number):
-        """A stream of either kind; what its name was."""
-        return self.flower() if self.random.random() < 0.3 else self.native(number)
+    async def stream(self, number):
+        """A stream of either kind."""
+        await (self.flower() if self.random.random() < 0.3 else self.native(number))
 
     # -- our own protocol ----------------------------------------------------------------
 
-    def native(self, number):
+    async def native(self, number):
         random = self.random
         name = random.choice([f"fuzz-{number}"] * 6 + [f"fuzz-{number % 7}", *self.honest])
         if random.random() < 0.1:
             name = random.choice([*TEXTS, "flower-1", "."])
-        self.task, self.granted = None, False
-        outgoing = queue.SimpleQueue()
-        call = self.channel.stream_stream(METHOD)(iter(outgoing.get, None), timeout=5)
+        self.task = None
+        stream = Stream(self.channel, METHOD)
         if random.random() < 0.9:
             fingerprint = self.layout.fingerprint if random.random() < 0.9 else random.choice(TEXTS)
             hello = Hello(learner=name, nonce=str(number), fingerprint=fingerprint)
-            outgoing.put(encode(hello))
+            await stream.write(encode(hello))
         if random.random() < 0.6:
-            self.listen(call)
+            await self.listen(stream)
         for _ in range(random.randrange(5)):
-            outgoing.put(self.frame())
+            await stream.write(self.frame())
             if random.random() < 0.3:
-                self.listen(call)
-        self.leave(call, outgoing)
-        return name
+                await self.listen(stream)
+        await stream.leave(random.random() < 0.5)
 
-    def listen(self, call):
+    async def listen(self, stream):
         """Read until an order or a grant has come, or nothing comes."""
-        deadline = self.channel_wait(call)
-        for frame in deadline:
+        while (frame := await stream.frame()) is not None:
             with suppress(ProtocolError):
                 message = decode(frame)
                 if isinstance(message, Order):
                     self.task = message.task
+                if isinstance(message, Order | Grant):
                     return
-                if isinstance(message, Grant):
-                    self.granted = True
-                    return
-
-    @staticmethod
-    def channel_wait(call):
-        """Frames, as long as they come within `PATIENCE`."""
-        answers = queue.SimpleQueue()
-
-        def read():
-            try:
-                answers.put(next(call))
-            except (StopIteration, grpc.RpcError):
-                answers.put(None)
-
-        while True:
-            threading.Thread(target=read, daemon=True).start()
-            try:
-                frame = answers.get(timeout=PATIENCE)
-            except queue.Empty:
-                return
-            if frame is None:
-                return
-            yield frame
-
-    def leave(self, call, outgoing):
-        if self.random.random() < 0.5:
-            outgoing.put(None)
-        call.cancel()
-        outgoing.put(None)
 
     def frame(self):
         """A frame: mostly a well-formed message, with some content out of the pools."""
@@ -155,16 +160,12 @@ class Rogue:
 
     # -- Flower's ------------------------------------------------------------------------
 
-    def flower(self):
-        random = self.random
-        outgoing = queue.SimpleQueue()
-        call = self.channel.stream_stream(FLOWER_METHOD)(iter(outgoing.get, None), timeout=5)
-        for _ in range(random.randrange(3)):
-            for _frame in self.channel_wait(call):
-                break
-            outgoing.put(self.answer())
-        self.leave(call, outgoing)
-        return "flower"
+    async def flower(self):
+        stream = Stream(self.channel, FLOWER_METHOD)
+        for _ in range(self.random.randrange(3)):
+            await stream.frame()
+            await stream.write(self.answer())
+        await stream.leave(self.random.random() < 0.5)
 
     def answer(self):
         random = self.random
@@ -202,3 +203,23 @@ class Rogue:
             np.save(file, np.full(shape, np.nan, random.choice(["<f4", ">f8", "<f2"])))
             out.append(file.getvalue())
         return out
+
+
+async def main(address, streams, seed, gate, honest):
+    """Open so many streams, a few at a time."""
+    layout = ManagedModel(NUMPY).layout
+    numbers = iter(range(streams))
+
+    async def work(index):
+        async with grpc.aio.insecure_channel(address) as channel:
+            rogue = Rogue(channel, random.Random(f"{seed}/{index}"), layout, honest)
+            for number in numbers:
+                await rogue.stream(number)
+                with open(gate, "ab") as file:
+                    file.write(b".")
+
+    await asyncio.gather(*(work(index) for index in range(AT_ONCE)))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:5], sys.argv[5].split(",")))

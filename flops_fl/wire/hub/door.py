@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from flops_fl.text import sentence
 from flops_fl.types import Setup
 from flops_fl.wire.messages import PROTOCOL, Hello, Refusal
 
@@ -43,17 +44,18 @@ def judge(
 
 
 def _judge_name(name: str, certified: Sequence[str] | None, *, anonymous: bool) -> Refusal | None:
+    shown = repr(sentence(name, 60))
     if certified is not None and name not in certified:
         return Refusal(
-            reason=f"learner id {name!r} is not in the certificate, which says "
+            reason=f"learner id {shown} is not in the certificate, which says "
             f"{', '.join(certified) or 'no name'}: use that id, or another certificate"
         )
     if not _ID.fullmatch(name):
-        return Refusal(reason=f"learner id {name!r}: expected 1 to 128 letters, digits or _.@:+=-")
+        return Refusal(reason=f"learner id {shown}: expected 1 to 128 letters, digits or _.@:+=-")
     if _NUMBERED.fullmatch(name) and not anonymous:
         return Refusal(
-            reason=f"learner id {name!r} is one that Flower's clients are given: choose another "
-            "--learner-id"
+            reason=f"learner id {shown} is one that Flower's clients are given: choose "
+            "another --learner-id"
         )
     return None
 
@@ -63,12 +65,12 @@ def _judge_model(hello: Hello, fingerprint: str, setup: Setup | None) -> Refusal
         return Refusal(
             reason="the model's tensors differ from the aggregator's in number, shape or "
             "dtype: use the same commit of the ML repository on both"
-            + (f" (this learner has {hello.commit})" if hello.commit else "")
+            + (f" (this learner has {sentence(hello.commit, 80)})" if hello.commit else "")
         )
     differences = setup.differences(hello.setup) if setup else ()
     if differences:
         return Refusal(
-            reason=f"this learner has {'; '.join(map(str, differences))} (--mismatch refuse): use "
+            reason=f"this learner has {sentence('; '.join(map(str, differences)), 160)} (--mismatch refuse): use "
             "the same commit and packages on both"
         )
     return None

@@ -47,7 +47,7 @@ class Link:
     @property
     def name(self) -> str:
         """What it is called, fit to be shown."""
-        return sentence(self.learner, 130) or "(unnamed)"
+        return sentence(self.learner, 60) or "(unnamed)"
 
     async def is_alive(self) -> bool:
         """Whether the learner is there: it answers, or its stream stays open without an answer.

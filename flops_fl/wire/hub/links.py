@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from flops_fl.errors import ProtocolError
+from flops_fl.text import sentence
 from flops_fl.types import Setup
 from flops_fl.wire.hub.door import judge
 from flops_fl.wire.hub.link import PARTING, Link, certified_names, peer_of
@@ -172,8 +173,9 @@ class Links:
 
     def drop(self, link: Link, reason: str) -> None:
         """End a stream on which something went wrong; its learner may come again."""
-        log.warning("learner %s broke the protocol: %s", link.name, reason)
-        self._replace(link, f"protocol error: {reason}")
+        said = sentence(reason, 160)
+        log.warning("learner %s at %s broke the protocol: %s", link.name, link.peer, said)
+        self._replace(link, f"protocol error: {said}")
 
     def _replace(self, link: Link, reason: str) -> None:
         self._leave(link)
