@@ -71,7 +71,7 @@ def _judge_model(hello: Hello, fingerprint: str, setup: Setup | None) -> Refusal
     if differences:
         found = sentence("; ".join(map(str, differences)), 160)
         return Refusal(
-            reason=f"this learner has {found} (--mismatch refuse): use the same commit and packages "
-            "on both"
+            reason=f"this learner has {found} (--mismatch refuse): use the same commit and "
+            "packages on both"
         )
     return None
