@@ -17,7 +17,7 @@ from functools import partial
 from flops_fl.core.aggregation import Strategy
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Cohort, Journal, Plan, State
-from flops_fl.core.stages import StageOutcome, Stages, maybe_off_loop
+from flops_fl.core.stages import Evaluate, Fit, StageOutcome, maybe_off_loop
 from flops_fl.errors import FederationError
 from flops_fl.types import Best, RoundRecord
 
@@ -72,16 +72,15 @@ class Training:
             cohort.dismiss(learner, f"it failed in {self.plan.max_failures} rounds in a row")
         await cohort.gather(self.plan.min_available, self.plan.join_timeout)
         number = self.state.round if self.state.pending else self.state.round + 1
-        stage = Stages(self.plan, cohort, self._strategy, self._observer, number)
+        common = (number, self.plan, cohort, self._strategy, self._observer)
         if self.state.pending is None:
-            await self._fit(stage)
-        await self._evaluate(stage)
+            await self._fit(Fit(*common), _Began(cohort))
+        await self._evaluate(Evaluate(*common), _Began(cohort))
         self._observer.on_round(self.state.history[-1], self.state.best)
 
-    async def _fit(self, stage: Stages) -> None:
-        began = _Began(stage.cohort)
+    async def _fit(self, stage: Fit, began: _Began) -> None:
         try:
-            parameters = await stage.fit(self.state.parameters, self.state.round)
+            parameters = await stage.run(self.state.parameters, self.state.round)
         except FederationError:
             self.failed_round = began.record(stage.round, stage.outcome)
             self._observer.on_failed_round(self.failed_round)
@@ -92,10 +91,10 @@ class Training:
             replace(self.state, parameters=parameters, round=stage.round, pending=record)
         )
 
-    async def _evaluate(self, stage: Stages) -> None:
-        state, began = self.state, _Began(stage.cohort)
+    async def _evaluate(self, stage: Evaluate, began: _Began) -> None:
+        state = self.state
         assert state.pending is not None
-        figures = await stage.evaluate(state.parameters, state.round)
+        figures = await stage.run(state.parameters, state.round)
         record = replace(
             began.add(state.pending, stage.outcome),
             loss=figures.loss,

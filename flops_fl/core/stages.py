@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -16,7 +16,6 @@ from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Cohort, Plan
 from flops_fl.errors import BadUpdate, FederationError
 from flops_fl.types import (
-    Answer,
     Deadline,
     Evaluation,
     Layout,
@@ -54,115 +53,53 @@ class Figures:
     missing: str = ""
 
 
-@dataclass(slots=True)
-class Stages:
-    """The two stages of a round: ask, and make one of the answers."""
+class _Stage:
+    """Ask the chosen learners, and make something of what they answer."""
 
-    plan: Plan
-    cohort: Cohort
-    strategy: Strategy
-    observer: Observer
-    round: int
-    outcome: StageOutcome = field(default_factory=StageOutcome)
-    """Of the stage that is played, or was played last, if it failed, too."""
+    kind: Stage
 
-    async def fit(self, parameters: Parameters, version: int) -> Parameters:
-        """The next global model, from the chosen learners' updates.
+    @property
+    def quorum(self) -> int:
+        """How many good answers the stage needs."""
+        raise NotImplementedError
 
-        Raises:
-            FederationError: there are too few, or nothing can be made of them.
-        """
-        limit = self.plan.limit
-        bound = partial(limit.bound, base=parameters) if limit else None
-        aggregation = self.strategy.aggregation(self.round, bound)
-        outcome = self.outcome = StageOutcome()
-        small = is_small(parameters)
-
-        async def fold(answer: Answer) -> None:
-            assert isinstance(answer, Update)
-            try:
-                if small:
-                    aggregation.add(answer)
-                else:
-                    await asyncio.to_thread(aggregation.add, answer)
-            except BadUpdate as error:
-                refused = f"update of round {self.round} refused: {error}"
-                self._refuse(outcome, answer.learner, "fit", "update", refused)
-            else:
-                outcome.answered.append(answer.learner)
-
-        started = time.monotonic()
-        await self._ask("fit", parameters, version, outcome, fold)
-        self._require_quorum(outcome)
-        failures = len(outcome.failures)
-        result = await maybe_off_loop(parameters, partial(aggregation.result, failures))
-        outcome.seconds = time.monotonic() - started
-        return result
-
-    async def evaluate(self, parameters: Parameters, version: int) -> Figures:
-        """What the chosen learners find of the global model: means weighted by examples.
-
-        Fewer answers than `min_evaluate` cost the figures of this round, not the round:
-        the new global model is there and sound.
-        """
-        outcome = self.outcome = StageOutcome()
-        evaluations: list[Evaluation] = []
-
-        async def note(answer: Answer) -> None:
-            assert isinstance(answer, Evaluation)
-            refused = _refusal(answer)
-            if refused:
-                self._refuse(outcome, answer.learner, "evaluate", "evaluate", refused)
-            else:
-                evaluations.append(answer)
-
-        started = time.monotonic()
-        await self._ask("evaluate", parameters, version, outcome, note)
-        outcome.seconds = time.monotonic() - started
-        quorum = max(1, self.plan.min_evaluate)
-        if len(evaluations) >= quorum:
-            return _figures(evaluations)
-        if not (evaluations or outcome.failures):
-            return Figures(missing="no learner was asked to evaluate (--fraction-evaluate)")
-        why = in_short(outcome.failures) or "no more were asked"
-        return Figures(
-            missing=f"{len(evaluations)} of {quorum} evaluations (--min-evaluate-clients): {why}"
-        )
-
-    async def _ask(
-        self,
-        stage: Stage,
-        parameters: Parameters,
-        version: int,
-        outcome: StageOutcome,
-        take: Callable[[Answer], Awaitable[None]],
+    def __init__(
+        self, round: int, plan: Plan, cohort: Cohort, strategy: Strategy, observer: Observer
     ) -> None:
-        """Ask the chosen learners and hand on what they answer, failures apart."""
-        chosen = self.strategy.choose(self.round, stage, self.cohort.present())
-        tasks = {learner: self._task(stage, version, chosen[learner]) for learner in chosen}
+        self.round = round
+        self.plan = plan
+        self.strategy = strategy
+        self.outcome = StageOutcome()
+        self._cohort = cohort
+        self._observer = observer
+
+    async def _ask(self, parameters: Parameters, version: int) -> None:
+        """Ask and hand on to `_take` what comes; failures apart."""
+        chosen = self.strategy.choose(self.round, self.kind, self._cohort.present())
+        tasks = {learner: self._task(version, chosen[learner]) for learner in chosen}
         if not tasks:
             return
-        self.observer.on_stage(self.round, stage, list(tasks))
-        deadline = Deadline(
-            timeout=self.plan.round_timeout,
-            quorum=self.plan.min_fit if stage == "fit" else self.plan.min_evaluate,
-            grace=self.plan.grace,
-        )
-        told = partial(self.observer.on_answer, self.round, stage)
-        asked = self.cohort.ask(tasks, parameters, deadline, told)
+        self._observer.on_stage(self.round, self.kind, list(tasks))
+        timeout, grace = self.plan.round_timeout, self.plan.grace
+        deadline = Deadline(timeout=timeout, quorum=self.quorum, grace=grace)
+        told = partial(self._observer.on_answer, self.round, self.kind)
+        asked = self._cohort.ask(tasks, parameters, deadline, told)
         try:
             while (answer := await asked.next()) is not None:
                 if isinstance(answer, LearnerFailure):
-                    outcome.failures.append(answer)
+                    self.outcome.failures.append(answer)
                 else:
-                    await take(answer)
+                    await self._take(answer)
                 del answer  # a model's worth of memory, not to be held while the next is awaited
         finally:
             asked.close()
 
-    def _task(self, stage: Stage, version: int, config: Mapping[str, Scalar]) -> Task:
+    async def _take(self, answer: Update | Evaluation) -> None:
+        raise NotImplementedError
+
+    def _task(self, version: int, config: Mapping[str, Scalar]) -> Task:
         return Task(
-            stage=stage,
+            stage=self.kind,
             run_id=self.plan.run_id,
             round=self.round,
             version=version,
@@ -170,22 +107,94 @@ class Stages:
             config=config,
         )
 
-    def _refuse(
-        self, outcome: StageOutcome, learner: str, stage: Stage, where: str, reason: str
-    ) -> None:
+    def _refuse(self, learner: str, where: str, reason: str) -> None:
         """An answer that came cannot be used: a failure like any other."""
-        outcome.failures.append(LearnerFailure(learner=learner, stage=where, reason=reason))
-        self.observer.on_answer(self.round, stage, learner, reason)
+        self.outcome.failures.append(LearnerFailure(learner=learner, stage=where, reason=reason))
+        self._observer.on_answer(self.round, self.kind, learner, reason)
 
-    def _require_quorum(self, outcome: StageOutcome) -> None:
-        quorum = max(1, self.plan.min_fit)
-        if len(outcome.answered) >= quorum:
-            return
-        why = in_short(outcome.failures) or "nobody could be asked"
-        raise FederationError(
-            f"round {self.round} needs {quorum} updates (--min-fit-clients) and got "
-            f"{len(outcome.answered)}. Missing: {why}"
+
+class Fit(_Stage):
+    """The next global model, from the chosen learners' updates."""
+
+    kind = "fit"
+
+    @property
+    def quorum(self) -> int:
+        return max(1, self.plan.min_fit)
+
+    async def run(self, parameters: Parameters, version: int) -> Parameters:
+        """Play the stage.
+
+        Raises:
+            FederationError: there are too few updates, or nothing can be made of them.
+        """
+        started = time.monotonic()
+        limit = self.plan.limit
+        bound = partial(limit.bound, base=parameters) if limit else None
+        self._aggregation = self.strategy.aggregation(self.round, bound)
+        self._small = is_small(parameters)
+        await self._ask(parameters, version)
+        if len(self.outcome.answered) < self.quorum:
+            why = in_short(self.outcome.failures) or "nobody could be asked"
+            raise FederationError(
+                f"round {self.round} needs {self.quorum} updates (--min-fit-clients) and got "
+                f"{len(self.outcome.answered)}. Missing: {why}"
+            )
+        failures = len(self.outcome.failures)
+        result = await maybe_off_loop(parameters, partial(self._aggregation.result, failures))
+        self.outcome.seconds = time.monotonic() - started
+        return result
+
+    async def _take(self, answer: Update | Evaluation) -> None:
+        assert isinstance(answer, Update)
+        try:
+            if self._small:
+                self._aggregation.add(answer)
+            else:
+                await asyncio.to_thread(self._aggregation.add, answer)
+        except BadUpdate as error:
+            reason = f"update of round {self.round} refused: {error}"
+            self._refuse(answer.learner, "update", reason)
+        else:
+            self.outcome.answered.append(answer.learner)
+
+
+class Evaluate(_Stage):
+    """What the chosen learners find of the global model."""
+
+    kind = "evaluate"
+
+    @property
+    def quorum(self) -> int:
+        return max(1, self.plan.min_evaluate)
+
+    async def run(self, parameters: Parameters, version: int) -> Figures:
+        """Play the stage; means weighted by examples.
+
+        Fewer answers than `min_evaluate` cost the figures of this round, not the round:
+        the new global model is there and sound.
+        """
+        started = time.monotonic()
+        self._evaluations: list[Evaluation] = []
+        await self._ask(parameters, version)
+        self.outcome.seconds = time.monotonic() - started
+        found, failures = self._evaluations, self.outcome.failures
+        if len(found) >= self.quorum:
+            return _figures(found)
+        if not (found or failures):
+            return Figures(missing="no learner was asked to evaluate (--fraction-evaluate)")
+        why = in_short(failures) or "no more were asked"
+        return Figures(
+            missing=f"{len(found)} of {self.quorum} evaluations (--min-evaluate-clients): {why}"
         )
+
+    async def _take(self, answer: Update | Evaluation) -> None:
+        assert isinstance(answer, Evaluation)
+        refused = _refusal(answer)
+        if refused:
+            self._refuse(answer.learner, "evaluate", refused)
+        else:
+            self._evaluations.append(answer)
 
 
 async def maybe_off_loop(parameters: Parameters, work: Callable[[], T]) -> T:

@@ -33,8 +33,8 @@ TEXTS = [
 INTEGERS = [0, -1, 1, 3, 2**40, 2**40 + 1, 2**62, 2**63 - 1, -(2**63)]
 FLOATS = [0.0, -1.0, float("nan"), float("inf"), 1e308, -1e308, 1e300]
 KINDS = [field.name for field in pb.Frame.DESCRIPTOR.fields]
-AT_ONCE = 8
-PATIENCE = 0.4  # seconds for an order to come
+AT_ONCE = 40
+PATIENCE = 0.2  # seconds for an order to come
 
 
 class Stream:

@@ -1,0 +1,109 @@
+"""Clients that want the aggregator's memory, against a real one."""
+
+import asyncio
+import json
+from contextlib import suppress
+
+import grpc
+import pytest
+
+from flops_fl.flower.values import METHOD as FLOWER_METHOD
+from flops_fl.repo.contract import ManagedModel
+from flops_fl.wire.codec import encode
+from flops_fl.wire.messages import Hello
+from flops_fl.wire.transport import METHOD
+from tests.conftest import NUMPY, wait_for_port
+
+BIG = """
+import numpy as np
+from model_manager_plain import ModelManager as Plain
+
+class ModelManager(Plain):
+    def __init__(self):
+        super().__init__()
+        self.more = np.zeros(5_000_000, np.float32)
+
+    def get_model_parameters(self):
+        return [*super().get_model_parameters(), self.more]
+
+    def set_model_parameters(self, parameters):
+        *own, self.more = parameters
+        super().set_model_parameters(own)
+"""
+
+
+@pytest.mark.parametrize("method", [METHOD, FLOWER_METHOD])
+def test_a_message_that_swells_is_refused_before_it_does(processes, digits, method):
+    """2 MB of gzip would be 2 GB of zeros; nobody has even said who it is."""
+
+    async def send():
+        options = [("grpc.max_send_message_length", -1)]
+        async with grpc.aio.insecure_channel(
+            processes.address, options, compression=grpc.Compression.Gzip
+        ) as channel:
+            call = channel.stream_stream(method)()
+            with suppress(grpc.aio.AioRpcError):
+                await call.write(bytes(500_000_000))
+                while await call.read() is not grpc.aio.EOF:
+                    pass
+            assert await call.code() is grpc.StatusCode.UNIMPLEMENTED
+
+    aggregator = processes.aggregator(NUMPY, "--rounds", 1, "--min-clients", 2)
+    wait_for_port(processes.address)
+    asyncio.run(send())
+    for index in range(2):
+        processes.learner(NUMPY, digits / f"part-{index}", f"l{index}")
+    result = processes.result(aggregator)
+    assert result["rounds"][0]["learners"] == ["l0", "l1"]
+    assert result["peak_memory_bytes"] < 400e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [METHOD, FLOWER_METHOD])
+def test_clients_that_never_read_cost_one_model_not_one_a_round(
+    processes, digits, tmp_path, method
+):
+    """20 MB and twenty rounds for three of them: what was queued for a stage ends with it."""
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    for name, target in [("model_manager", "model_manager_plain"), ("data_manager",) * 2]:
+        (repo / f"{target}.py").write_text((NUMPY / f"{name}.py").read_text())
+    (repo / "model_manager.py").write_text(BIG)
+    peaks = {}
+    for count in (0, 3):
+        group = type(processes)(tmp_path / str(count))
+        group.folder.mkdir()
+        options = ["--rounds", 20, "--min-clients", 1, "--grace", 0.2]
+        options += ["--min-available-clients", 1 + count]
+        aggregator = group.aggregator(repo, *options)
+        try:
+            wait_for_port(group.address)
+            learner = group.learner(repo, digits / "part-0", "zz-reads")
+            fingerprint = ManagedModel(repo).layout.fingerprint
+            result = asyncio.run(_deaf(group.address, method, count, fingerprint, aggregator))
+            assert result["status"] == "completed"
+            group.finish(learner)
+        finally:
+            group.stop()
+        peaks[count] = result["peak_memory_bytes"]
+    assert peaks[3] - peaks[0] < 5 * 20e6 * (2 if method == FLOWER_METHOD else 1)
+
+
+async def _deaf(address, method, count, fingerprint, aggregator):
+    """Clients that join and read nothing, until the aggregator has ended; its result."""
+    # A window of one frame: what it does not read stays with the sender.
+    async with grpc.aio.insecure_channel(
+        address, [("grpc.http2.lookahead_bytes", 1 << 16)]
+    ) as channel:
+        calls = []
+        for index in range(count):
+            call = channel.stream_stream(method)()
+            if method == METHOD:
+                name = f"deaf-{index}"
+                await call.write(encode(Hello(learner=name, nonce=name, fingerprint=fingerprint)))
+            else:
+                await call.wait_for_connection()
+            calls.append(call)
+        out, _ = await asyncio.to_thread(aggregator.communicate, timeout=80)
+        assert aggregator.returncode == 0
+        return json.loads(out)
