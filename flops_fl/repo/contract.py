@@ -25,6 +25,7 @@ from flops_fl.errors import FlopsError, RepositoryError
 from flops_fl.process.signals import asked_to_stop
 from flops_fl.repo.arrays import as_array
 from flops_fl.repo.beside import digest_beside
+from flops_fl.repo.layers import seed_layers
 from flops_fl.repo.loader import LoadData, Workspace, no_data
 from flops_fl.repo.statistics import statistics_of
 from flops_fl.types import Array, Layout, Parameters, Scalar
@@ -140,6 +141,7 @@ class ManagedModel:
     def fit(self, config: Mapping[str, Scalar] | None = None) -> int:
         """Train on the local data; the number of training samples, at least 1."""
         function = self._manager.fit_model
+        self._call("fit_model", seed_layers, self._manager)
         if self.takes_config:
             function = partial(function, config=dict(config or {}))
         return self._count("fit_model", self._call("fit_model", function))
@@ -160,6 +162,7 @@ class ManagedModel:
 
     def evaluate(self) -> tuple[float, float, int]:
         """Loss, accuracy and number of samples, at least 1, on the local test data."""
+        self._call("evaluate_model", seed_layers, self._manager)
         got = self._call("evaluate_model", self._manager.evaluate_model)
         if not isinstance(got, Sequence) or len(got) != 3:
             raise self._broken(
