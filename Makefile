@@ -4,7 +4,8 @@ BIN := .venv/bin
 EXTRAS := aggregator,ui,data,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo flower bench chaos fuzz test test-all check format lock proto clean torch simulation
+.PHONY: help demo flower bench chaos fuzz test test-all check format lock proto clean
+.PHONY: torch frameworks simulation
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,7 +40,11 @@ simulation: .venv/.installed
 	@$(BIN)/python -c 'import ray' 2>/dev/null || $(BIN)/pip install --quiet \
 		--disable-pip-version-check -c requirements.lock -e '.[$(EXTRAS),simulation]'
 
-test-all: .venv/.installed torch simulation  ## all tests; installs torch's CPU build and Ray
+frameworks: .venv/.installed torch
+	@$(BIN)/python -c 'import keras, jax, xgboost, lightgbm' 2>/dev/null || $(BIN)/pip install \
+		--quiet --disable-pip-version-check -c requirements.lock -e '.[$(EXTRAS),frameworks]'
+
+test-all: .venv/.installed frameworks simulation  ## all tests; installs torch, keras, JAX, Ray ...
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 chaos: .venv/.installed  ## kills and cuts at random instants; CHAOS_SEED=N repeats one

@@ -1,6 +1,11 @@
 """Repositories as people write them, trained by real processes and by `simulate`: one model."""
 
+import importlib.util
 import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -8,11 +13,37 @@ from tests.conftest import ROOT
 
 HERE = ROOT / "tests" / "repositories"
 IDS = ["learner-0", "learner-1"]  # those of a simulation
-REACHED = {
-    "forking": 0.9,
-    "workers_torch": 0.8,
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A repository, what two rounds of it reach (0.9 of what was seen), and what it needs."""
+
+    folder: str
+    reaches: float
+    needs: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
+
+
+def keras(backend, reaches):
+    env = {"KERAS_BACKEND": backend}
+    return Kind(folder="keras_digits", reaches=reaches, needs=("keras", backend), env=env)
+
+
+KINDS = {
+    "forking": Kind(folder="forking", reaches=0.8),
+    "DataLoader workers": Kind(folder="workers_torch", reaches=0.8, needs=("torch",)),
+    "LoRA": Kind(folder="lora_torch", reaches=0.65, needs=("torch",)),
+    "keras on torch": keras("torch", 0.75),
+    "keras on jax": keras("jax", 0.75),
+    "keras on tensorflow": keras("tensorflow", 0.75),
 }
-"""What two rounds reach at least: 0.9 of what was seen."""
+HEAVY = {"torch", "keras"}
+
+
+def _marks(kind):
+    marks = [pytest.mark.torch] if "torch" in kind.needs else []
+    return [*marks, pytest.mark.slow] if HEAVY & {*kind.needs} else marks
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +56,21 @@ def halves(tmp_path_factory):
     return folder
 
 
-def _needs(name):
-    return [pytest.mark.torch] if name.endswith("_torch") else []
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=_needs(name)) for name in REACHED])
-def test_a_repository_trains_alike_in_both_hostings(name, processes, run_cli, halves, tmp_path):
-    aggregator = processes.aggregator(HERE / name, "--rounds", 2, "--min-clients", len(IDS))
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=_marks(kind), id=name) for name, kind in KINDS.items()]
+)
+def test_a_repository_trains_alike_in_both_hostings(
+    kind, processes, run_cli, halves, tmp_path, monkeypatch
+):
+    for package in kind.needs:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    for name, value in kind.env.items():
+        monkeypatch.setenv(name, value)
+    repo = HERE / kind.folder
+    aggregator = processes.aggregator(repo, "--rounds", 2, "--min-clients", len(IDS))
     learners = [
-        processes.learner(HERE / name, halves / f"part-{index}", learner)
+        processes.learner(repo, halves / f"part-{index}", learner)
         for index, learner in enumerate(IDS)
     ]
     real = processes.result(aggregator)
@@ -41,11 +78,46 @@ def test_a_repository_trains_alike_in_both_hostings(name, processes, run_cli, ha
         processes.finish(learner)
         assert "Traceback" not in processes.stderr(learner)
     code, out, err = run_cli(
-        "flops_fl", "simulate", HERE / name, "--learners", len(IDS), "--rounds", 2,
+        "flops_fl", "simulate", repo, "--learners", len(IDS), "--rounds", 2,
         "--output", tmp_path / "simulated", "--no-tracking", "--json",
     )  # fmt: skip
     assert code == 0, err
     for result in (real, json.loads(out)):
         assert not any(record["failures"] for record in result["rounds"]), result
-        assert result["rounds"][-1]["accuracy"] >= REACHED[name]
+        assert result["rounds"][-1]["accuracy"] >= kind.reaches
     assert real["model_sha256"] == json.loads(out)["model_sha256"]
+
+
+BUILT_ANEW = """
+import sys
+from functools import partial
+from pathlib import Path
+
+from flops_fl.core.seeding import seed_build
+from flops_fl.data.folder import load_folder
+from flops_fl.flower.client import ROUND, SEED, LearnerClient
+from flops_fl.repo.contract import ManagedModel
+from flops_fl.types import parameters_sha256
+
+def build():
+    load = partial(load_folder, Path(sys.argv[2]), [])
+    model = ManagedModel(Path(sys.argv[1]), load, partial(seed_build, 0))
+    model.attach_data()
+    return LearnerClient(model, "a")
+
+seasoned = build()
+middle = seasoned.fit(seasoned.model.parameters(), {SEED: 1, ROUND: 1})[0]
+ends = [client.fit(middle, {SEED: 1, ROUND: 2})[0] for client in (seasoned, build())]
+assert parameters_sha256(ends[0]) == parameters_sha256(ends[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
+def test_dropout_of_a_learner_that_was_built_anew_is_that_of_one_that_was_not(backend, halves):
+    for package in ("keras", backend):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    run = [sys.executable, "-c", BUILT_ANEW, HERE / "keras_digits", halves / "part-0"]
+    env = {**os.environ, "KERAS_BACKEND": backend}
+    subprocess.run(run, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, check=True)
