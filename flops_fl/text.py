@@ -23,8 +23,15 @@ def sentence(text: str, limit: int = SENTENCE) -> str:
 
 
 def paragraph(text: str, limit: int = TRACEBACK) -> str:
-    """Several lines, the last `limit` characters of them: a traceback's end says most."""
-    return _escaped(text if len(text) <= limit else f"... {text[-limit:]}")
+    """Lines of at most a sentence's length, the last `limit` characters of them in all.
+
+    A traceback's end says most.
+    """
+    kept = text if len(text) <= limit else f"... {text[-limit:]}"
+    lines = (
+        line if len(line) <= SENTENCE else f"{line[:SENTENCE]} ..." for line in kept.split("\n")
+    )
+    return _escaped("\n".join(lines))
 
 
 def some(names: Collection[str], few: int = 3) -> str:

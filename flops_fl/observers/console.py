@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import reduce
+from textwrap import indent
 
 from rich.console import Console
 from rich.progress import (
@@ -131,7 +132,7 @@ class ConsoleObserver(Observer):
         for group in groups[:KINDS]:
             self._say(f"  {group.who} failed in {group.stage}: {group.reason}", "red")
             if group.traceback and group.kind not in self._kinds:
-                self._say(group.traceback.rstrip(), "dim")
+                self._say(indent(group.traceback.rstrip(), "    "), "dim")
             self._kinds.add(group.kind)
         rest = sum(len(group.learners) for group in groups[KINDS:])
         if rest:

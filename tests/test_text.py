@@ -1,0 +1,41 @@
+"""What comes from elsewhere is shown short, on its own line, and cannot tell a terminal things."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flops_fl.text import SENTENCE, TRACEBACK, paragraph, sentence
+from flops_fl.types import LearnerFailure
+
+HOSTILE = st.text(
+    st.sampled_from("ab \n\r\t\x1b[2J\x07\x00\u2028\u202e\x9b\ud800é"), max_size=700
+) | st.text(max_size=20_000)
+
+
+def harmless(text):
+    return not any((ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160 for c in text)
+
+
+@given(HOSTILE)
+def test_a_sentence_is_one_short_line(text):
+    shown = sentence(text)
+    assert "\n" not in shown
+    assert harmless(shown)
+    assert len(shown) <= 8 * SENTENCE  # escapes are longer than what they stand for
+    shown.encode()
+
+
+@given(HOSTILE)
+def test_a_traceback_keeps_its_end(text):
+    shown = paragraph(text)
+    assert harmless(shown)
+    assert len(shown) <= 8 * (TRACEBACK + 10)
+    shown.encode()
+
+
+def test_a_failure_is_cut_wherever_it_comes_from():
+    failure = LearnerFailure(
+        learner="a", stage="fit", reason="x" * 3_000_000, traceback="\x1b[31m" + "y\n" * 10**6
+    )
+    assert failure.reason.endswith("... (3000000 characters)")
+    assert len(failure.reason) <= SENTENCE
+    assert len(failure.traceback) <= TRACEBACK + 10
