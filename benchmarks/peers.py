@@ -1,4 +1,4 @@
-"""The peers, each in processes of its own: Flower's start_server, raw TCP, raw gRPC.
+"""The peers, each in processes of its own: Flower's start_server, raw TCP.
 
 python -m benchmarks.peers ROLE SPEC
 """
@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 import warnings
-from concurrent import futures
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ CHUNK = 4 << 20
 
 
 def run(kind: str, learners: int, nbytes: int, rounds: int, **more: Any) -> dict[str, Any]:
-    """One peer's federation: `flower`, `tcp` or `grpc`; the server's figures."""
+    """One peer's federation: `flower` or `tcp`; the server's figures."""
     spec = {"learners": learners, "nbytes": nbytes, "rounds": rounds, "port": free_port(), **more}
     text = json.dumps(spec)
     running = [start("benchmarks.peers", f"{kind}-server", text)]
@@ -138,65 +137,6 @@ def receive(link: socket.socket, count: int, buffer: bytearray) -> bool:
             return False
         left -= got
     return True
-
-
-def grpc_server(spec: dict[str, Any]) -> list[float]:
-    """One stream a learner, 4 MB messages of plain bytes, a thread each."""
-    import grpc
-
-    count, rounds = spec["learners"], spec["rounds"]
-    frames = [bytes(CHUNK)] * max(1, spec["nbytes"] // CHUNK)
-    begin = threading.Barrier(count + 1)
-    end = threading.Barrier(count + 1)
-
-    def exchange(requests: Any, context: Any) -> Any:
-        for _ in range(rounds):
-            begin.wait()
-            yield from frames
-            for _ in frames:
-                next(requests)
-            end.wait()
-
-    handler = grpc.stream_stream_rpc_method_handler(exchange)
-    server = grpc.server(futures.ThreadPoolExecutor(count), options=_UNLIMITED)
-    server.add_generic_rpc_handlers(
-        [grpc.method_handlers_generic_handler("bench", {"Move": handler})]
-    )
-    server.add_insecure_port(f"127.0.0.1:{spec['port']}")
-    server.start()
-    times = []
-    for _ in range(rounds):
-        begin.wait()
-        started = time.monotonic()
-        end.wait()
-        times.append(time.monotonic() - started)
-    server.stop(1).wait()
-    return times
-
-
-def grpc_client(spec: dict[str, Any]) -> None:
-    import queue
-
-    import grpc
-
-    frames = [bytes(CHUNK)] * max(1, spec["nbytes"] // CHUNK)
-    out: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-    with grpc.insecure_channel(f"127.0.0.1:{spec['port']}", _UNLIMITED) as channel:
-        replies = channel.stream_stream("/bench/Move")(iter(out.get, None))
-        seen = 0
-        try:
-            for _ in replies:
-                seen += 1
-                if seen % len(frames) == 0:
-                    for frame in frames:
-                        out.put(frame)
-        except grpc.RpcError:
-            return
-        finally:
-            out.put(None)
-
-
-_UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ IN_PICTURE = ("overhead", "bulk", "stragglers", "simulate")
 
 def shown(table: dict[str, Any]) -> list[list[str]]:
     """A table's cells as text, its heading first."""
-    first = next((row["median"] for row in table["rows"] if row["median"]), None)
+    first = next((row for row in table["rows"] if row["median"]), None)
     out = [["", "median", "min", "max", "to the first"]]
     for row in table["rows"]:
         if row["median"] is None:
@@ -19,7 +19,8 @@ def shown(table: dict[str, Any]) -> list[list[str]]:
             continue
         unit = "" if row["unit"] == "s" else f" {row['unit']}"
         cells = [f"{_figure(value)}{unit}" for value in (row["median"], *_ends(row["values"]))]
-        ratio = f"{_figure(row['median'] / first)} x" if first else ""
+        alike = first is not None and row["unit"] == first["unit"]
+        ratio = f"{_figure(row['median'] / first['median'])} x" if first and alike else ""
         out.append([row["who"], *cells, ratio])
     return out
 

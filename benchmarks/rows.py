@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import bare, peers
+from benchmarks import bare, limits, peers
 from benchmarks.flwr_run import flwr_repository, flwr_run
 from benchmarks.harness import ROOT, Table
 from benchmarks.nvflare_run import nvflare_run
@@ -33,7 +33,7 @@ def overhead(repeat: int, quick: bool) -> list[Table]:
         lambda: flwr_run(2, 1 + repeat, SMALL, simulation=False)["rounds"][1:],
     )
     table.add("NVFlare", lambda: nvflare_run(2, 10, SMALL)[1:])
-    table.add("raw gRPC, one exchange", lambda: peers.run("grpc", 2, SMALL, 50)["rounds"][1:])
+    table.add("gRPC alone, warm streams", lambda: limits.run(2, SMALL, rounds)["rounds"])
     return [table]
 
 
@@ -45,7 +45,7 @@ def bulk(repeat: int, quick: bool) -> list[Table]:
     contestants: dict[str, Callable[[], dict[str, Any]]] = {
         "flops-fl": lambda: federation(8, LARGE, rounds),
         "Flower start_server": lambda: peers.run("flower", 8, LARGE, 3),
-        "raw gRPC, down and up": lambda: peers.run("grpc", 8, LARGE, rounds),
+        "gRPC alone, warm streams": lambda: limits.run(8, LARGE, rounds),
         "raw TCP, down and up": lambda: peers.run("tcp", 8, LARGE, rounds),
     }
     for who, run in contestants.items():
@@ -100,6 +100,10 @@ def scale(repeat: int, quick: bool) -> list[Table]:
         return list(found[0]["rounds"][1:])
 
     many.add("a round", thousand)
+    many.add(
+        "gRPC alone, warm streams",
+        lambda: limits.run(1000, SMALL, 3 + repeat, processes=4)["rounds"],
+    )
     many.add("all joined", lambda: [found[0]["joined"]])
     many.add("aggregator's threads", lambda: [found[0]["threads"]], unit="threads")
     learners = Table("growth-learners", "1 MB model: seconds a round by number of learners")
