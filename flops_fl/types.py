@@ -24,6 +24,8 @@ Parameters: TypeAlias = Sequence[Array]
 Scalar: TypeAlias = bool | int | float | str | bytes
 Stage: TypeAlias = Literal["fit", "evaluate"]
 
+MAX_EXAMPLES = 1 << 40  # far beyond any data set, far below where float64 loses integers
+
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:

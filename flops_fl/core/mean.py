@@ -20,11 +20,10 @@ import numpy as np
 
 from flops_fl.dtypes import kind_of
 from flops_fl.errors import BadUpdate
-from flops_fl.types import Array, Layout, Update
+from flops_fl.types import MAX_EXAMPLES, Array, Layout, Update
 
 SMALL = 1 << 20  # bytes; below, another copy costs nothing
 BLOCK = 1 << 15  # elements: three float64 blocks of 256 KB stay in a core's second-level cache
-MAX_EXAMPLES = 1 << 40  # far beyond any data set, far below where float64 loses integers
 
 
 def check_update(update: Update, layout: Layout) -> None:

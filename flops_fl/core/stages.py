@@ -11,11 +11,11 @@ from typing import TypeVar
 
 from flops_fl.core.aggregation import Strategy
 from flops_fl.core.failures import in_short
-from flops_fl.core.mean import MAX_EXAMPLES
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Cohort, Plan
 from flops_fl.errors import BadUpdate, FederationError
 from flops_fl.types import (
+    MAX_EXAMPLES,
     Deadline,
     Evaluation,
     Layout,

@@ -28,7 +28,7 @@ from flops_fl.repo.beside import digest_beside
 from flops_fl.repo.layers import seed_layers
 from flops_fl.repo.loader import LoadData, Workspace, no_data
 from flops_fl.repo.statistics import statistics_of
-from flops_fl.types import Array, Layout, Parameters, Scalar
+from flops_fl.types import MAX_EXAMPLES, Array, Layout, Parameters, Scalar
 
 log = logging.getLogger(__name__)
 
@@ -196,17 +196,19 @@ class ManagedModel:
             count = operator.index(value.item() if hasattr(value, "item") else value)
         except TypeError:
             count = -1
-        if count < 1:
-            raise self._broken(stage, f"returned {value!r:.80}, expected a number of samples >= 1")
+        if not 1 <= count <= MAX_EXAMPLES:
+            raise self._broken(
+                stage, f"returned {_shown(value)}, expected a number of samples from 1 to 2^40"
+            )
         return count
 
     def _number(self, stage: str, value: Any) -> float:
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
-            raise self._broken(stage, f"returned {value!r:.80}, expected a finite number")
+            raise self._broken(stage, f"returned {_shown(value)}, expected a finite number")
         return number
 
     def _broken(self, stage: str, what: str) -> RepositoryError:
@@ -240,14 +242,23 @@ class ManagedModel:
 
 def _sentence(stage: str, error: BaseException) -> str:
     where = "model_manager.py" if stage == "import" else f"ModelManager.{stage}"
+    said = _shown(error, str)
     if isinstance(error, ImportError):
         return (
-            f"{where} failed: {error}. Install what the repository's conda.yaml lists into "
+            f"{where} failed: {said}. Install what the repository's conda.yaml lists into "
             "this environment"
         )
     if isinstance(error, SystemExit):
         return f"{where} called sys.exit({error.code!r}): raise an exception instead"
-    return f"{where} failed: {type(error).__name__}: {error}"
+    return f"{where} failed: {type(error).__name__}: {said}"
+
+
+def _shown(value: Any, text: Callable[[Any], str] = repr) -> str:
+    """A value of the user's as text, whatever its own methods do."""
+    try:
+        return text(value)[:200]
+    except Exception:
+        return f"a {type(value).__name__} that cannot be shown"
 
 
 def _kind(value: Any) -> str:

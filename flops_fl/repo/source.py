@@ -19,8 +19,11 @@ _URL = re.compile(r"^(?:[a-z][a-z0-9+.-]*://|[\w.-]+@[\w.-]+:)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """A repository's files on disk. `commit` is None outside Git, and ends in ``+changes``
-    where a folder's files differ from it."""
+    """A repository's files on disk, and where they came from.
+
+    `source` is fit to be shown and stored: a password or token in a URL is left out. `commit` is
+    None outside Git, and ends in ``+changes`` where a folder's files differ from it.
+    """
 
     path: Path
     source: str
@@ -54,7 +57,7 @@ def checkout(source: str) -> Iterator[Checkout]:
     elif _URL.match(source):
         with tempfile.TemporaryDirectory(prefix="flops-repo-") as temporary:
             target = Path(temporary) / "repo"
-            yield _inspect(target, source, _clone(source, target))
+            yield _inspect(target, without_secrets(source), _clone(source, target))
     else:
         raise UsageError(
             f"no ML repository at {source!r}: expected a folder with model_manager.py, or a "
@@ -78,10 +81,17 @@ def split_ref(source: str) -> tuple[str, str]:
     host_end = match.end() if match else 0
     if match and match.group().endswith("//"):  # scheme://user@host/path: look past the host
         host_end = max(source.find("/", host_end), host_end)
-    path, at, ref = source[host_end:].rpartition("@")
-    if at and path and ref:
-        return source[:host_end] + path, ref
-    return source, "HEAD"
+    # A ref may contain an @, too. One that begins a folder's name is none: /@scope/model.
+    found = re.search(r"(?<=[^/])@(?=.)", source[host_end:])
+    if found is None:
+        return source, "HEAD"
+    at = host_end + found.start()
+    return source[:at], source[at + 1 :]
+
+
+def without_secrets(source: str) -> str:
+    """A URL, or text with URLs in it, without what stands before the host's @: a token, mostly."""
+    return re.sub(r"(https?://)[^/@\s]*@", r"\1", source)
 
 
 def _clone(source: str, target: Path) -> str:
@@ -105,14 +115,24 @@ def _commit_of(folder: Path) -> str | None:
     """The commit of a folder that is the top of a Git work tree, or a folder within one."""
     try:
         commit = _git(folder, str(folder), "rev-parse", "HEAD")
-        changes = _git(folder, str(folder), "status", "--porcelain", "--", ".")
+        changes = _git(folder, str(folder), "status", "--porcelain", "-z", "--", ".")
+        top = Path(_git(folder, str(folder), "rev-parse", "--show-toplevel"))
     except UsageError:
         return None
-    return f"{commit}+changes" if changes else commit
+    foreign = [line for line in changes.split("\0") if line and not _is_run(top, line)]
+    return f"{commit}+changes" if foreign else commit
+
+
+def _is_run(top: Path, line: str) -> bool:
+    """Whether what Git does not know is the results of runs, which are no change of the code."""
+    folder = top / line[3:]
+    depths = ("result.json", "*/result.json", "*/*/result.json")  # a data folder may be huge
+    return line.startswith("??") and any(any(folder.glob(depth)) for depth in depths)
 
 
 def _git(folder: Path, source: str, *arguments: str) -> str:
     environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
+    source = without_secrets(source)
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],
@@ -132,7 +152,7 @@ def _git(folder: Path, source: str, *arguments: str) -> str:
             f"{source!r} did not answer within {CLONE_TIMEOUT} s: check the address"
         ) from None
     if done.returncode:
-        said = done.stderr.strip().splitlines()
+        said = without_secrets(done.stderr).strip().splitlines()
         raise UsageError(
             f"Git cannot fetch {source!r} ({said[-1] if said else 'no reason given'}): check "
             "the address, the part after @, and that the repository is public"

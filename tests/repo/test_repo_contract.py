@@ -18,6 +18,9 @@ from flops_fl.repo.source import checkout, split_ref
 GOOD = """
     import numpy as np
 
+    class Mute(Exception):
+        def __str__(self): raise ValueError("no words")
+
     class ModelManager:
         def __init__(self):
             self.p = [np.zeros(3, np.float32), np.array(1)]
@@ -207,6 +210,8 @@ def test_what_breaks_the_contract_is_said_in_a_sentence(repo, model, stage, said
     ("old", "new", "call", "said"),
     [
         ("return 4", "return 0", "fit", "expected a number of samples"),
+        ("return 4", "return 10**30", "fit", "returned 1000000000000000"),
+        ("return 4", "raise Mute()", "fit", "Mute: a Mute that cannot be shown"),
         ("return 4", "return None", "fit", "returned None"),
         ("return 4", "return 2.5", "fit", "2.5"),
         ("return 0.5, 1, np.int64(2)", "return 0.5, 1", "evaluate", "expected .loss, accuracy"),
@@ -287,9 +292,11 @@ def test_draws_depend_on_seed_learner_and_round_alone(repo):
         ("git@h:a/b.git", "git@h:a/b.git", "HEAD"),
         ("git@h:a/b.git@v1", "git@h:a/b.git", "v1"),
         ("file:///x/y@v1", "file:///x/y", "v1"),
+        ("https://h/a/b.git@release@2", "https://h/a/b.git", "release@2"),
+        ("https://me:pw@h/@scope/b@v1", "https://me:pw@h/@scope/b", "v1"),
     ],
 )
-def test_a_ref_stands_behind_the_last_at(source, url, ref):
+def test_a_ref_stands_behind_the_first_at(source, url, ref):
     assert split_ref(source) == (url, ref)
 
 
@@ -330,6 +337,10 @@ def test_a_folders_commit_and_changes_are_recorded(origin):
     folder, (_, new) = origin
     with checkout(str(folder)) as repo:
         assert repo.commit == new
+    (folder / "runs" / "model").mkdir(parents=True)
+    (folder / "runs" / "model" / "result.json").write_text("{}")
+    with checkout(str(folder)) as repo:
+        assert repo.commit == new  # the results of a run in the repository are no change of it
     (folder / "more.py").write_text("")
     with checkout(str(folder)) as repo:
         assert repo.commit == f"{new}+changes"
@@ -340,6 +351,10 @@ def test_a_source_that_cannot_be_had_is_a_usage_error(origin, tmp_path):
     for source in (f"file://{folder}@nowhere", f"file://{tmp_path}/none.git", "not/here"):
         with pytest.raises(UsageError), checkout(source):
             pass
+    with pytest.raises(UsageError) as failed, checkout("http://me:t0ken@127.0.0.1:9/a.git@v1"):
+        pass
+    assert "http://127.0.0.1:9/a.git" in str(failed.value)
+    assert "t0ken" not in str(failed.value)
     (folder / "model_manager.py").unlink()
     with pytest.raises(RepositoryError, match="no model_manager.py"), checkout(str(folder)):
         pass

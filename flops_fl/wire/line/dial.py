@@ -158,6 +158,8 @@ class _Dialer:
 
 def open_channel(api: Any, options: DialOptions, arguments: Sequence[tuple[str, int]]) -> Any:
     """A channel of `api`, which is `grpc` or `grpc.aio`, with TLS or without."""
+    if options.address.loopback:  # a proxy has another loopback
+        arguments = [*arguments, ("grpc.enable_http_proxy", 0)]
     if options.tls is None:
         return api.insecure_channel(str(options.address), arguments)
     return api.secure_channel(str(options.address), options.tls.for_dialling(), arguments)
