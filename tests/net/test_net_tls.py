@@ -17,6 +17,6 @@ def test_a_certificate_without_a_name_is_nobodys(authority, tmp_path):
     authority.sign("nameless", common="", hosts=["10.0.0.1"])
     names = names_in((tmp_path / "nameless.pem").read_bytes())
     hello = Hello(learner="somebody", nonce="", fingerprint="f")
-    refusal = judge(hello, names, fingerprint="f", anonymous=False, closing=False)
+    refusal = judge(hello, names, fingerprint="f", setup=None, anonymous=False, closing=False)
     assert "says no name" in refusal.reason
-    assert judge(hello, None, fingerprint="f", anonymous=False, closing=False) is None
+    assert judge(hello, None, fingerprint="f", setup=None, anonymous=False, closing=False) is None
