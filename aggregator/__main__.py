@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import sys
 
-from flops_fl.options.config import AggregatorOptions
-from flops_fl.options.reading import parse
 from flops_fl.process.main import run_main
+from flops_fl.process.signals import ending_at_once
 
 DESCRIPTION = "Lead the federated training of an ML repository's model."
 
 
 def main() -> int:
     """Run an aggregator; its exit code."""
-    options = parse(AggregatorOptions, "python -m aggregator", DESCRIPTION)
-    from flops_fl.process.libraries import prepare_libraries
+    with ending_at_once():
+        from flops_fl.options.config import AggregatorOptions
+        from flops_fl.options.reading import parse
+        from flops_fl.process.libraries import prepare_libraries
 
-    prepare_libraries(threads=1)  # as learners by default: norms are sums of floats, too
+        options = parse(AggregatorOptions, "python -m aggregator", DESCRIPTION)
+        prepare_libraries(threads=1)  # as learners by default: norms are sums of floats, too
 
-    from flops_fl.actors.aggregator import aggregate
+        from flops_fl.actors.aggregator import aggregate
 
     return aggregate(options)
 

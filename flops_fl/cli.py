@@ -5,12 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from flops_fl import __version__
 from flops_fl.errors import UsageError
-from flops_fl.options.config import FlowerExportOptions, PartitionOptions, SimulateOptions
-from flops_fl.options.reading import parse
-from flops_fl.process.libraries import prepare_libraries
 from flops_fl.process.main import run_main
+from flops_fl.process.signals import ending_at_once
 
 USAGE = """usage: flops-fl COMMAND ...
 
@@ -43,6 +40,8 @@ def run(argv: Sequence[str]) -> int:
         sys.stdout.write(USAGE)
         return 0
     if argv and argv[0] == "--version":
+        from flops_fl import __version__
+
         sys.stdout.write(f"flops-fl {__version__}\n")
         return 0
     for words, command in _COMMANDS.items():
@@ -55,17 +54,28 @@ def run(argv: Sequence[str]) -> int:
 
 def _simulate(argv: Sequence[str]) -> int:
     description = "A whole federation on this machine, through the same code as a real one."
-    options = parse(SimulateOptions, "flops-fl simulate", description, argv)
-    prepare_libraries(options.threads)
-    from flops_fl.actors.simulation import simulate
+    with ending_at_once():
+        from flops_fl.options.config import SimulateOptions
+        from flops_fl.options.reading import parse
+        from flops_fl.process.libraries import prepare_libraries
+
+        options = parse(SimulateOptions, "flops-fl simulate", description, argv)
+        prepare_libraries(options.threads)
+
+        from flops_fl.actors.simulation import simulate
 
     return simulate(options)
 
 
 def _partition(argv: Sequence[str]) -> int:
     description = "Cut a dataset into parts, a folder with a Parquet file for each learner."
-    options = parse(PartitionOptions, "flops-fl data partition", description, argv)
-    from flops_fl.data.command import partition_command
+    with ending_at_once():
+        from flops_fl.options.config import PartitionOptions
+        from flops_fl.options.reading import parse
+
+        options = parse(PartitionOptions, "flops-fl data partition", description, argv)
+
+        from flops_fl.data.command import partition_command
 
     paths = partition_command(
         options.source,
@@ -83,8 +93,13 @@ def _partition(argv: Sequence[str]) -> int:
 
 def _flower_export(argv: Sequence[str]) -> int:
     description = "Write a Flower app around an ML repository, on which flwr run works."
-    options = parse(FlowerExportOptions, "flops-fl flower export", description, argv)
-    from flops_fl.flower.export import export
+    with ending_at_once():
+        from flops_fl.options.config import FlowerExportOptions
+        from flops_fl.options.reading import parse
+
+        options = parse(FlowerExportOptions, "flops-fl flower export", description, argv)
+
+        from flops_fl.flower.export import export
 
     for path in export(options):
         sys.stderr.write(f"warning: Flower does not bundle {path}: it is missing on the nodes\n")

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import sys
 
-from flops_fl.options.config import LearnerOptions
-from flops_fl.options.reading import parse
 from flops_fl.process.main import run_main
+from flops_fl.process.signals import ending_at_once
 
 DESCRIPTION = "Train the model of an ML repository on local data, for an aggregator."
 
 
 def main() -> int:
     """Run a learner; its exit code."""
-    options = parse(LearnerOptions, "python -m learner", DESCRIPTION)
-    from flops_fl.process.libraries import prepare_libraries
+    with ending_at_once():
+        from flops_fl.options.config import LearnerOptions
+        from flops_fl.options.reading import parse
+        from flops_fl.process.libraries import prepare_libraries
 
-    prepare_libraries(options.threads)
+        options = parse(LearnerOptions, "python -m learner", DESCRIPTION)
+        prepare_libraries(options.threads)
 
-    from flops_fl.actors.learner import learn
+        from flops_fl.actors.learner import learn
 
     return learn(options)
 

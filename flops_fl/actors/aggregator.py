@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from flops_fl.actors.lead import Ending, Run, lead
 from flops_fl.errors import Abort, FlopsError, UsageError
@@ -14,7 +14,7 @@ from flops_fl.flower.values import largest_message
 from flops_fl.net.address import Address
 from flops_fl.net.tls import Tls
 from flops_fl.options.config import AggregatorOptions
-from flops_fl.process.signals import terminate_as_interrupt
+from flops_fl.process.signals import raise_on_signals, told_of_signals
 from flops_fl.repo.source import checkout
 from flops_fl.types import Layout
 from flops_fl.wire.codec import MAX_FRAME
@@ -34,7 +34,7 @@ def aggregate(options: AggregatorOptions, on_listening: Listening | None = None)
     """Lead a whole federated training.
 
     Args:
-        on_listening: Called once learners can join.
+        on_listening: Called once learners can join, if there is anything left for them to do.
 
     Returns:
         The exit code: 0 done, 4 the federation failed, 130 interrupted.
@@ -44,12 +44,9 @@ def aggregate(options: AggregatorOptions, on_listening: Listening | None = None)
     """
 
     def play(run: Run) -> Ending:
-        try:
-            return _Serving(options, tls, run, on_listening).play()
-        finally:
-            terminate_as_interrupt()  # as before: the event loop had its own way
+        return _Serving(options, tls, run, on_listening).play()
 
-    terminate_as_interrupt()
+    raise_on_signals()
     tls = options.tls()
     with checkout(options.repo) as repo:
         return lead(options, repo, play)
@@ -78,25 +75,22 @@ class _Serving:
             UsageError: it could not begin.
         """
         try:
-            asyncio.run(self._serve())
+            # While the server starts, and while it goes, a signal is only remembered: gRPC is
+            # not to be cancelled then.
+            with told_of_signals(lambda: None):
+                asyncio.run(self._serve())
         except UsageError:
             raise  # nothing has begun: an earlier result in the folder stays
         except FlopsError as error:
             return error
         except (KeyboardInterrupt, asyncio.CancelledError) as error:
+            if self._run.training.over:
+                return None  # it came too late
             return self._abort or KeyboardInterrupt(*error.args)
         return None
 
     async def _serve(self) -> None:
         options = self._options
-        loop, main = asyncio.get_running_loop(), asyncio.current_task()
-        assert main is not None
-
-        def interrupt() -> None:
-            if not main.cancelling():  # twice would cut the goodbyes short
-                main.cancel()
-
-        loop.add_signal_handler(signal.SIGTERM, interrupt)
         run = self._run
         layout = Layout.of(run.training.state.parameters)
 
@@ -120,17 +114,14 @@ class _Serving:
         limit = max(MAX_FRAME, largest_message(layout))  # one of Flower's has the whole model
         serving = await serve(services, options.listen, self._tls, limit)
 
-        def abort(error: FlopsError | None) -> None:
-            self._abort = error
-            loop.call_soon_threadsafe(interrupt)
-
         run.observer.on_start(run.info, run.training.state.history)
-        reason, final = "interrupted", False
         run.health.not_ready = ""
+        reason, final = "interrupted", False
         try:
-            if self._on_listening:
-                self._on_listening(Address(options.listen.host, serving.port), abort)
-            await run.training.run(hub)
+            with self._interruptible() as abort:
+                if self._on_listening and not run.training.over:
+                    self._on_listening(Address(options.listen.host, serving.port), abort)
+                await run.training.run(hub)
             reason, final = "completed", True
         except FlopsError as error:
             reason, final = f"failed: {error}", True
@@ -139,3 +130,25 @@ class _Serving:
             run.health.not_ready = "the run has ended"
             await hub.close(reason, final=final)
             await serving.stop(GOODBYE_GRACE)
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[Abort]:
+        """Let signals, and what is given, cancel this task while the context lasts."""
+        loop, main = asyncio.get_running_loop(), asyncio.current_task()
+        assert main is not None
+        open_ = True
+
+        def cancel() -> None:
+            if open_ and not main.cancelling():
+                main.cancel()
+
+        def interrupt(error: FlopsError | None = None) -> None:
+            self._abort = error
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(cancel)
+
+        try:
+            with told_of_signals(interrupt):
+                yield interrupt
+        finally:
+            open_ = False

@@ -16,6 +16,8 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 from flops_fl.errors import INTERRUPTED, Abort, FederationError
@@ -35,24 +37,28 @@ class Hosts:
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=sys.stderr,
+            process_group=0,  # a terminal's Ctrl-C is for the parent alone, who tells the others
             # A copy: exec from the live environment fails (EFAULT) when another thread,
             # such as MLflow's import, changes it in that moment.
             env=dict(os.environ),
         )
-        self._stopping = False
+        self._started = self._stopping = False
 
     def start(self, options: Sequence[Mapping[str, Any]], abort: Abort) -> None:
         """Start a process for each of the LearnerOptions; one that fails ends the run."""
         assert self._process.stdin is not None
+        self._started = True
         self._process.stdin.write(json.dumps(list(options)).encode() + b"\n")
         self._process.stdin.flush()
         threading.Thread(target=self._watch, args=(abort,), daemon=True).start()
 
     def _watch(self, abort: Abort) -> None:
         code = self._process.wait()
+        if self._stopping:
+            return
         if code == INTERRUPTED:
-            abort(None)  # Ctrl-C goes to all processes of a terminal
-        elif code and not self._stopping:
+            abort(None)
+        elif code:
             error = FederationError(
                 f"a process of learners ended with exit code {code}; its error stands above"
             )
@@ -63,7 +69,7 @@ class Hosts:
         """Let them end by themselves, for a while."""
         self._stopping = True
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(STOP_TIMEOUT)
+            self._process.wait(STOP_TIMEOUT if self._started else 0)
 
     def __enter__(self) -> Hosts:
         return self
@@ -72,6 +78,8 @@ class Hosts:
         self._stopping = True
         assert self._process.stdin is not None
         self._process.stdin.close()
+        if not self._started:
+            self._process.terminate()  # it may be in the middle of its imports
         try:
             self._process.wait(KILL_TIMEOUT * 2)
         except subprocess.TimeoutExpired:
@@ -81,8 +89,7 @@ class Hosts:
 
 def main() -> int:
     """The hosting process, and each of those that it becomes; an exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's goes to the learners, too
-    from flops_fl.actors.learner import learn  # takes its time: now, while there are no orders
+    import_module("flops_fl.actors.learner")  # takes its time: now, while there are no orders
 
     line = sys.stdin.buffer.readline()
     children: list[int] = []
@@ -90,11 +97,17 @@ def main() -> int:
         child = os.fork()  # no thread runs yet, nor does gRPC
         if child == 0:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            return run_main(lambda values=values: learn(build(LearnerOptions, values)))  # type: ignore[misc]
+            return run_main(partial(_learn, values), quiet=True)
         children.append(child)
     signal.signal(signal.SIGTERM, lambda *_: _end(children))
     threading.Thread(target=_end_with_stdin, args=(children,), daemon=True).start()
     return _first_failure(children)
+
+
+def _learn(values: Mapping[str, Any]) -> int:
+    from flops_fl.actors.learner import learn
+
+    return learn(build(LearnerOptions, values))
 
 
 def _first_failure(children: list[int]) -> int:

@@ -178,7 +178,10 @@ def _leave(run: Run, ending: Ending, *, print_json: bool) -> int:
     _say_where(run)
     if print_json:
         _print(document)
-    return INTERRUPTED if status == "interrupted" else 0
+    if status != "interrupted":
+        return 0
+    run.console.print("interrupted: go on with --resume")
+    return INTERRUPTED
 
 
 def _status(ending: Ending) -> tuple[str, str | None]:

@@ -11,6 +11,7 @@ from flops_fl.actors.hosts import Hosts
 from flops_fl.errors import Abort
 from flops_fl.net.address import Address
 from flops_fl.options.config import FederationOptions, SimulateOptions
+from flops_fl.process.signals import ending_at_once, raise_on_signals
 from flops_fl.repo.source import checkout
 
 NO_DATA = "none"
@@ -23,34 +24,36 @@ def simulate(options: SimulateOptions) -> int:
     Raises:
         FlopsError: wrong options or data, a broken repository, a learner that cannot start.
     """
+    raise_on_signals()
     ids = learner_ids(options.learners)
     processes = min(options.processes or os.cpu_count() or 1, len(ids))
     leading = options.for_aggregator()
-    with (
-        checkout(options.repo) as repo,
-        Hosts() as hosts,  # first: their imports take longest, and so do the aggregator's
-        tempfile.TemporaryDirectory(prefix="flops-data-") as data,
-    ):
-        from flops_fl.actors.aggregator import aggregate
+    with Hosts() as hosts:  # first: their imports take longest, and so do the aggregator's
+        with ending_at_once():
+            from flops_fl.actors.aggregator import aggregate
 
-        parts = write_parts(options, ids, Path(data))
+        with (
+            checkout(options.repo) as repo,
+            tempfile.TemporaryDirectory(prefix="flops-data-") as data,
+        ):
+            parts = write_parts(options, ids, Path(data))
 
-        def start(address: Address, abort: Abort) -> None:
-            common = {
-                "repo": str(repo.path),
-                "aggregator": str(address),
-                "data": str(parts) if parts else None,
-                "data_tags": "{id}",
-                "threads": options.threads,
-                "quiet": True,
-            }
-            named = [",".join(ids[index::processes]) for index in range(processes)]
-            hosts.start([{**common, "learner_id": names} for names in named], abort)
+            def start(address: Address, abort: Abort) -> None:
+                common = {
+                    "repo": str(repo.path),
+                    "aggregator": str(address),
+                    "data": str(parts) if parts else None,
+                    "data_tags": "{id}",
+                    "threads": options.threads,
+                    "quiet": True,
+                }
+                named = [",".join(ids[index::processes]) for index in range(processes)]
+                hosts.start([{**common, "learner_id": names} for names in named], abort)
 
-        code = aggregate(leading, on_listening=start)
-        if code == 0:
-            hosts.wait()
-        return code
+            code = aggregate(leading, on_listening=start)
+            if code == 0:
+                hosts.wait()
+            return code
 
 
 def learner_ids(count: int) -> list[str]:

@@ -48,6 +48,11 @@ class Training:
         self._observer = observer or Observer()
         self._journal = journal
 
+    @property
+    def over(self) -> bool:
+        """Whether no round is left."""
+        return self.state.round >= self.plan.rounds and self.state.pending is None
+
     async def run(self, cohort: Cohort) -> State:
         """Play all rounds that are left; the final state.
 
@@ -57,7 +62,7 @@ class Training:
         if self._journal:
             self._journal.begin(self.state)
         self._observer.on_wait(cohort.present(), self.plan.min_available)
-        while self.state.round < self.plan.rounds or self.state.pending:
+        while not self.over:
             await self._play_round(cohort)
         return self.state
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TextIO
 
 from flops_fl.errors import INTERRUPTED, FlopsError, RepositoryError
+from flops_fl.process.signals import ignore_signals
 
 
 def report(error: FlopsError, stream: TextIO) -> None:
@@ -20,14 +21,17 @@ def report(error: FlopsError, stream: TextIO) -> None:
     stream.flush()
 
 
-def run_main(main: Callable[[], int]) -> int:
+def run_main(main: Callable[[], int], *, quiet: bool = False) -> int:
     """Run an entry point; return its exit code, with errors reported on stderr.
+
+    Args:
+        quiet: Say nothing of an interruption: somebody else will.
 
     Where user code has left threads behind that would keep the process for ever, it ends here.
     """
     # gRPC's own lines say that a handshake failed and not with whom. Before it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    code = _run(main)
+    code = _run(main, quiet=quiet)
     others = threading.enumerate()
     if any(not t.daemon and t is not threading.main_thread() for t in others):
         for stream in (sys.stdout, sys.stderr):
@@ -37,14 +41,21 @@ def run_main(main: Callable[[], int]) -> int:
     return code
 
 
-def _run(main: Callable[[], int]) -> int:
+def _run(main: Callable[[], int], *, quiet: bool) -> int:
     try:
-        return main()
+        code = main()
+        ignore_signals()
     except FlopsError as error:
+        ignore_signals()
         with suppress(OSError, ValueError):  # user code may have closed it
             report(error, sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
+        ignore_signals()
+        # Python ends by the signal, whatever the exit code, if it came in an exec of text, such
+        # as makes a dataclass (bpo-1054041); the next exec makes it forget that.
+        exec("")
         with suppress(OSError, ValueError):
-            sys.stderr.write("interrupted\n")
+            sys.stderr.write("" if quiet else "interrupted\n")
         return INTERRUPTED
+    return code
