@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from flops_fl.actors.lead import Ending, Run, lead
 from flops_fl.errors import Abort, FlopsError, UsageError
@@ -14,6 +16,7 @@ from flops_fl.flower.values import largest_message
 from flops_fl.net.address import Address
 from flops_fl.net.tls import Tls
 from flops_fl.options.config import AggregatorOptions
+from flops_fl.process.prints import stdout_kept
 from flops_fl.process.signals import raise_on_signals, told_of_signals
 from flops_fl.repo.source import checkout
 from flops_fl.types import Layout
@@ -24,10 +27,12 @@ from flops_fl.wire.hub.server import serve
 from flops_fl.wire.hub.stage import HubOptions
 from flops_fl.wire.transport import METHOD
 
+log = logging.getLogger(__name__)
+
 GOODBYE_GRACE = 5.0  # seconds for learners to hear that it is over
 
-Listening = Callable[[Address, Abort], None]
-"""Called with the address served on and a function that ends the run."""
+Listening = Callable[[Address, Path, Abort], None]
+"""Called with the address served on, the run's folder, and a function that ends the run."""
 
 
 def aggregate(options: AggregatorOptions, on_listening: Listening | None = None) -> int:
@@ -48,8 +53,8 @@ def aggregate(options: AggregatorOptions, on_listening: Listening | None = None)
 
     raise_on_signals()
     tls = options.tls()
-    with checkout(options.repo) as repo:
-        return lead(options, repo, play)
+    with stdout_kept(options.json_) as stdout, checkout(options.repo) as repo:
+        return lead(options, repo, play, stdout=stdout)
 
 
 class _Serving:
@@ -119,8 +124,9 @@ class _Serving:
         reason, final = "interrupted", False
         try:
             with self._interruptible() as abort:
-                if self._on_listening and not run.training.over:
-                    self._on_listening(Address(options.listen.host, serving.port), abort)
+                if not run.training.over:
+                    address = Address(options.listen.host, serving.port)
+                    self._say_where(address, abort)
                 await run.training.run(hub)
             reason, final = "completed", True
         except FlopsError as error:
@@ -130,6 +136,12 @@ class _Serving:
             run.health.not_ready = "the run has ended"
             await hub.close(reason, final=final)
             await serving.stop(GOODBYE_GRACE)
+
+    def _say_where(self, address: Address, abort: Abort) -> None:
+        if self._on_listening:
+            self._on_listening(address, self._run.folder, abort)
+        else:
+            log.info("listening on %s, %s", address, _security(self._tls))
 
     @contextmanager
     def _interruptible(self) -> Iterator[Abort]:
@@ -152,3 +164,9 @@ class _Serving:
                 yield interrupt
         finally:
             open_ = False
+
+
+def _security(tls: Tls | None) -> str:
+    if tls is None:
+        return "without TLS"
+    return f"with TLS; learners need {'a' if tls.ca else 'no'} certificate"

@@ -28,6 +28,7 @@ from flops_fl.flower.grid import GridCohort
 from flops_fl.options.config import AggregatorOptions, FederationOptions
 from flops_fl.options.reading import build
 from flops_fl.process.libraries import libraries_limited
+from flops_fl.process.lines import speak
 from flops_fl.repo.installed import installed_versions
 from flops_fl.repo.source import Checkout
 from flops_fl.types import Layout, Setup
@@ -39,6 +40,7 @@ def _lead(grid: Any, context: Any) -> None:
     Raises:
         FlopsError: the training failed; Flower shows it and marks the run as failed.
     """
+    speak()
     federation = _options(context)
     options = federation.for_aggregator()
     config = context.run_config

@@ -8,25 +8,32 @@ does: nothing is left behind by a parent that is killed.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from flops_fl.errors import INTERRUPTED, Abort, FederationError
 from flops_fl.options.config import LearnerOptions
 from flops_fl.options.reading import build
+from flops_fl.process.lines import speak
 from flops_fl.process.main import run_main
+from flops_fl.process.prints import last_lines, log_of
 
 STOP_TIMEOUT = 10.0  # seconds for learner processes to end by themselves
 KILL_TIMEOUT = 5.0  # and after they were asked to
+LAST_LINES = 10  # of what a learner has printed whose process ended
+
+log = logging.getLogger(__name__)
 
 
 class Hosts:
@@ -89,16 +96,17 @@ class Hosts:
 
 def main() -> int:
     """The hosting process, and each of those that it becomes; an exit code."""
+    speak()
     import_module("flops_fl.actors.learner")  # takes its time: now, while there are no orders
 
     line = sys.stdin.buffer.readline()
-    children: list[int] = []
+    children: dict[int, Mapping[str, Any]] = {}
     for values in json.loads(line or "[]"):
         child = os.fork()  # no thread runs yet, nor does gRPC
         if child == 0:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             return run_main(partial(_learn, values), quiet=True)
-        children.append(child)
+        children[child] = values
     signal.signal(signal.SIGTERM, lambda *_: _end(children))
     threading.Thread(target=_end_with_stdin, args=(children,), daemon=True).start()
     return _first_failure(children)
@@ -110,20 +118,38 @@ def _learn(values: Mapping[str, Any]) -> int:
     return learn(build(LearnerOptions, values))
 
 
-def _first_failure(children: list[int]) -> int:
+def _first_failure(children: dict[int, Mapping[str, Any]]) -> int:
     """Wait for all; one that fails ends the others."""
     failure = 0
     while children:
         child, status = os.wait()
-        children.remove(child)
+        values = children.pop(child)
         code = os.waitstatus_to_exitcode(status)
         if code and not failure:
             failure = code if code > 0 else 128 - code  # a signal, as the shell has it
             _end(children)
+            if code not in (INTERRUPTED, -signal.SIGTERM):  # it was not we who ended it
+                _say_last(values, code)
     return failure
 
 
-def _end_with_stdin(children: list[int]) -> None:
+def _say_last(values: Mapping[str, Any], code: int) -> None:
+    """Who was at work when a process ended, and what it had printed."""
+    folder, learners = Path(values["log_folder"]), values["learner_id"].split(",")
+    names = {log_of(folder, learner): learner for learner in learners}
+    present = [path for path in names if path.exists()]
+    if not present:
+        return
+    newest = max(present, key=lambda path: path.stat().st_mtime_ns)
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+    lines = last_lines(newest, LAST_LINES)
+    printed = f"; the last it printed, in {newest}:" if lines else ", and had printed nothing"
+    log.warning(
+        "%s was at work when its process %s%s", names[newest], how, "\n  ".join([printed, *lines])
+    )
+
+
+def _end_with_stdin(children: dict[int, Mapping[str, Any]]) -> None:
     """When the parent is done, or was killed, so are they."""
     while os.read(0, 1024):
         pass
@@ -132,7 +158,7 @@ def _end_with_stdin(children: list[int]) -> None:
     _end(children, signal.SIGKILL)
 
 
-def _end(children: Sequence[int], number: int = signal.SIGTERM) -> None:
+def _end(children: Iterable[int], number: int = signal.SIGTERM) -> None:
     for child in list(children):
         with suppress(ProcessLookupError):  # it has ended in this moment
             os.kill(child, number)

@@ -4,12 +4,13 @@ what it leaves."""
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TextIO, TypeAlias
 
 from rich.console import Console
 
@@ -27,6 +28,7 @@ from flops_fl.observers.picture import PictureObserver
 from flops_fl.options.config import AggregatorOptions
 from flops_fl.process.health import Health, served
 from flops_fl.process.memory import return_large_blocks
+from flops_fl.process.prints import LEARNERS
 from flops_fl.process.spool import keep
 from flops_fl.repo.beside import NOTHING
 from flops_fl.repo.contract import ManagedModel
@@ -39,6 +41,8 @@ from flops_fl.run.journal import FolderJournal
 from flops_fl.run.result import PICTURE, RESULT, leave, write_result
 from flops_fl.run.start import describe, starting_point
 from flops_fl.types import Setup
+
+log = logging.getLogger(__name__)
 
 Ending: TypeAlias = Exception | KeyboardInterrupt | None
 """What ended a training before its time, if anything did."""
@@ -56,7 +60,6 @@ class Run:
     tracking: Tracking
     observer: Observer
     health: Health
-    console: Console
 
 
 def lead(
@@ -65,12 +68,14 @@ def lead(
     play: Callable[[Run], Ending],
     *,
     greeted_under: int = 0,
+    stdout: TextIO | None = None,
 ) -> int:
     """Build the model without data, let `play` do the rounds, and leave the results.
 
     Args:
         greeted_under: Seed under which learners have built their model when they say what it
             holds beside its parameters.
+        stdout: Where result.json is printed, too.
 
     Returns:
         The exit code: 0 done, 130 interrupted.
@@ -90,7 +95,7 @@ def lead(
             except Exception as error:
                 ending = error
             try:
-                code = _leave(run, ending, print_json=options.json_)
+                code = _leave(run, ending, stdout=stdout)
             except OSError as fault:
                 raise UsageError(
                     f"the results cannot be written to {shown(folder)} ({fault.strerror}): make "
@@ -121,13 +126,13 @@ def _prepare(
     console = Console(stderr=True)
     tracking = Tracking(options, folder, repo, model, console)
     health = Health()
-    census = Census(setup, lambda said: _warn(console, said, options.mismatch))
+    census = Census(setup, lambda said: _warn(said, options.mismatch))
     observer = Observers(
         [
             census,
             *tracking.observers,
             MetricsObserver(health),
-            ConsoleObserver(console),
+            ConsoleObserver(console, folder / LEARNERS),
             PictureObserver(folder / PICTURE),
         ]
     )
@@ -137,13 +142,13 @@ def _prepare(
     training = Training(state, _plan(options, info, folder), strategy, observer, journal)
     return Run(
         info=info, training=training, folder=folder, setup=setup, census=census,
-        tracking=tracking, observer=observer, health=health, console=console,
+        tracking=tracking, observer=observer, health=health,
     )  # fmt: skip
 
 
-def _warn(console: Console, said: str, mismatch: str) -> None:
+def _warn(said: str, mismatch: str) -> None:
     if mismatch != "ignore":
-        console.print(f"warning: {said}", style="yellow", highlight=False, soft_wrap=True)
+        log.warning("%s", said)
 
 
 def _plan(options: AggregatorOptions, run: RunInfo, folder: Path) -> Plan:
@@ -165,7 +170,7 @@ def _plan(options: AggregatorOptions, run: RunInfo, folder: Path) -> Plan:
     )
 
 
-def _leave(run: Run, ending: Ending, *, print_json: bool) -> int:
+def _leave(run: Run, ending: Ending, *, stdout: TextIO | None) -> int:
     """Write and say all that a run leaves; the exit code of one that nothing has failed."""
     status, said = _status(ending)
     run.observer.on_end(status, said)
@@ -176,11 +181,12 @@ def _leave(run: Run, ending: Ending, *, print_json: bool) -> int:
         document |= {"mlflow": tracked}
         write_result(run.folder / RESULT, document)
     _say_where(run)
-    if print_json:
-        _print(document)
+    if stdout:
+        stdout.write(json.dumps(document, indent=2) + "\n")
+        stdout.flush()
     if status != "interrupted":
         return 0
-    run.console.print("interrupted: go on with --resume")
+    sys.stderr.write("interrupted: go on with --resume\n")  # as run_main would: no time before it
     return INTERRUPTED
 
 
@@ -196,12 +202,6 @@ def _status(ending: Ending) -> tuple[str, str | None]:
 
 def _say_where(run: Run) -> None:
     names = [name for name in (RESULT, LAST, BEST, PICTURE) if (run.folder / name).exists()]
-    text = f"in {shown(run.folder)}: {', '.join(names)}"
-    run.console.print(text, highlight=False, soft_wrap=True)
+    log.info("in %s: %s", shown(run.folder), ", ".join(names))
     if run.tracking.where:
-        run.console.print(run.tracking.where, highlight=False, soft_wrap=True)
-
-
-def _print(document: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")
-    sys.stdout.flush()
+        log.info("%s", run.tracking.where)

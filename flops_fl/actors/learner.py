@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,13 +20,17 @@ from flops_fl.flower.client import ClientWorker, LearnerClient
 from flops_fl.flower.stock_server import serve_flower
 from flops_fl.options.config import LearnerOptions
 from flops_fl.process.health import Health, served
+from flops_fl.process.lines import OURS
+from flops_fl.process.prints import Prints, prints_apart
 from flops_fl.process.signals import raise_on_signals
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.installed import installed_versions
 from flops_fl.repo.source import checkout
 from flops_fl.types import Setup
 from flops_fl.wire.line.dial import serve_workers
-from flops_fl.wire.line.line import DialOptions
+from flops_fl.wire.line.redial import DialOptions
+
+log = logging.getLogger(__name__)
 
 
 class LearnerHealth(Health):
@@ -79,6 +83,8 @@ def learn(options: LearnerOptions) -> int:
     Raises:
         FlopsError: see flops_fl.errors for who is at fault.
     """
+    if options.quiet:
+        logging.getLogger(OURS).setLevel(logging.WARNING)
     raise_on_signals()  # containers are stopped by SIGTERM: leave as after Ctrl-C
     tls = options.tls()
     ids = options.learner_id or [*(tls.names if tls else []), socket.gethostname()][:1]
@@ -86,29 +92,31 @@ def learn(options: LearnerOptions) -> int:
     with checkout(options.repo) as repo, ExitStack() as stack:
         stack.enter_context(served(health, options.metrics))
         setup = Setup(commit=repo.commit or "", versions=installed_versions(repo.path))
-        workers = [
-            ClientWorker(
-                _builder(options, repo.path, name, setup), health.timed, alone=len(ids) == 1
-            )
-            for name in ids
-        ]
-        for worker in workers:
+        prints = stack.enter_context(prints_apart(options.log_folder))
+        workers = []
+        for name in ids:
+            with prints.of(name):
+                worker = ClientWorker(
+                    _builder(options, repo.path, name, setup),
+                    partial(_task, health, prints, name),
+                    alone=len(ids) == 1,
+                )
             stack.callback(worker.close)
+            workers.append(worker)
         dial = DialOptions(
             address=options.aggregator,
             tls=tls,
             connect_timeout=options.connect_timeout,
             reconnect_timeout=options.reconnect_timeout,
             stay=options.stay,
-            on_event=_silence if options.quiet else _say,
+            on_event=_say,
             on_presence=health.on_presence,
         )
         if options.protocol == "flower":
             last_word = serve_flower(workers[0], dial)
         else:
             last_word = serve_workers(workers, dial)
-    if not options.quiet:
-        _say(ids[0], f"the project has ended: {last_word}")
+    _say(ids[0], f"the project has ended: {last_word}")
     return 0
 
 
@@ -160,11 +168,11 @@ def _load(folder: Path | None, tags: Sequence[str]) -> Any:
     return load_folder(folder, tags)
 
 
+@contextmanager
+def _task(health: LearnerHealth, prints: Prints, learner: str, stage: str) -> Iterator[None]:
+    with prints.of(learner), health.timed(stage):
+        yield
+
+
 def _say(learner: str, event: str) -> None:
-    with suppress(OSError, ValueError):  # user code may have closed it
-        sys.stderr.write(f"[{learner}] {event}\n")
-        sys.stderr.flush()
-
-
-def _silence(learner: str, event: str) -> None:
-    pass
+    log.info("[%s] %s", learner, event)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +13,11 @@ from flops_fl.actors.hosts import Hosts
 from flops_fl.errors import Abort
 from flops_fl.net.address import Address
 from flops_fl.options.config import FederationOptions, SimulateOptions
+from flops_fl.process.prints import LEARNERS
 from flops_fl.process.signals import ending_at_once, raise_on_signals
 from flops_fl.repo.source import checkout
+
+log = logging.getLogger(__name__)
 
 NO_DATA = "none"
 """The source of data of a repository that brings its own."""
@@ -31,6 +36,7 @@ def simulate(options: SimulateOptions) -> int:
     with Hosts() as hosts:  # first: their imports take longest, and so do the aggregator's
         with ending_at_once():
             from flops_fl.actors.aggregator import aggregate
+            from flops_fl.run.folder import shown
 
         with (
             checkout(options.repo) as repo,
@@ -38,13 +44,19 @@ def simulate(options: SimulateOptions) -> int:
         ):
             parts = write_parts(options, ids, Path(data))
 
-            def start(address: Address, abort: Abort) -> None:
+            def start(address: Address, folder: Path, abort: Abort) -> None:
+                prints = folder / LEARNERS
+                if not options.resume:
+                    shutil.rmtree(prints, ignore_errors=True)
+                place = shown(prints)
+                log.info("%d learners, %d processes; they print to %s", len(ids), processes, place)
                 common = {
                     "repo": str(repo.path),
                     "aggregator": str(address),
                     "data": str(parts) if parts else None,
                     "data_tags": "{id}",
                     "threads": options.threads,
+                    "log_folder": str(prints),
                     "quiet": True,
                 }
                 named = [",".join(ids[index::processes]) for index in range(processes)]

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 import queue
-import random
 import time
 from typing import Any, Protocol
 
 import grpc
 from flwr.proto import transport_pb2
 
-from flops_fl.errors import RepositoryError, Unreachable
+from flops_fl.errors import RepositoryError
 from flops_fl.flower.values import (
     METHOD,
     from_npy,
@@ -27,7 +26,7 @@ from flops_fl.flower.values import (
 from flops_fl.types import Array, Parameters, Task, Update
 from flops_fl.wire.line.dial import BlockingWorker, open_channel
 from flops_fl.wire.line.faults import Faults
-from flops_fl.wire.line.line import DialOptions
+from flops_fl.wire.line.redial import DialOptions, Redial
 
 log = logging.getLogger(__name__)
 
@@ -60,38 +59,27 @@ def serve_flower(worker: FlowerWorker, options: DialOptions) -> str:
     answers, faults = _Answers(worker), Faults(options.address, options.tls)
     limit = ("grpc.max_receive_message_length", largest_message(worker.layout))
     arguments = [*_CHANNEL, limit]
-    wait, contact = options.backoff, time.monotonic()
+    redial = Redial(worker.learner, options, "Flower server")
     while True:
         try:
             with open_channel(grpc, options, arguments) as channel:
-                if _converse(channel, answers, options):
+                if _converse(channel, answers, redial):
                     return "the server said goodbye"
             why = "connection closed"
         except grpc.RpcError as error:
             why = faults.explain(error)
-        if answers.heard:
-            wait, contact, answers.heard = options.backoff, time.monotonic(), False
-        away = time.monotonic() - contact
-        if away > options.connect_timeout:
-            raise Unreachable(
-                f"no Flower server at {options.address} for {away:.0f} s (--connect-timeout): "
-                f"{why}. Check the address, and that it runs"
-            )
-        options.on_presence(worker.learner, False)
-        options.on_event(worker.learner, f"disconnected ({why}), trying again")
-        time.sleep(random.SystemRandom().uniform(0.5, 1.0) * wait)
-        wait = min(wait * 2, options.max_backoff)
+        answers.heard = False
+        time.sleep(redial.failed(why))
 
 
-def _converse(channel: grpc.Channel, answers: _Answers, options: DialOptions) -> bool:
+def _converse(channel: grpc.Channel, answers: _Answers, redial: Redial) -> bool:
     """Answer what the server asks; whether it ended with its goodbye."""
     outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     call = channel.stream_stream(METHOD)(iter(outgoing.get, None))
     try:
         for frame in call:
             if not answers.heard:
-                options.on_presence(answers.worker.learner, True)
-                options.on_event(answers.worker.learner, f"connected to {options.address}")
+                redial.welcomed()
                 answers.heard = True
             message = flower.ServerMessage.FromString(frame)
             kind = message.WhichOneof("msg")

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import reduce
+from pathlib import Path
 from textwrap import indent
 
 from rich.console import Console
@@ -24,9 +25,14 @@ from rich.text import Text
 
 from flops_fl.core.failures import KINDS, Kind, alike
 from flops_fl.core.observer import Observer, RunInfo
-from flops_fl.text import some
+from flops_fl.process.lines import stamp
+from flops_fl.process.prints import last_lines, log_of
+from flops_fl.text import paragraph, some
 from flops_fl.types import Best, RoundRecord, Stage
 
+FEW = 3  # lines on who has joined before they become rare
+LAST_LINES = 5  # of what a learner has printed that failed
+PAUSE = 2.5  # seconds, doubled with each line, without one of who has joined
 REMIND = 30.0  # seconds after which a log says what is still awaited; then twice as long, ...
 
 
@@ -37,8 +43,11 @@ class ConsoleObserver(Observer):
     that says who is awaited when a wait is long.
     """
 
-    def __init__(self, console: Console, remind: float = REMIND) -> None:
+    def __init__(
+        self, console: Console, prints: Path | None = None, remind: float = REMIND
+    ) -> None:
         self._console = console
+        self._prints = prints
         self._reminder = _Reminder(self._remind, remind)
         self._wait = ""
         self._progress: Progress | None = None
@@ -48,9 +57,10 @@ class ConsoleObserver(Observer):
         self._rounds = 0
         self._history: list[RoundRecord] = []
         self._best: Best | None = None
-        self._said = 0.0
         self._unevaluated = False
         self._kinds: set[Kind] = set()  # of failures whose traceback was shown
+        self._known: set[str] = set()
+        self._lines, self._quiet_until = 0, 0.0
 
     def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
         self._rounds = run.rounds
@@ -83,14 +93,22 @@ class ConsoleObserver(Observer):
         if self._progress is not None and self._bar is not None:
             total = max(minimum, count)
             self._progress.reset(self._bar, total=total, completed=count, description="joining")
-            return
-        self._wait = f"{count} of {minimum} learners present ({some(present) or 'nobody'})"
-        if count < minimum:
+        elif count < minimum:
+            self._wait = f"{count} of {minimum} learners present ({some(present) or 'nobody'})"
             self._reminder.begin()
-        # Hundreds that join at once are not worth a line each.
-        if count == minimum or (count < minimum and time.monotonic() > self._said + 1.0):
-            self._said = time.monotonic()
-            self._say(f"{count} of {minimum} learners present")
+        listed = self._progress is None and time.monotonic() > self._quiet_until
+        if count == minimum or (count < minimum and listed):
+            self._say_present(present, minimum)
+
+    def _say_present(self, present: Sequence[str], minimum: int) -> None:
+        """Who has come since the last time. Thousands are not worth a line each."""
+        come = set(present) - self._known
+        self._known.update(come)
+        who = f": {some(come)} joined" if come else ""
+        self._say(f"{len(present)} of {minimum} learners present{who}")
+        self._lines += 1
+        if self._lines > FEW:
+            self._quiet_until = time.monotonic() + PAUSE * 2 ** (self._lines - FEW)
 
     def on_stage(self, round: int, stage: Stage, learners: Sequence[str]) -> None:
         self._awaited, self._failed = set(learners), 0
@@ -131,12 +149,21 @@ class ConsoleObserver(Observer):
         groups = alike(record.failures)
         for group in groups[:KINDS]:
             self._say(f"  {group.who} failed in {group.stage}: {group.reason}", "red")
-            if group.traceback and group.kind not in self._kinds:
-                self._say(indent(group.traceback.rstrip(), "    "), "dim")
+            if group.kind not in self._kinds:
+                if group.traceback:
+                    self._show(indent(group.traceback.rstrip(), "    "))
+                self._show_printed(group.learners[0])
             self._kinds.add(group.kind)
         rest = sum(len(group.learners) for group in groups[KINDS:])
         if rest:
             self._say(f"  and {rest} more failed, for other reasons", "red")
+
+    def _show_printed(self, learner: str) -> None:
+        path = log_of(self._prints, learner) if self._prints else Path()
+        lines = last_lines(path, LAST_LINES)
+        if lines:
+            said = indent(paragraph("\n".join(lines)), "    ")
+            self._show(f"  the last it printed, in {path}:\n{said}")
 
     def on_end(self, status: str, error: str | None) -> None:
         self._reminder.stop()
@@ -174,7 +201,11 @@ class ConsoleObserver(Observer):
         self._say(f"{text}, since {clock} ({seconds:.0f} s)", "dim")
 
     def _say(self, text: str, style: str = "") -> None:
-        self._console.print(Text(text, style=style), soft_wrap=True, highlight=False)
+        line = stamp(terminal=self._console.is_terminal) + text
+        self._console.print(Text(line, style=style), soft_wrap=True, highlight=False)
+
+    def _show(self, block: str) -> None:
+        self._console.print(Text(block, style="dim"), soft_wrap=True, highlight=False)
 
 
 class _Awaited(ProgressColumn):

@@ -223,6 +223,11 @@ class LearnerOptions(RepoOptions, TlsOptions, HealthOptions):
     protocol: Literal["native", "flower"] = Field(
         "native", description="native, or flower: the aggregator is a stock Flower server"
     )
+    log_folder: Path | None = Field(
+        None,
+        description="folder for what the repository's code prints, a file for each learner; "
+        "default: as it comes, on stdout and stderr",
+    )
     stay: bool = Field(False, description="wait for the next project when one has ended")
     quiet: bool = Field(False, description="say nothing but errors")
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TextIO
 
 from flops_fl.errors import INTERRUPTED, FlopsError, RepositoryError
+from flops_fl.process.lines import speak
 from flops_fl.process.signals import ignore_signals
 
 
@@ -31,6 +32,7 @@ def run_main(main: Callable[[], int], *, quiet: bool = False) -> int:
     """
     # gRPC's own lines say that a handshake failed and not with whom. Before it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    speak()
     code = _run(main, quiet=quiet)
     others = threading.enumerate()
     if any(not t.daemon and t is not threading.main_thread() for t in others):

@@ -13,7 +13,7 @@ from flops_fl.wire.hub.hub import Hub
 from flops_fl.wire.hub.server import serve
 from flops_fl.wire.hub.stage import HubOptions
 from flops_fl.wire.line.dial import converse
-from flops_fl.wire.line.line import DialOptions
+from flops_fl.wire.line.redial import DialOptions
 from flops_fl.wire.transport import METHOD
 
 START = [np.zeros(4, np.float32)]

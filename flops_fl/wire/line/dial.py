@@ -22,7 +22,8 @@ from flops_fl.errors import FlopsError
 from flops_fl.types import Evaluation, Layout, Parameters, Setup, Task, Update
 from flops_fl.wire.codec import MAX_FRAME
 from flops_fl.wire.line.faults import Faults
-from flops_fl.wire.line.line import DialOptions, Line, Worker
+from flops_fl.wire.line.line import Line, Worker
+from flops_fl.wire.line.redial import DialOptions
 from flops_fl.wire.transport import channel_arguments
 
 _CHANNEL = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -12,6 +13,8 @@ from flops_fl.net.address import Address
 from flops_fl.net.handshake import tls_fault
 from flops_fl.net.tls import Tls
 
+# What gRPC puts before the reason: "failed to ...; last error: UNKNOWN: ipv4:10.0.0.1:80: ".
+_GRPC = re.compile(r"failed to connect to all addresses; last error: |\w+: ipv[46]:[^ ]+: ")
 PAUSE = 1.0  # seconds between two looks at the TLS of one address
 
 
@@ -53,4 +56,4 @@ class Faults:
                 f"the certificate of {self._address} is not accepted ({details}): give the "
                 "authority that signed it as --tls-ca"
             )
-        return details
+        return _GRPC.sub("", details)

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import time
 import uuid
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import grpc
 
-from flops_fl.errors import FlopsError, ProtocolError, Refused, RepositoryError, Unreachable
-from flops_fl.net.address import Address
-from flops_fl.net.tls import Tls
+from flops_fl.errors import FlopsError, ProtocolError, Refused, RepositoryError
 from flops_fl.types import (
     Answer,
     Array,
@@ -32,6 +26,7 @@ from flops_fl.wire.chunks import Assembler, Chunks
 from flops_fl.wire.codec import decode
 from flops_fl.wire.line.answers import as_message
 from flops_fl.wire.line.faults import Faults, failed
+from flops_fl.wire.line.redial import DialOptions, Redial
 from flops_fl.wire.messages import (
     Cancel,
     Chunk,
@@ -68,22 +63,6 @@ class Worker(Protocol):
         """
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DialOptions:
-    """How to reach the aggregator. Times in seconds."""
-
-    address: Address
-    tls: Tls | None = None
-    connect_timeout: float = 300.0
-    reconnect_timeout: float = 3600.0
-    backoff: float = 0.2
-    max_backoff: float = 10.0
-    stay: bool = False
-    on_event: Callable[[str, str], None] = lambda learner, event: None
-    """Told what happens, in words: (learner, event)."""
-    on_presence: Callable[[str, bool], None] = lambda learner, connected: None
-
-
 class Line:
     """One learner's conversations, one after the other, and what it keeps between them."""
 
@@ -99,12 +78,10 @@ class Line:
         self._download: tuple[Order, Assembler] | None = None
         self._conversation = Conversation()
         self._outbox: Outbox | None = None
-        self._last_contact, self._welcomed = time.monotonic(), False
+        self._redial = Redial(worker.learner, options)
 
     async def run(self, channel: grpc.aio.Channel) -> str:
         """Converse, and dial again when the connection is lost, until the final goodbye."""
-        wait = self._options.backoff
-        why = "no answer"
         while True:
             try:
                 goodbye = await self._converse(channel)
@@ -115,29 +92,9 @@ class Line:
                 why = await asyncio.to_thread(self._faults.explain, error)
             except TimeoutError:  # whoever is no aggregator would have said so
                 why = f"no answer to the greeting for {GREETING_TIMEOUT:.0f} s"
-            if self._outbox is not None:
-                wait = self._options.backoff  # there was a conversation: start small again
             self._outbox = None
-            self._options.on_presence(self._worker.learner, False)
-            self._give_up_if_too_long(why)
-            self._tell(f"disconnected ({why}), trying again")
-            # Full jitter, so that a thousand learners do not return in the same moment
-            # (Brooker 2015, "Exponential Backoff And Jitter").
-            await asyncio.sleep(random.SystemRandom().uniform(0.5, 1.0) * wait)
-            wait = min(wait * 2, self._options.max_backoff)
-
-    def _give_up_if_too_long(self, why: str) -> None:
-        if self._options.stay and self._held is not None:
-            return
-        away, options = time.monotonic() - self._last_contact, self._options
-        limit, name = options.connect_timeout, "--connect-timeout"
-        if self._welcomed:
-            limit, name = options.reconnect_timeout, "--reconnect-timeout"
-        if away > limit:
-            raise Unreachable(
-                f"no aggregator at {options.address} for {away:.0f} s ({name}): {why}. Check the "
-                "address, and that it runs"
-            )
+            patient = self._options.stay and self._held is not None
+            await asyncio.sleep(self._redial.failed(why, patient=patient))
 
     # -- one conversation ----------------------------------------------------------------
 
@@ -151,7 +108,6 @@ class Line:
             await self._be_welcomed(call)
             self._outbox = outbox
             while (frame := await call.read()) is not grpc.aio.EOF:
-                self._last_contact = time.monotonic()
                 message = decode(frame)
                 if self._conversation.step(Side.AGGREGATOR, message):
                     if isinstance(message, Goodbye):
@@ -189,9 +145,7 @@ class Line:
         if isinstance(message, Refusal) and not message.retry:
             raise Refused(message.reason)
         if isinstance(message, Welcome):
-            self._last_contact, self._welcomed = time.monotonic(), True
-            self._options.on_presence(self._worker.learner, True)
-            self._tell(f"connected to {self._options.address}")
+            self._redial.welcomed()
 
     def _receive(self, message: Message, outbox: Outbox) -> None:
         if isinstance(message, Order):

@@ -1,0 +1,158 @@
+"""What user code prints, in a file for each learner.
+
+Descriptors 1 and 2 are turned round, not sys.stdout alone: compiled libraries and subprocesses
+print, too. That suits a process whose learners take turns on its main thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from flops_fl.process.lines import speak
+
+LEARNERS = "learners"  # the folder of these files within that of a run
+LARGEST = 1 << 20  # bytes; a file beyond that is moved aside, to NAME.log.1, at its next use
+MOST_OPEN = 256  # files at a time
+TAIL = 8192  # bytes at the end of a file in which its last lines are looked for
+
+log = logging.getLogger(__name__)
+
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\x08]\x08")
+
+
+class Prints:
+    """Keeps what is printed for each learner apart; does nothing without a folder."""
+
+    def __init__(self, folder: Path | None, out: int = 1, err: int = 2) -> None:
+        self._folder = folder
+        self._out, self._err = out, err  # where they went before
+        self._inside = False
+        self._files: dict[str, int] = {}  # open ones, the last used at the end
+        self._made: set[Path] = set()
+        self._libc = ctypes.CDLL(None)
+
+    @contextmanager
+    def of(self, learner: str) -> Iterator[None]:
+        """Let all that is printed in this context go to the learner's file."""
+        if self._folder is None or self._inside:
+            yield
+            return
+        file = self._files.pop(learner, None)
+        file = self._files[learner] = self._ready(log_of(self._folder, learner), file)
+        self._turn(file, file)
+        self._inside = True
+        try:
+            yield
+        finally:
+            self._inside = False
+            self._turn(self._out, self._err)
+
+    def _ready(self, path: Path, file: int | None) -> int:
+        """The file, open, with room and with the time of its last use."""
+        try:
+            if file is None:
+                file = self._open(path)
+            if os.fstat(file).st_size > LARGEST:
+                path.replace(path.with_name(path.name + ".1"))
+                os.close(file)
+                file = self._open(path)
+            os.utime(file)  # the newest file is that of the learner at work
+        except OSError as error:  # no reason to train no more
+            log.warning("%s cannot be written (%s): what is printed is lost", path, error.strerror)
+            return os.open(os.devnull, os.O_WRONLY)
+        return file
+
+    def _open(self, path: Path) -> int:
+        if len(self._files) >= MOST_OPEN:
+            os.close(self._files.pop(next(iter(self._files))))
+        self._made.add(path)
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def _turn(self, out: int, err: int) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # user code may have put anything there
+                stream.flush()
+        self._libc.fflush(None)  # what C code has printed
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+
+    def tidy(self) -> None:
+        """Close the files, and remove those in which there is nothing."""
+        for file in self._files.values():
+            os.close(file)
+        for path in self._made:
+            with suppress(OSError):
+                if path.stat().st_size == 0:
+                    path.unlink()
+
+
+@contextmanager
+def prints_apart(folder: Path | None) -> Iterator[Prints]:
+    """A folder for what is printed; our own lines go where stderr goes at the beginning."""
+    if folder is None:
+        yield Prints(None)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    out, err = os.dup(1), os.dup(2)
+    with open(err, "w", encoding="utf-8", errors="replace") as lines:
+        speak(lines)
+        try:
+            prints = Prints(folder, out, err)
+            yield prints
+            prints.tidy()
+        finally:
+            speak()
+            os.close(out)
+
+
+@contextmanager
+def stdout_kept(wanted: bool) -> Iterator[TextIO | None]:
+    """Standard output for one who reads it by machine: all else that is printed goes to stderr.
+
+    None unless `wanted`: then nothing changes.
+    """
+    if not wanted:
+        yield None
+        return
+    sys.stdout.flush()
+    with open(os.dup(1), "w", encoding="utf-8") as kept:
+        os.dup2(2, 1)
+        try:
+            yield kept
+        finally:
+            with suppress(OSError, ValueError):
+                sys.stdout.flush()
+            os.dup2(kept.fileno(), 1)
+
+
+def log_of(folder: Path, learner: str) -> Path:
+    """A learner's file."""
+    return folder / f"{learner.replace('/', '_')}.log"
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last lines of a file as a terminal would show them; none if it is not there."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    lines = [_shown(line) for line in text.split("\n")]
+    return [line for line in lines if line.strip()][-count:]
+
+
+def _shown(line: str) -> str:
+    """What is left of a line: bars return to its beginning, or go back by a letter."""
+    line = line.rstrip("\r").rpartition("\r")[2]
+    while (cleaned := _CONTROL.sub("", line)) != line:
+        line = cleaned
+    return line.replace("\x08", "")

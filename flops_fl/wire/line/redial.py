@@ -1,0 +1,92 @@
+"""How to reach the aggregator: when to dial again, when to give up, what to say meanwhile."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flops_fl.errors import Unreachable
+from flops_fl.net.address import Address
+from flops_fl.net.tls import Tls
+
+REMIND = 30.0  # seconds after which a wait is spoken of again; then twice as long, and so on
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DialOptions:
+    """How to reach the aggregator. Times in seconds."""
+
+    address: Address
+    tls: Tls | None = None
+    connect_timeout: float = 300.0
+    reconnect_timeout: float = 3600.0
+    backoff: float = 0.2
+    max_backoff: float = 10.0
+    stay: bool = False
+    on_event: Callable[[str, str], None] = lambda learner, event: None
+    """Told what happens, in words: (learner, event)."""
+    on_presence: Callable[[str, bool], None] = lambda learner, connected: None
+
+
+class Redial:
+    """The waits of one learner between its conversations."""
+
+    def __init__(self, learner: str, options: DialOptions, whom: str = "aggregator") -> None:
+        self._learner = learner
+        self._options = options
+        self._whom = f"{whom} at {options.address}"
+        self._wait = options.backoff
+        self._last_contact = time.monotonic()
+        self._welcomed = self._connected = False
+        self._said, self._pause = 0.0, 0.0
+
+    def welcomed(self) -> None:
+        """Let in: what comes next begins anew."""
+        self._welcomed = self._connected = True
+        self._wait, self._pause = self._options.backoff, 0.0
+        self._options.on_presence(self._learner, True)
+        self._options.on_event(self._learner, f"connected to the {self._whom}")
+
+    def failed(self, why: str, *, patient: bool = False) -> float:
+        """Seconds to wait before the next try.
+
+        Args:
+            why: What went wrong, for people.
+            patient: Never give up.
+
+        Raises:
+            Unreachable: it has been too long.
+        """
+        self._options.on_presence(self._learner, False)
+        lost, self._connected = self._connected, False
+        if lost:
+            self._last_contact = time.monotonic()  # until now
+        away = time.monotonic() - self._last_contact
+        limit, name = self._options.connect_timeout, "--connect-timeout"
+        if self._welcomed:
+            limit, name = self._options.reconnect_timeout, "--reconnect-timeout"
+        if away > limit and not patient:
+            raise Unreachable(
+                f"no {self._whom} for {away:.0f} s ({name}): {why}. Check the address, and that "
+                "it runs"
+            )
+        self._tell(why, away, lost)
+        # Full jitter, so that a thousand learners do not return in the same moment
+        # (Brooker 2015, "Exponential Backoff And Jitter").
+        wait = random.SystemRandom().uniform(0.5, 1.0) * self._wait
+        self._wait = min(self._wait * 2, self._options.max_backoff)
+        return wait
+
+    def _tell(self, why: str, away: float, lost: bool) -> None:
+        """Say it once, and again from time to time."""
+        if lost:
+            event = f"disconnected ({why}), trying again"
+        elif self._pause and time.monotonic() < self._said + self._pause:
+            return
+        else:
+            since = f", {away:.0f} s by now" if self._pause else ""
+            event = f"waiting for the {self._whom}{since} ({why})"
+        self._said, self._pause = time.monotonic(), self._pause * 2 or REMIND
+        self._options.on_event(self._learner, event)
