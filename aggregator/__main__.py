@@ -13,7 +13,7 @@ DESCRIPTION = "Lead the federated training of an ML repository's model."
 def main() -> int:
     """Run an aggregator; its exit code."""
     with ending_at_once():
-        from flops_fl.options.config import AggregatorOptions
+        from flops_fl.options.aggregator import AggregatorOptions
         from flops_fl.options.reading import parse
         from flops_fl.process.libraries import prepare_libraries
 

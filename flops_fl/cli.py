@@ -55,7 +55,7 @@ def run(argv: Sequence[str]) -> int:
 def _simulate(argv: Sequence[str]) -> int:
     description = "A whole federation on this machine, through the same code as a real one."
     with ending_at_once():
-        from flops_fl.options.config import SimulateOptions
+        from flops_fl.options.federation import SimulateOptions
         from flops_fl.options.reading import parse
         from flops_fl.process.libraries import prepare_libraries
 
@@ -70,7 +70,7 @@ def _simulate(argv: Sequence[str]) -> int:
 def _partition(argv: Sequence[str]) -> int:
     description = "Cut a dataset into parts, a folder with a Parquet file for each learner."
     with ending_at_once():
-        from flops_fl.options.config import PartitionOptions
+        from flops_fl.options.data import PartitionOptions
         from flops_fl.options.reading import parse
 
         options = parse(PartitionOptions, "flops-fl data partition", description, argv)
@@ -94,7 +94,7 @@ def _partition(argv: Sequence[str]) -> int:
 def _flower_export(argv: Sequence[str]) -> int:
     description = "Write a Flower app around an ML repository, on which flwr run works."
     with ending_at_once():
-        from flops_fl.options.config import FlowerExportOptions
+        from flops_fl.options.federation import FlowerExportOptions
         from flops_fl.options.reading import parse
 
         options = parse(FlowerExportOptions, "flops-fl flower export", description, argv)

@@ -13,7 +13,7 @@ DESCRIPTION = "Train the model of an ML repository on local data, for an aggrega
 def main() -> int:
     """Run a learner; its exit code."""
     with ending_at_once():
-        from flops_fl.options.config import LearnerOptions
+        from flops_fl.options.learner import LearnerOptions
         from flops_fl.options.reading import parse
         from flops_fl.process.libraries import prepare_libraries
 

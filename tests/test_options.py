@@ -3,7 +3,9 @@
 import pytest
 
 from flops_fl.errors import UsageError
-from flops_fl.options.config import AggregatorOptions, LearnerOptions, SimulateOptions
+from flops_fl.options.aggregator import AggregatorOptions
+from flops_fl.options.federation import SimulateOptions
+from flops_fl.options.learner import LearnerOptions
 from flops_fl.options.reading import parse
 
 

@@ -15,7 +15,7 @@ from flops_fl.flower.values import METHOD as FLOWER_METHOD
 from flops_fl.flower.values import largest_message
 from flops_fl.net.address import Address
 from flops_fl.net.tls import Tls
-from flops_fl.options.config import AggregatorOptions
+from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.process.prints import stdout_kept
 from flops_fl.process.signals import raise_on_signals, told_of_signals
 from flops_fl.repo.source import checkout

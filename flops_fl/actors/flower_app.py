@@ -25,7 +25,8 @@ from flops_fl.flower import app
 from flops_fl.flower.client import LearnerClient
 from flops_fl.flower.export import COMMIT, REPO_FOLDER, SOURCE
 from flops_fl.flower.grid import GridCohort
-from flops_fl.options.config import AggregatorOptions, FederationOptions
+from flops_fl.options.aggregator import AggregatorOptions
+from flops_fl.options.federation import FederationOptions
 from flops_fl.options.reading import build
 from flops_fl.process.libraries import libraries_limited
 from flops_fl.process.lines import speak

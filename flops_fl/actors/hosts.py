@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from flops_fl.errors import INTERRUPTED, Abort, FederationError
-from flops_fl.options.config import LearnerOptions
+from flops_fl.options.learner import LearnerOptions
 from flops_fl.options.reading import build
 from flops_fl.process.lines import speak
 from flops_fl.process.main import run_main

@@ -25,7 +25,7 @@ from flops_fl.flower.building import strategy_for
 from flops_fl.observers.console import ConsoleObserver
 from flops_fl.observers.metrics import MetricsObserver
 from flops_fl.observers.picture import PictureObserver
-from flops_fl.options.config import AggregatorOptions
+from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.process.health import Health, served
 from flops_fl.process.memory import return_large_blocks
 from flops_fl.process.prints import LEARNERS

@@ -18,7 +18,7 @@ from flops_fl.core.seeding import seed_build, seed_data
 from flops_fl.errors import DataError
 from flops_fl.flower.client import ClientWorker, LearnerClient
 from flops_fl.flower.stock_server import serve_flower
-from flops_fl.options.config import LearnerOptions
+from flops_fl.options.learner import LearnerOptions
 from flops_fl.process.health import Health, served
 from flops_fl.process.lines import OURS
 from flops_fl.process.prints import Prints, prints_apart

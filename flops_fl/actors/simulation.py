@@ -12,7 +12,7 @@ from pathlib import Path
 from flops_fl.actors.hosts import Hosts
 from flops_fl.errors import Abort
 from flops_fl.net.address import Address
-from flops_fl.options.config import FederationOptions, SimulateOptions
+from flops_fl.options.federation import FederationOptions, SimulateOptions
 from flops_fl.process.prints import LEARNERS
 from flops_fl.process.signals import ending_at_once, raise_on_signals
 from flops_fl.repo.source import checkout

@@ -24,7 +24,7 @@ from flops_fl.flower.strategy import (
     floats_of,
 )
 from flops_fl.flower.values import plain
-from flops_fl.options.config import COHORT_OPTIONS
+from flops_fl.options.training import COHORT_OPTIONS
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.loader import Workspace
 from flops_fl.types import Layout, Parameters, Scalar

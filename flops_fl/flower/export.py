@@ -11,7 +11,7 @@ from typing import Any
 
 from flops_fl import __version__
 from flops_fl.errors import UsageError
-from flops_fl.options.config import FederationOptions, FlowerExportOptions
+from flops_fl.options.federation import FederationOptions, FlowerExportOptions
 from flops_fl.repo.source import Checkout, checkout
 
 REPO_FOLDER = "ml_repository"

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from flops_fl.errors import UsageError
-from flops_fl.options.config import Options
+from flops_fl.options.common import Options
 
 T = TypeVar("T", bound=Options)
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flops_fl.errors import UsageError
-from flops_fl.options.config import TrainingOptions
+from flops_fl.options.training import TrainingOptions
 from flops_fl.run.checkpoint import newest_round
 from flops_fl.run.result import read_result
 

@@ -10,7 +10,7 @@ from flops_fl.core.aggregation import Strategy
 from flops_fl.core.observer import RunInfo
 from flops_fl.core.plan import State
 from flops_fl.errors import UsageError
-from flops_fl.options.config import AggregatorOptions
+from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.process.spool import is_large, keep
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.source import Checkout

@@ -9,8 +9,8 @@ import pytest
 from flops_fl.core.observer import RunInfo
 from flops_fl.core.plan import State
 from flops_fl.errors import UsageError
-from flops_fl.options.config import TrainingOptions
 from flops_fl.options.reading import build
+from flops_fl.options.training import TrainingOptions
 from flops_fl.repo.source import Checkout
 from flops_fl.run.folder import run_folder
 from flops_fl.run.journal import FolderJournal

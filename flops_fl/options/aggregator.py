@@ -1,0 +1,29 @@
+"""Options of ``python -m aggregator``."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from flops_fl.net.address import Address
+from flops_fl.options.common import HealthOptions, RepoOptions, TlsOptions
+from flops_fl.options.kinds import HostPort
+from flops_fl.options.training import TrainingOptions
+
+
+class AggregatorOptions(RepoOptions, TrainingOptions, TlsOptions, HealthOptions):
+    """Options of ``python -m aggregator``."""
+
+    listen: HostPort = Field(Address("127.0.0.1", 8080), description="HOST:PORT to serve on")
+
+    @model_validator(mode="after")
+    def _safe(self) -> Self:
+        if not (self.listen.loopback or self.tls_cert or self.insecure):
+            raise ValueError(
+                f"--listen {self.listen} can be reached from other machines: give --tls-cert and "
+                "--tls-key, or say --insecure"
+            )
+        if self.tls_ca and not self.tls_cert:
+            raise ValueError("--tls-ca needs --tls-cert and --tls-key on an aggregator: give them")
+        return self
