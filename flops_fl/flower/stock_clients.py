@@ -98,8 +98,17 @@ class FlowerClient:
         self._name = name
         self._layout = layout
 
-    async def hello(self, requests: AsyncIterator[bytes]) -> Hello:
-        """It says nothing of itself: its name is known, its model is taken to be the right one."""
+    async def hello(self, requests: AsyncIterator[bytes]) -> Hello | None:
+        """Its name is known, and its model taken to be the right one; None if nobody is there.
+
+        It says nothing by itself, so it is asked something: an open stream alone is no client.
+        """
+        self.outbox.question()
+        frame = await anext(requests, None)
+        if frame is None:
+            return None
+        if not isinstance(self.read(frame), Ping):
+            raise ProtocolError("an answer to something else than it was asked")
         fingerprint = self._layout.fingerprint
         return Hello(learner=self._name, nonce=uuid.uuid4().hex, fingerprint=fingerprint)
 
@@ -169,11 +178,15 @@ class FlowerOutbox:
             self._context.set_code(code)
             self._context.set_details(message.reason)
         elif isinstance(message, Ping):
-            question = flower.ServerMessage.GetPropertiesIns(config={})
-            self._put(flower.ServerMessage(get_properties_ins=question))
+            self.question()
         elif isinstance(message, Goodbye):
             bye = flower.ServerMessage.ReconnectIns(seconds=0)
             self._put(flower.ServerMessage(reconnect_ins=bye))
+
+    def question(self) -> None:
+        """Ask for its properties, which every client answers at once, if with none."""
+        question = flower.ServerMessage.GetPropertiesIns(config={})
+        self._put(flower.ServerMessage(get_properties_ins=question))
 
     def send_order(self, order: Order, model: Chunks | None, frame: bytes | None = None) -> None:
         """Queue a task with its tensors."""

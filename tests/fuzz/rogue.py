@@ -162,6 +162,11 @@ class Rogue:
 
     async def flower(self):
         stream = Stream(self.channel, FLOWER_METHOD)
+        if self.random.random() < 0.8:  # it is asked for its properties before it is let in
+            await stream.frame()
+            res = flower.ClientMessage.GetPropertiesRes(status=flower.Status())
+            answer = flower.ClientMessage(get_properties_res=res)
+            await stream.write(answer.SerializeToString())
         for _ in range(self.random.randrange(3)):
             await stream.frame()
             await stream.write(self.answer())
