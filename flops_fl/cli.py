@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from shlex import quote
 
 from flops_fl.errors import UsageError
 from flops_fl.process.main import run_main
@@ -99,11 +100,16 @@ def _flower_export(argv: Sequence[str]) -> int:
 
         options = parse(FlowerExportOptions, "flops-fl flower export", description, argv)
 
+        from flops_fl.extras import install, is_installed, program
         from flops_fl.flower.export import export
 
     for path in export(options):
         sys.stderr.write(f"warning: Flower does not bundle {path}: it is missing on the nodes\n")
-    sys.stdout.write(f"flwr run {options.out} --stream\n")
+    if not is_installed("ray"):
+        sys.stderr.write(
+            f"warning: Flower's simulation engine needs Ray: {install('simulation')}\n"
+        )
+    sys.stdout.write(f"{program('flwr')} run {quote(str(options.out))} --stream\n")
     return 0
 
 

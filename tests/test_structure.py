@@ -13,6 +13,7 @@ RANKS = {
     "__init__": 0,
     "types": 1,
     "errors": 0,
+    "extras": 0,
     "text": 0,
     "dtypes": 0,
     "net": 1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import State
 from flops_fl.errors import FlopsError
+from flops_fl.extras import install, is_installed, program
 from flops_fl.observers.mlflow import BestModel, MlflowObserver, local_store
 from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.repo.contract import ManagedModel
@@ -56,7 +58,10 @@ class Tracking:
         uri = self._mlflow.tracking_uri
         if uri.startswith("http"):
             return f"MLflow: {uri}/#/experiments/{self._mlflow.experiment_id}"
-        return f"MLflow: mlflow ui --backend-store-uri {uri}" if "://" in uri else uri
+        if "://" not in uri:
+            return f"MLflow: {uri}"
+        after = "" if is_installed("mlflow") else f", after {install('ui')}"
+        return f"MLflow: {program('mlflow')} ui --backend-store-uri {shlex.quote(uri)}{after}"
 
     def finish(self, state: State, *, interrupted: bool) -> dict[str, str] | None:
         """Log the best model and wait for all that is under way; MLflow's part of the result.

@@ -13,6 +13,7 @@ import numpy as np
 
 from flops_fl.data.folder import load_folder
 from flops_fl.errors import DataError, UsageError
+from flops_fl.extras import install
 from flops_fl.types import Array
 
 CHOICES = "digits, fashion-mnist[:train|:test], hf:NAME[:CONFIG[:SPLIT]], or a path"
@@ -194,4 +195,4 @@ def _resized(dataset: Any, size: int) -> Any:
 
 
 def _extra_missing(package: str) -> UsageError:
-    return UsageError(f"this needs {package}: pip install 'flops-fl[data]'")
+    return UsageError(f"this needs {package}: {install('data')}")

@@ -24,6 +24,7 @@ from typing import Any
 
 from flops_fl.core.observer import Observer, RunInfo
 from flops_fl.errors import UsageError
+from flops_fl.extras import install
 from flops_fl.observers.flavors import log_model
 from flops_fl.types import Best, RoundRecord
 
@@ -59,7 +60,7 @@ class MlflowObserver(Observer):
     def __init__(self, tracking_uri: str, artifacts: Path | None = None) -> None:
         if importlib.util.find_spec("mlflow") is None:
             raise UsageError(
-                "MLflow is not installed: pip install 'flops-fl[aggregator]', or give --no-tracking"
+                f"MLflow is not installed: {install('aggregator')}, or give --no-tracking"
             )
         _configure()
         self.tracking_uri = tracking_uri

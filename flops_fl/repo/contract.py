@@ -243,6 +243,8 @@ class ManagedModel:
 def _sentence(stage: str, error: BaseException) -> str:
     where = "model_manager.py" if stage == "import" else f"ModelManager.{stage}"
     said = _shown(error, str)
+    if isinstance(error, ImportError) and "Pillow" in said:  # as `datasets` says it
+        return f"{where} failed: the data are images, which Pillow decodes: pip install pillow"
     if isinstance(error, ImportError):
         return (
             f"{where} failed: {said}. Install what the repository's conda.yaml lists into "

@@ -1,0 +1,63 @@
+"""Commands that people are told to type work as they stand."""
+
+import re
+import tomllib
+
+import datasets
+import pytest
+
+from flops_fl import extras
+from flops_fl.actors.tracking import Tracking
+from flops_fl.errors import RepositoryError
+from flops_fl.repo.contract import ManagedModel
+from tests.conftest import NUMPY, ROOT
+
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")]
+SOURCES = [*(ROOT / "flops_fl").rglob("*.py"), *(ROOT / "examples").glob("*.py")]
+
+
+def test_extras_are_installed_from_a_clone_and_are_there():
+    """On no index there is a flops-fl: with that name pip finds nothing, or somebody else's."""
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    told = set()
+    for path in [*PAGES, *SOURCES]:
+        text = path.read_text()
+        assert not re.search(r"install '?flops-fl", text), path
+        told |= set(re.findall(r"pip install '\.\[([\w,-]+)\]'", text))
+        told |= set(re.findall(r"\binstall\('(\w+)'\)", text))
+    assert told >= {"aggregator,data", "aggregator", "ui", "data", "simulation"}
+    assert {extra for extras in told for extra in extras.split(",")} <= set(known)
+
+
+def test_a_program_that_is_not_on_the_path_is_told_with_its_folder(monkeypatch, tmp_path):
+    monkeypatch.setattr(extras.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "elsewhere"))
+    assert extras.program("mlflow") == "mlflow"
+    (tmp_path / "mlflow").touch(0o755)
+    assert extras.program("mlflow") == str(tmp_path / "mlflow")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert extras.program("mlflow") == "mlflow"
+
+
+class FakeMlflow:
+    experiment_id = "1"
+    tracking_uri = "sqlite:////a folder/mlflow.db"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_pages_of_mlflow_need_its_whole_package(monkeypatch, there):
+    monkeypatch.setattr("flops_fl.actors.tracking.is_installed", lambda package: there)
+    tracking = Tracking.__new__(Tracking)
+    tracking._mlflow = FakeMlflow()
+    assert "mlflow ui --backend-store-uri 'sqlite:////a folder/mlflow.db'" in tracking.where
+    assert ("pip install '.[ui]' in a clone" in tracking.where) is not there
+
+
+def test_images_without_pillow_are_not_blamed_on_the_repository(monkeypatch):
+    from flops_fl.data.sources import load_source
+
+    data = load_source("digits")
+    monkeypatch.setattr(datasets.config, "PIL_AVAILABLE", False)
+    with pytest.raises(RepositoryError, match="pip install pillow") as caught:
+        ManagedModel(NUMPY, lambda: data).attach_data()
+    assert "conda" not in str(caught.value)
