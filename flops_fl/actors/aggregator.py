@@ -121,7 +121,7 @@ class _Serving:
 
         run.observer.on_start(run.info, run.training.state.history)
         run.health.not_ready = ""
-        reason, final = "interrupted", False
+        reason, final, failed = "interrupted", False, False
         try:
             with self._interruptible() as abort:
                 if not run.training.over:
@@ -130,11 +130,11 @@ class _Serving:
                 await run.training.run(hub)
             reason, final = "completed", True
         except FlopsError as error:
-            reason, final = f"failed: {error}", True
+            reason, final, failed = f"failed: {error}", True, True
             raise
         finally:
             run.health.not_ready = "the run has ended"
-            await hub.close(reason, final=final)
+            await hub.close(reason, final=final, failed=failed)
             await serving.stop(GOODBYE_GRACE)
 
     def _say_where(self, address: Address, abort: Abort) -> None:

@@ -115,7 +115,7 @@ def main() -> int:
 def _learn(values: Mapping[str, Any]) -> int:
     from flops_fl.actors.learner import learn
 
-    return learn(build(LearnerOptions, values))
+    return learn(build(LearnerOptions, values), hosted=True)
 
 
 def _first_failure(children: dict[int, Mapping[str, Any]]) -> int:

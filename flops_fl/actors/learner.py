@@ -14,8 +14,9 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge
 
+from flops_fl.actors.outcomes import Outcomes
 from flops_fl.core.seeding import seed_build, seed_data
-from flops_fl.errors import DataError
+from flops_fl.errors import DataError, FederationError
 from flops_fl.flower.client import ClientWorker, LearnerClient
 from flops_fl.flower.stock_server import serve_flower
 from flops_fl.options.learner import LearnerOptions
@@ -74,21 +75,25 @@ class LearnerHealth(Health):
             self._tasks.labels(stage, outcome).inc()
 
 
-def learn(options: LearnerOptions) -> int:
+def learn(options: LearnerOptions, *, hosted: bool = False) -> int:
     """Build the learners, train for the aggregator until the project ends.
+
+    Args:
+        hosted: The aggregator is on the same terminal, and says how it went.
 
     Returns:
         The exit code, 0.
 
     Raises:
-        FlopsError: see flops_fl.errors for who is at fault.
+        FlopsError: see flops_fl.errors for who is at fault; when the project has ended, too, if
+            it failed or a learner's own code did in each of its tasks.
     """
     if options.quiet:
         logging.getLogger(OURS).setLevel(logging.WARNING)
     raise_on_signals()  # containers are stopped by SIGTERM: leave as after Ctrl-C
     tls = options.tls()
     ids = options.learner_id or [*(tls.names if tls else []), socket.gethostname()][:1]
-    health = LearnerHealth(len(ids))
+    health, outcomes = LearnerHealth(len(ids)), Outcomes(hosted=hosted)
     with checkout(options.repo) as repo, ExitStack() as stack:
         stack.enter_context(served(health, options.metrics))
         setup = Setup(commit=repo.commit or "", versions=installed_versions(repo.path))
@@ -98,7 +103,7 @@ def learn(options: LearnerOptions) -> int:
             with prints.of(name):
                 worker = ClientWorker(
                     _builder(options, repo.path, name, setup),
-                    partial(_task, health, prints, name),
+                    partial(_task, health, prints, outcomes, name),
                     alone=len(ids) == 1,
                 )
             stack.callback(worker.close)
@@ -113,10 +118,14 @@ def learn(options: LearnerOptions) -> int:
             on_presence=health.on_presence,
         )
         if options.protocol == "flower":
-            last_word = serve_flower(workers[0], dial)
+            goodbye = serve_flower(workers[0], dial)
         else:
-            last_word = serve_workers(workers, dial)
-    _say(ids[0], f"the project has ended: {last_word}")
+            goodbye = serve_workers(workers, dial)
+    error = outcomes.verdict(goodbye)
+    if not isinstance(error, FederationError):
+        _say(ids[0], f"the project has ended: {goodbye.reason}")
+    if error:
+        raise error
     return 0
 
 
@@ -169,8 +178,10 @@ def _load(folder: Path | None, tags: Sequence[str]) -> Any:
 
 
 @contextmanager
-def _task(health: LearnerHealth, prints: Prints, learner: str, stage: str) -> Iterator[None]:
-    with prints.of(learner), health.timed(stage):
+def _task(
+    health: LearnerHealth, prints: Prints, outcomes: Outcomes, learner: str, stage: str
+) -> Iterator[None]:
+    with prints.of(learner), outcomes.of(learner, stage), health.timed(stage):
         yield
 
 

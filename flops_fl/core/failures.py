@@ -37,12 +37,16 @@ class Alike:
         return f"{self.who}: {self.reason}"
 
 
+def kind_of(stage: str, reason: str) -> Kind:
+    """What failures have in common that are said as one."""
+    return stage, _NUMBER.sub("#", reason)
+
+
 def alike(failures: Iterable[LearnerFailure]) -> list[Alike]:
     """Failures by kind, the most frequent first."""
     kinds: dict[Kind, list[LearnerFailure]] = {}
     for failure in failures:
-        kind = (failure.stage, _NUMBER.sub("#", failure.reason))
-        kinds.setdefault(kind, []).append(failure)
+        kinds.setdefault(kind_of(failure.stage, failure.reason), []).append(failure)
     groups = [
         Alike(kind, [f.learner for f in found], first.stage, first.reason, first.traceback)
         for kind, found in kinds.items()

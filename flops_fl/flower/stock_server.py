@@ -6,7 +6,6 @@ protocol knows no rounds and no seeds: rounds are counted here, the seed is 0.
 
 from __future__ import annotations
 
-import logging
 import queue
 import time
 from typing import Any, Protocol
@@ -27,8 +26,7 @@ from flops_fl.types import Array, Parameters, Task, Update
 from flops_fl.wire.line.dial import BlockingWorker, open_channel
 from flops_fl.wire.line.faults import Faults
 from flops_fl.wire.line.redial import DialOptions, Redial
-
-log = logging.getLogger(__name__)
+from flops_fl.wire.messages import Goodbye
 
 flower: Any = transport_pb2  # its stubs do not allow for messages chosen by name
 
@@ -46,7 +44,7 @@ class FlowerWorker(BlockingWorker, Protocol):
         """The model's current parameters."""
 
 
-def serve_flower(worker: FlowerWorker, options: DialOptions) -> str:
+def serve_flower(worker: FlowerWorker, options: DialOptions) -> Goodbye:
     """Work for a Flower server until it says goodbye; the work is done on this thread.
 
     Returns:
@@ -64,7 +62,7 @@ def serve_flower(worker: FlowerWorker, options: DialOptions) -> str:
         try:
             with open_channel(grpc, options, arguments) as channel:
                 if _converse(channel, answers, redial):
-                    return "the server said goodbye"
+                    return Goodbye(reason="the server said goodbye", final=True)
             why = "connection closed"
         except grpc.RpcError as error:
             why = faults.explain(error)
@@ -135,7 +133,6 @@ class _Answers:
             answer = self.worker.perform(task, arrays)
         except RepositoryError as error:
             # A status other than OK is a failure to the server; the learner stays.
-            log.warning("%s%s", error.traceback, error)
             code = flower.Code.FIT_NOT_IMPLEMENTED if fits else flower.Code.EVALUATE_NOT_IMPLEMENTED
             return flower.ClientMessage(**{name: cls(status=_status(code, str(error)))})
         metrics = {key: to_scalar(value) for key, value in answer.metrics.items()}

@@ -140,7 +140,7 @@ def test_a_failing_fit_costs_its_update_and_the_learner_stays(
         assert failure["learner"] == "learner-2"
         assert failure["stage"] == "fit_model"
         assert "this learner is broken" in failure["reason"]
-    processes.finish(broken)
+    processes.finish(broken, code=3)
     assert "RuntimeError: this learner is broken" in processes.stderr(aggregator)
     assert len(list(tmp_path.glob("bad-fit-*"))) == 2
 
@@ -157,7 +157,7 @@ def test_too_few_updates_fail_the_federation_and_name_who_is_missing(
     assert result["status"] == "failed"
     assert "learner-2" in result["error"]
     assert "learner-2" in processes.stderr(aggregator).splitlines()[-1]
-    processes.finish(learner)
+    processes.finish(learner, code=3)
 
 
 def test_a_second_process_under_one_id_is_refused_and_told_so(
@@ -208,7 +208,7 @@ def test_a_learner_that_always_fails_is_put_aside_and_told_why(
     assert "1 of 3 learners" in result["error"]
     assert len(result["rounds"]) == 2
     for process in processes.running[:2]:
-        processes.finish(process)
+        processes.finish(process, code=3)
         assert "put aside: it failed in 2 rounds in a row" in processes.stderr(process)
 
 

@@ -127,9 +127,9 @@ class Hub:
         """Bytes sent and received so far, without HTTP/2's and TLS's own."""
         return self.links.bytes_down, self.links.bytes_up
 
-    async def close(self, reason: str, *, final: bool) -> None:
+    async def close(self, reason: str, *, final: bool, failed: bool = False) -> None:
         """Say goodbye to all. `final`: the project has ended, learners need not come back."""
-        self.links.close(reason, final=final)
+        self.links.close(reason, final=final, failed=failed)
 
     # -- what the links report -----------------------------------------------------------
 

@@ -236,7 +236,7 @@ class Links:
         reason = self._dismissed.get(learner)
         return Refusal(reason=f"put aside: {reason}") if reason else None
 
-    def close(self, reason: str, *, final: bool) -> None:
+    def close(self, reason: str, *, final: bool, failed: bool = False) -> None:
         """Say goodbye to all. `final`: the project has ended, learners need not come back."""
         self._closing = True
         if self._look:
@@ -244,5 +244,5 @@ class Links:
         for timer in self._lost.values():
             timer.cancel()
         for link in self._links.values():
-            link.outbox.send(Goodbye(reason=reason, final=final))
+            link.outbox.send(Goodbye(reason=reason, final=final, failed=failed))
             link.outbox.close()

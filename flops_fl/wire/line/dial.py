@@ -24,6 +24,7 @@ from flops_fl.wire.codec import MAX_FRAME
 from flops_fl.wire.line.faults import Faults
 from flops_fl.wire.line.line import Line, Worker
 from flops_fl.wire.line.redial import DialOptions
+from flops_fl.wire.messages import Goodbye
 from flops_fl.wire.transport import channel_arguments
 
 _CHANNEL = [
@@ -49,8 +50,10 @@ class BlockingWorker(Protocol):
         """Fit or evaluate; raises as `Worker.perform`."""
 
 
-async def converse(workers: Sequence[Worker], options: DialOptions) -> str:
+async def converse(workers: Sequence[Worker], options: DialOptions) -> Goodbye:
     """Work for an aggregator until it says that the project has ended; its last word.
+
+    Of several it is that for one that was there to the end, if any was.
 
     Raises:
         Unreachable: nobody answered for `connect_timeout` seconds.
@@ -65,10 +68,11 @@ async def converse(workers: Sequence[Worker], options: DialOptions) -> str:
                 tasks = [group.create_task(line.run(channel)) for line in lines]
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
-    return tasks[0].result()
+    goodbyes = [task.result() for task in tasks]
+    return next((said for said in goodbyes if not said.failed), goodbyes[0])
 
 
-def serve_workers(workers: Sequence[BlockingWorker], options: DialOptions) -> str:
+def serve_workers(workers: Sequence[BlockingWorker], options: DialOptions) -> Goodbye:
     """The same for workers that block. Call it on the main thread: the work is done here.
 
     Returns, Raises: as `converse`.
@@ -129,7 +133,7 @@ class _Dialer:
 
     def __init__(self, workers: Sequence[Worker], options: DialOptions, jobs: Jobs) -> None:
         self.error: BaseException | None = None
-        self.last_word = ""
+        self.last_word = Goodbye()
         self._workers = workers
         self._options = options
         self._jobs = jobs

@@ -80,13 +80,13 @@ class Line:
         self._outbox: Outbox | None = None
         self._redial = Redial(worker.learner, options)
 
-    async def run(self, channel: grpc.aio.Channel) -> str:
+    async def run(self, channel: grpc.aio.Channel) -> Goodbye:
         """Converse, and dial again when the connection is lost, until the final goodbye."""
         while True:
             try:
                 goodbye = await self._converse(channel)
                 if goodbye.final and not self._options.stay:
-                    return goodbye.reason
+                    return goodbye
                 why = goodbye.reason or "connection closed"
             except grpc.aio.AioRpcError as error:
                 why = await asyncio.to_thread(self._faults.explain, error)

@@ -1,0 +1,74 @@
+"""What a person at either end hears when user code fails: once, with a traceback, and a code."""
+
+import shutil
+
+from flops_fl.actors.outcomes import Outcomes
+from flops_fl.errors import DataError, FederationError, RepositoryError
+from flops_fl.wire.messages import Goodbye
+from tests.conftest import NUMPY
+
+FAILED, COMPLETED = Goodbye(reason="failed: no quorum", failed=True), Goodbye(reason="completed")
+
+
+def outcomes(*tasks, hosted=False):
+    """Of tasks (learner, stage, error or None)."""
+    seen = Outcomes(hosted=hosted)
+    for learner, stage, error in tasks:
+        try:
+            with seen.of(learner, stage):
+                if error:
+                    raise error
+        except type(error):
+            pass
+    return seen
+
+
+def test_a_learner_whose_fits_all_fail_is_at_fault_whatever_becomes_of_the_project():
+    bug = RepositoryError("bug", stage="fit_model", traceback="Trace")
+    never = outcomes(("a", "fit", None), ("b", "fit", bug), ("b", "evaluate", None))
+    for goodbye in (FAILED, COMPLETED):
+        error = never.verdict(goodbye)
+        assert isinstance(error, RepositoryError)
+        assert str(error) == "b failed in each fit that it was asked for. The last: bug"
+    late = outcomes(("b", "fit", bug), ("b", "fit", None), ("b", "evaluate", bug))
+    assert late.verdict(COMPLETED) is None
+    assert isinstance(late.verdict(FAILED), FederationError)
+    assert isinstance(outcomes(("b", "fit", DataError("gone"))).verdict(FAILED), DataError)
+    assert isinstance(outcomes(("b", "evaluate", bug)).verdict(COMPLETED), RepositoryError)
+
+
+def test_beside_its_aggregator_a_learner_has_nothing_to_say(caplog):
+    bug = RepositoryError("bug", stage="fit_model", traceback="Trace")
+    assert outcomes(("a", "fit", bug), hosted=True).verdict(FAILED) is None
+    assert not caplog.records
+
+
+def test_a_bug_of_all_learners_is_seen_once_on_each_side_and_in_each_exit_code(
+    processes, digits, run_cli, tmp_path
+):
+    repo = tmp_path / "bug"
+    shutil.copytree(NUMPY, repo, ignore=shutil.ignore_patterns("__pycache__"))
+    source = (repo / "model_manager.py").read_text()
+    head, _, tail = source.partition("def fit_model(self):")
+    assert tail
+    bug = 'def fit_model(self):\n        {}["labels"]'
+    (repo / "model_manager.py").write_text(head + bug + tail)
+
+    aggregator = processes.aggregator(repo, "--rounds", 2, "--min-clients", 2)
+    learners = [processes.learner(repo, digits / f"part-{n}", f"l{n}") for n in range(2)]
+    result = processes.result(aggregator, code=4)
+    said = "2 learners (l0, l1): ModelManager.fit_model failed: KeyError: 'labels'"
+    assert said in result["error"]
+    assert len(result["failed_round"]["failures"]) == 2
+    assert result["rounds"] == []
+    for learner in learners:
+        processes.finish(learner, code=3)
+    for process in (aggregator, *learners):
+        assert processes.stderr(process).count('{}["labels"]') == 1
+    assert "failed in each fit" in processes.stderr(learners[0]).splitlines()[-1]
+
+    options = ["--learners", 10, "--no-tracking", "--output", tmp_path / "simulated"]
+    code, _, err = run_cli("flops_fl", "simulate", repo, *options)
+    assert code == 4
+    assert err.count('{}["labels"]') == 1
+    assert err.count("error: ") == 1
