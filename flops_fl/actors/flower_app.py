@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,9 @@ def _learner(context: Any) -> Iterator[LearnerClient]:
     """
     options = _options(context)
     with libraries_limited(options.threads):
-        yield _build(options, context)
+        learner = _build(options, context)
+        with closing(learner.model):
+            yield learner
 
 
 def _build(options: FederationOptions, context: Any) -> LearnerClient:

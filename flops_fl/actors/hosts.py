@@ -25,6 +25,7 @@ from typing import Any
 from flops_fl.errors import INTERRUPTED, Abort, FederationError
 from flops_fl.options.learner import LearnerOptions
 from flops_fl.options.reading import build
+from flops_fl.process.libraries import prepare_libraries
 from flops_fl.process.lines import speak
 from flops_fl.process.main import run_main
 from flops_fl.process.prints import last_lines, log_of
@@ -97,6 +98,7 @@ class Hosts:
 def main() -> int:
     """The hosting process, and each of those that it becomes; an exit code."""
     speak()
+    prepare_libraries(threads=0)  # their number stands in the environment
     import_module("flops_fl.actors.learner")  # takes its time: now, while there are no orders
 
     line = sys.stdin.buffer.readline()

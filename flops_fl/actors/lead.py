@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -87,7 +88,7 @@ def lead(
     with run_folder(options, options.project_id or repo.name, repo.source) as folder:
         model, setup = _build(repo, options.seed, greeted_under)
         run = _prepare(options, repo, folder, model, setup)
-        with served(run.health, options.metrics):
+        with served(run.health, options.metrics), closing(model):
             try:
                 ending = play(run)
             except UsageError:

@@ -27,6 +27,7 @@ from flops_fl.process.signals import raise_on_signals
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.installed import installed_versions
 from flops_fl.repo.source import checkout
+from flops_fl.repo.workfolder import WorkFolder, WorkFolders
 from flops_fl.types import Setup
 from flops_fl.wire.line.dial import serve_workers
 from flops_fl.wire.line.redial import DialOptions
@@ -98,11 +99,13 @@ def learn(options: LearnerOptions, *, hosted: bool = False) -> int:
         stack.enter_context(served(health, options.metrics))
         setup = Setup(commit=repo.commit or "", versions=installed_versions(repo.path))
         prints = stack.enter_context(prints_apart(options.log_folder))
+        folders = WorkFolders(repo.path, options.log_folder)
+        stack.callback(folders.close)
         workers = []
         for name in ids:
             with prints.of(name):
                 worker = ClientWorker(
-                    _builder(options, repo.path, name, setup),
+                    _builder(options, repo.path, name, folders.of(name), setup),
                     partial(_task, health, prints, outcomes, name),
                     alone=len(ids) == 1,
                 )
@@ -130,11 +133,11 @@ def learn(options: LearnerOptions, *, hosted: bool = False) -> int:
 
 
 def _builder(
-    options: LearnerOptions, folder: Path, learner: str, setup: Setup
+    options: LearnerOptions, repo: Path, learner: str, work: WorkFolder, setup: Setup
 ) -> Callable[[int], LearnerClient]:
     def build(seed: int) -> LearnerClient:
         return build_learner(
-            folder, learner, options.data, options.data_tags, setup=setup, seed=seed
+            repo, learner, options.data, options.data_tags, work=work, setup=setup, seed=seed
         )
 
     return build
@@ -146,12 +149,14 @@ def build_learner(
     data: Path | None,
     tags: Sequence[str] = (),
     *,
+    work: WorkFolder | None = None,
     setup: Setup | None = None,
     seed: int = 0,
 ) -> LearnerClient:
     """A learner with its model and data; ``{id}`` in a tag stands for the learner's id.
 
     Args:
+        work: The folder that user code runs in; None: one of its own.
         setup: What it trains with; what the model holds beside its parameters is added.
         seed: Of the model's build, the same for all learners and the aggregator.
 
@@ -159,7 +164,7 @@ def build_learner(
         FlopsError: the data cannot be loaded, or user code fails.
     """
     own = [tag.replace("{id}", learner) for tag in tags]
-    model = ManagedModel(folder, partial(_load, data, own), partial(seed_build, seed))
+    model = ManagedModel(folder, partial(_load, data, own), partial(seed_build, seed), work)
     setup = replace(setup or Setup(), state=model.beside())
     seed_data(learner)
     model.attach_data()

@@ -77,7 +77,7 @@ class Tracking:
             said = "no round was evaluated: the model that is logged to MLflow is the last one"
             self._console.print(said, style="yellow", highlight=False, soft_wrap=True)
         # Serialising may import the user's modules by name.
-        with self._model.workspace.active():
+        with self._model.workspace.importable():
             return self._mlflow.close(number, self._model_in(file))
 
     def _model_in(self, file: str) -> BestModel | None:

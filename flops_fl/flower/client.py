@@ -126,14 +126,16 @@ class ClientWorker:
             return self._client_for(task).perform(task, parameters)
 
     def close(self) -> None:
-        """Take the modules of user code out of their place."""
+        """End with user code: its modules leave their place, and so do its files."""
         self._place.close()
+        if self._client is not None:
+            self._client.model.close()
+        self._client = None
 
     def _client_for(self, task: Task) -> LearnerClient:
         of_that_run = self._run_id in ("", task.run_id) and self._seed == task.seed
         if self._client is None or not of_that_run:
-            self._place.close()
-            self._client = None
+            self.close()
             gc.collect()  # models hold themselves in circles, and two may be too large
             self._run_id = ""  # until it is there
             client = self._build(task.seed)

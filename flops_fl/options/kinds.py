@@ -17,8 +17,18 @@ def _existing(path: Path) -> Path:
     return path
 
 
+def _absolute_sqlite(uri: str) -> str:
+    """SQLAlchemy takes ``sqlite:///x.db`` for a name that starts in the working folder."""
+    head, name = "sqlite:///", uri.removeprefix("sqlite:///")
+    relative = uri.startswith(head) and name and name[0] not in "/:"
+    return head + str(Path(name).absolute()) if relative else uri
+
+
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-ExistingFile = Annotated[Path, AfterValidator(_existing)]
+# Paths start where the user stands; later, user code has another working folder.
+LocalPath = Annotated[Path, AfterValidator(Path.absolute)]
+ExistingFile = Annotated[LocalPath, AfterValidator(_existing)]
+TrackingUri = Annotated[str, AfterValidator(_absolute_sqlite)]
 
 
 def _commas(value: Any) -> Any:

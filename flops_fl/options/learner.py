@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
 from flops_fl.options.common import HealthOptions, RepoOptions, TlsOptions
-from flops_fl.options.kinds import HostPort, Listing
+from flops_fl.options.kinds import HostPort, Listing, LocalPath
 
 
 class LearnerOptions(RepoOptions, TlsOptions, HealthOptions):
     """Options of ``python -m learner``."""
 
     aggregator: HostPort = Field(description="HOST:PORT of the aggregator")
-    data: Path | None = Field(None, description="folder of Parquet or Arrow files to train on")
+    data: LocalPath | None = Field(None, description="folder of Parquet or Arrow files to train on")
     data_tags: Listing = Field(
         default_factory=list,
         description="use only files named TAG.<anything>.parquet; {id} stands for the learner's id",
@@ -40,10 +39,10 @@ class LearnerOptions(RepoOptions, TlsOptions, HealthOptions):
     protocol: Literal["native", "flower"] = Field(
         "native", description="native, or flower: the aggregator is a stock Flower server"
     )
-    log_folder: Path | None = Field(
+    log_folder: LocalPath | None = Field(
         None,
-        description="folder for what the repository's code prints, a file for each learner; "
-        "default: as it comes, on stdout and stderr",
+        description="folder for what the repository's code prints, ID.log, and the files that it "
+        "writes, ID/; default: prints go to stdout and stderr, files to a temporary folder",
     )
     stay: bool = Field(False, description="wait for the next project when one has ended")
     quiet: bool = Field(False, description="say nothing but errors")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from flops_fl.options.common import Options
-from flops_fl.options.kinds import Fraction, Pairs
+from flops_fl.options.kinds import Fraction, LocalPath, Pairs, TrackingUri
 
 COHORT_OPTIONS = (
     "min_available_clients",
@@ -71,12 +70,12 @@ class TrainingOptions(Options):
         default_factory=dict, description="KEY=VALUE, an option of the strategy; may be repeated"
     )
     seed: int = Field(0, ge=0, lt=2**63, description="makes the run repeatable, bit for bit")
-    output: Path | None = Field(
+    output: LocalPath | None = Field(
         None, description="folder of the results, default: runs/PROJECT-ID, runs/PROJECT-ID-2, ..."
     )
     resume: bool = Field(False, description="go on with the unfinished run, the newest or --output")
     fresh: bool = Field(False, description="start anew, whatever is in --output")
-    tracking_uri: str | None = Field(
+    tracking_uri: TrackingUri | None = Field(
         None, description="MLflow server, default: an SQLite file in --output"
     )
     no_tracking: bool = Field(False, description="do without MLflow")

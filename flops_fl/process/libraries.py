@@ -30,12 +30,22 @@ def prepare_libraries(threads: int) -> None:
     Args:
         threads: Of numerical libraries; 0 for all cores.
     """
+    _prefer_installed()
     # gRPC's handlers around a fork kill the children that user code forks while a conversation
     # goes on. Children do not speak gRPC, so they need none.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     if threads:
         for name in _THREADS:
             os.environ.setdefault(name, str(threads))
+
+
+def _prefer_installed() -> None:
+    """Let no file in the folder where the user stands hide a library: it is a repository, perhaps.
+
+    ``python -m`` puts that folder in the first place; it comes last now.
+    """
+    if sys.path and not sys.flags.safe_path and sys.path[0] in ("", os.getcwd()):
+        sys.path.append(sys.path.pop(0))
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from flops_fl.repo.beside import digest_beside
 from flops_fl.repo.layers import seed_layers
 from flops_fl.repo.loader import LoadData, Workspace, no_data
 from flops_fl.repo.statistics import statistics_of
+from flops_fl.repo.workfolder import WorkFolder
 from flops_fl.types import MAX_EXAMPLES, Array, Layout, Parameters, Scalar
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class ManagedModel:
         load_data: Gives the learner's Dataset; an aggregator leaves it out.
         before_build: Called before the repository's import and before each `ModelManager()`:
             the place to seed random generators.
+        work: The folder that user code runs in; None: one of its own.
 
     Raises:
         RepositoryError: the repository breaks the contract, or its code raised.
@@ -62,8 +64,9 @@ class ManagedModel:
         folder: Path,
         load_data: LoadData = no_data,
         before_build: Callable[[], None] = lambda: None,
+        work: WorkFolder | None = None,
     ) -> None:
-        self.workspace = Workspace(folder, load_data)
+        self.workspace = Workspace(folder, load_data, work)
         self._before_build = before_build
         before_build()
         module = self._call("import", self.workspace.import_module, "model_manager")
@@ -95,6 +98,11 @@ class ManagedModel:
     def release(self) -> None:
         """Let go of the user's object; it is built anew when it is needed again."""
         self._built = None
+
+    def close(self) -> None:
+        """End with it: what user code has written is kept, the rest of its folder is not."""
+        self.release()
+        self.workspace.close()
 
     # -- the contract, stage by stage ----------------------------------------------------
 

@@ -2,8 +2,9 @@
 
 User code says ``from data_manager import DataManager``: names from the repository's root.
 A `Workspace` is one private set of such modules. While it is active its folder leads
-`sys.path` and its modules are in `sys.modules`; afterwards all is as before. So several
-repositories, or several learners of one, live in one process without seeing each other.
+`sys.path`, its modules are in `sys.modules`, and the working folder is one of its own; afterwards
+all is as before. So several repositories, or several learners of one, live in one process without
+seeing each other.
 
 `flops_utils` asks a top-level module ``data_loading`` for the learner's data; each
 workspace has its own, a module object: no file is written into the user's folder.
@@ -21,6 +22,8 @@ from types import ModuleType
 from typing import Any
 
 from flops_fl.errors import DataError
+from flops_fl.repo.namesakes import Namesakes, origin_of
+from flops_fl.repo.workfolder import WorkFolder, WorkFolders
 
 LoadData = Callable[[], Any]
 """Gives the learner's `datasets.Dataset`."""
@@ -37,23 +40,57 @@ def no_data() -> Any:
 
 
 class Workspace:
-    """The modules of one repository as one learner (or the aggregator) sees them."""
+    """A repository as one learner (or the aggregator) sees it.
 
-    def __init__(self, folder: Path, load_data: LoadData = no_data) -> None:
+    Args:
+        folder: The repository's files.
+        load_data: Gives the learner's Dataset.
+        work: The folder that its code runs in; None: one of its own.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        load_data: LoadData = no_data,
+        work: WorkFolder | None = None,
+    ) -> None:
         self.folder = folder.resolve()
-        self._names = {entry.stem for entry in self.folder.iterdir()} - sys.stdlib_module_names
+        self._namesakes = Namesakes(self.folder)
+        self._folders = WorkFolders(self.folder)  # of its own, unless it is given one
+        self._work = work or self._folders.of("")
         self._modules = _data_modules(load_data)
         self._depth = 0
+        self._working = False
 
     def import_module(self, name: str) -> ModuleType:
-        """Import one of the repository's top-level modules."""
+        """Import one of the repository's modules, or an installed one."""
         importlib.invalidate_caches()  # the folder may be younger than the last import
         with self.active():
-            return importlib.import_module(name)
+            ours = name.partition(".")[0] in self._namesakes.names
+            return self._namesakes.load(name) if ours else importlib.import_module(name)
+
+    def close(self) -> None:
+        """Remove the working folder, but for the files that user code has left there."""
+        self._work.close()
+        self._folders.close()
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Make this workspace the one that ``import`` sees. May be nested in itself."""
+        """Let user code run: with its modules, in its working folder. May be nested in itself."""
+        with self.importable():
+            if self._working:
+                yield
+                return
+            self._working = True
+            try:
+                with self._work.entered():
+                    yield
+            finally:
+                self._working = False
+
+    @contextmanager
+    def importable(self) -> Iterator[None]:
+        """Make this workspace the one that ``import`` sees. May be nested, in `active` too."""
         self._depth += 1
         if self._depth > 1:
             try:
@@ -61,12 +98,13 @@ class Workspace:
             finally:
                 self._depth -= 1
             return
-        hidden = self._hide_namesakes()
+        hidden = {name: sys.modules.pop(name) for name in _INJECTED if name in sys.modules}
         writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
         sys.modules.update(self._modules)
         sys.path.insert(0, str(self.folder))
         try:
-            yield
+            with self._namesakes.in_place():
+                yield
         finally:
             sys.dont_write_bytecode = writes_bytecode
             sys.path.remove(str(self.folder))
@@ -74,46 +112,18 @@ class Workspace:
             sys.modules.update(hidden)
             self._depth -= 1
 
-    def _hide_namesakes(self) -> dict[str, ModuleType]:
-        """Take out modules of other origin that bear the name of one of ours.
-
-        The standard library's stay: a plain ``python model_manager.py`` would have them
-        loaded before any file of the user's, too.
-        """
-        names = [name for name in _INJECTED if name in sys.modules]
-        # Thousands of modules are not searched for each task: a submodule without its
-        # package is not to be had.
-        tops = {name for name in self._names if name in sys.modules}
-        if tops:
-            names += [n for n in sys.modules if n.partition(".")[0] in tops and n not in names]
-        return {name: sys.modules.pop(name) for name in names}
-
     def _take_modules(self) -> None:
         """Take our modules out again, with those that user code has imported meanwhile."""
         # `active` put ours at the end of the dictionary: what is younger stands behind them.
         eldest = next(iter(self._modules))
         for name in list(takewhile(lambda name: name != eldest, reversed(sys.modules))):
-            if name in self._modules or self.owns(_origin(sys.modules[name])):
+            if name in self._modules or self.owns(origin_of(sys.modules[name])):
                 self._modules[name] = sys.modules.pop(name)
         self._modules[eldest] = sys.modules.pop(eldest, self._modules[eldest])
 
     def owns(self, file: str | None) -> bool:
         """Whether a source file belongs to the repository (and not to a venv within it)."""
-        if not file:
-            return False
-        path = Path(file)
-        return path.is_relative_to(self.folder) and "site-packages" not in path.parts
-
-
-def _origin(module: ModuleType) -> str | None:
-    file = getattr(module, "__file__", None)
-    if isinstance(file, str):
-        return file
-    paths = getattr(module, "__path__", None)  # a namespace package has folders, no file
-    try:
-        return str(next(iter(paths))) if paths is not None else None
-    except Exception:  # lazy modules may do anything when touched
-        return None
+        return self._namesakes.owns(file)
 
 
 def _data_modules(load_data: LoadData) -> dict[str, ModuleType]:
