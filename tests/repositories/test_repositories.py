@@ -3,10 +3,14 @@
 import importlib.util
 import json
 import os
+import random
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import ROOT
@@ -23,6 +27,9 @@ class Kind:
     reaches: float
     needs: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
+    data: str = "digits"
+    writes: tuple[str, ...] = ()
+    """Files that each learner leaves."""
 
 
 def keras(backend, reaches):
@@ -32,6 +39,12 @@ def keras(backend, reaches):
 
 KINDS = {
     "forking": Kind(folder="forking", reaches=0.8),
+    "package and files": Kind(
+        folder="package_files", reaches=0.85, needs=("yaml",), writes=("logs/fits.txt",)
+    ),
+    "prints and bars": Kind(folder="printing", reaches=0.8),
+    "bfloat16": Kind(folder="bfloat16", reaches=0.8, needs=("ml_dtypes",)),
+    "text": Kind(folder="text_sklearn", reaches=0.8, needs=("sklearn",), data="texts"),
     "DataLoader workers": Kind(folder="workers_torch", reaches=0.8, needs=("torch",)),
     "LoRA": Kind(folder="lora_torch", reaches=0.65, needs=("torch",)),
     "keras on torch": keras("torch", 0.75),
@@ -48,12 +61,26 @@ def _marks(kind):
 
 @pytest.fixture(scope="module")
 def halves(tmp_path_factory):
-    """The digits in two parts, cut as `simulate` cuts them."""
+    """Digits, and texts, in two parts, cut as `simulate` cuts them: the source, and the folder."""
     from flops_fl.data.command import partition_command
 
     folder = tmp_path_factory.mktemp("halves")
-    partition_command("digits", len(IDS), "digits", folder)
-    return folder
+    sources = {"digits": "digits", "texts": str(folder / "texts.parquet")}
+    _write_texts(folder / "texts.parquet")
+    for name, source in sources.items():
+        partition_command(source, len(IDS), name, folder / name)
+    return {name: (source, folder / name) for name, source in sources.items()}
+
+
+def _write_texts(path):
+    """Sentences on three topics, whose words are mostly the same."""
+    words, generator = [f"word{number}" for number in range(200)], random.Random(1)
+    labels = [generator.randrange(3) for _ in range(600)]
+    texts = [
+        " ".join(generator.choices(words, k=15) + generator.choices(words[label * 9 :][:9], k=5))
+        for label in labels
+    ]
+    pq.write_table(pa.table({"text": texts, "label": labels}), path)
 
 
 @pytest.mark.parametrize(
@@ -67,10 +94,11 @@ def test_a_repository_trains_alike_in_both_hostings(
             pytest.skip(f"{package} is not installed")
     for name, value in kind.env.items():
         monkeypatch.setenv(name, value)
-    repo = HERE / kind.folder
+    repo, (source, parts) = HERE / kind.folder, halves[kind.data]
+    before = sorted(repo.rglob("*"))
     aggregator = processes.aggregator(repo, "--rounds", 2, "--min-clients", len(IDS))
     learners = [
-        processes.learner(repo, halves / f"part-{index}", learner)
+        processes.learner(repo, parts / f"part-{index}", learner, "--log-folder", tmp_path / "real")
         for index, learner in enumerate(IDS)
     ]
     real = processes.result(aggregator)
@@ -78,7 +106,7 @@ def test_a_repository_trains_alike_in_both_hostings(
         processes.finish(learner)
         assert "Traceback" not in processes.stderr(learner)
     code, out, err = run_cli(
-        "flops_fl", "simulate", repo, "--learners", len(IDS), "--rounds", 2,
+        "flops_fl", "simulate", repo, "--learners", len(IDS), "--rounds", 2, "--data", source,
         "--output", tmp_path / "simulated", "--no-tracking", "--json",
     )  # fmt: skip
     assert code == 0, err
@@ -86,6 +114,28 @@ def test_a_repository_trains_alike_in_both_hostings(
         assert not any(record["failures"] for record in result["rounds"]), result
         assert result["rounds"][-1]["accuracy"] >= kind.reaches
     assert real["model_sha256"] == json.loads(out)["model_sha256"]
+    assert sorted(repo.rglob("*")) == before
+    for folder in (tmp_path / "real", tmp_path / "simulated" / "learners"):
+        written = {str(p.relative_to(folder)) for p in folder.glob("*/**/*") if p.is_file()}
+        assert written == {f"{learner}/{name}" for learner in IDS for name in kind.writes}
+
+
+@pytest.mark.slow
+def test_one_may_stand_in_the_repository_and_name_things_from_there(run_cli, tmp_path):
+    repo = tmp_path / "repo"
+    shutil.copytree(HERE / "package_files", repo)
+    for name in ("datasets", "mlflow", "pandas"):
+        (repo / f"{name}.py").write_text("raise ImportError('not what the runtime wants')")
+    code, _, err = run_cli(
+        "flops_fl", "simulate", ".", "--learners", 2, "--rounds", 2, "--output", "out",
+        "--tracking-uri", "sqlite:///tracks.db", cwd=repo, env={"PYTHONPATH": ROOT},
+    )  # fmt: skip
+    assert code == 0, err
+    assert "warning" not in err.lower()
+    result = json.loads((repo / "out" / "result.json").read_text())
+    assert result["mlflow"]["experiment_id"]
+    assert (repo / "tracks.db").is_file()
+    assert (repo / "out" / "learners" / "learner-1" / "logs" / "fits.txt").is_file()
 
 
 BUILT_ANEW = """
@@ -118,6 +168,6 @@ def test_dropout_of_a_learner_that_was_built_anew_is_that_of_one_that_was_not(ba
     for package in ("keras", backend):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
-    run = [sys.executable, "-c", BUILT_ANEW, HERE / "keras_digits", halves / "part-0"]
+    run = [sys.executable, "-c", BUILT_ANEW, HERE / "keras_digits", halves["digits"][1] / "part-0"]
     env = {**os.environ, "KERAS_BACKEND": backend}
     subprocess.run(run, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, check=True)
