@@ -83,7 +83,7 @@ def _partition(argv: Sequence[str]) -> int:
         options.parts,
         options.tag,
         options.out,
-        scheme=options.scheme,
+        scheme=options.partition,
         seed=options.seed,
         resize=options.resize,
     )

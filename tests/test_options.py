@@ -1,9 +1,13 @@
 """Options: from the line, else the environment, else the default; all mistakes at once."""
 
+import logging
+
 import pytest
 
 from flops_fl.errors import UsageError
 from flops_fl.options.aggregator import AggregatorOptions
+from flops_fl.options.data import PartitionOptions
+from flops_fl.options.described import GROUPS, described, flag
 from flops_fl.options.federation import SimulateOptions
 from flops_fl.options.learner import LearnerOptions
 from flops_fl.options.reading import parse
@@ -48,7 +52,12 @@ def test_lists_and_pairs():
     [
         ([], ["REPO is missing"]),
         (["r", "--rounds", "0", "--seed", "x", "--nope"], ["--rounds 0", "--seed x", "--nope"]),
-        (["r", "--rounds"], ["--rounds: expected one argument"]),
+        (["r", "--rounds"], ["--rounds: expected a value"]),
+        (["r", "--rounds", "--seed", "x"], ["--rounds: expected a value", "--seed x"]),
+        (["r", "--output", "-x", "--json=1"], ["--json: ignored explicit argument"]),
+        (["r", "more", "--round", "5"], ["more: not expected", "--round: no such option"]),
+        (["r", "--round", "5"], ["did you mean --rounds?"]),
+        (["r", "--round-timeout", "inf"], ["--round-timeout inf", "finite"]),
         (["r", "--listen", "here"], ["--listen here", "HOST:PORT"]),
         (["r", "--listen", "0.0.0.0:80"], ["--insecure", "--tls-cert"]),
         (["r", "--fraction-fit", "1.5"], ["--fraction-fit 1.5"]),
@@ -73,6 +82,59 @@ def test_another_machine_wants_tls_or_a_loud_word():
     with pytest.raises(UsageError, match="--tls-ca"):
         parse(LearnerOptions, "learner", "", line, {})
     assert parse(LearnerOptions, "learner", "", [*line, "--insecure"], {}).insecure
+
+
+COMMANDS = [AggregatorOptions, LearnerOptions, SimulateOptions, PartitionOptions]
+
+
+def shown(cls, argument, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(cls, "command", "What it does.", ["r", argument], {})
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("cls", COMMANDS)
+def test_help_fits_on_a_screen_with_what_is_required_first(cls, capsys):
+    lines = shown(cls, "--help", capsys).splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    groups = [line[:-1] for line in lines if line[:-1] in GROUPS]
+    assert groups[0] == "required"
+    assert groups == [group for group in GROUPS if group in groups]
+
+
+@pytest.mark.parametrize("cls", COMMANDS)
+def test_all_help_has_every_option_and_its_default(cls, capsys):
+    text = shown(cls, "--help-all", capsys)
+    assert max(map(len, text.splitlines())) <= 80
+    for name, info in cls.model_fields.items():
+        about = described(info)
+        assert f"  {about.metavar if about.positional else flag(name)}" in text
+        default = info.default
+        if isinstance(default, int | float | str) and default and about.metavar != "SIZE":
+            assert f"[{default:g}]" if isinstance(default, float) else f"[{default}]" in text
+
+
+def test_short_help_says_that_there_is_more(capsys):
+    short, whole = (shown(AggregatorOptions, word, capsys) for word in ("-h", "--help-all"))
+    assert "--help-all" in short
+    assert "--grace" not in short
+    assert "--grace" in whole
+
+
+def test_an_older_name_is_still_taken():
+    line = ["digits", "--parts", "2", "--tag", "t", "--out", "o"]
+    for words in (["--partition", "dirichlet:1"], ["--scheme", "dirichlet:1"]):
+        assert parse(PartitionOptions, "c", "", [*line, *words], {}).partition == "dirichlet:1"
+    assert parse(PartitionOptions, "c", "", line, {"FLOPS_SCHEME": "x"}).partition == "x"
+
+
+def test_a_variable_that_no_command_knows_is_named(caplog):
+    with caplog.at_level(logging.WARNING):
+        aggregator("r", FLOPS_ROUND="5", FLOPS_LEARNER_ID="of another command")
+    (said,) = caplog.messages
+    assert said == "FLOPS_ROUND is no option of any command, did you mean FLOPS_ROUNDS?"
 
 
 @pytest.mark.parametrize(

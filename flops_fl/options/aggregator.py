@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from flops_fl.net.address import Address
 from flops_fl.options.common import HealthOptions, RepoOptions, TlsOptions
+from flops_fl.options.described import NETWORK, option
 from flops_fl.options.kinds import HostPort
 from flops_fl.options.training import TrainingOptions
 
@@ -15,7 +16,9 @@ from flops_fl.options.training import TrainingOptions
 class AggregatorOptions(RepoOptions, TrainingOptions, TlsOptions, HealthOptions):
     """Options of ``python -m aggregator``."""
 
-    listen: HostPort = Field(Address("127.0.0.1", 8080), description="HOST:PORT to serve on")
+    listen: HostPort = option(
+        "serve there", NETWORK, Address("127.0.0.1", 8080), metavar="HOST:PORT"
+    )
 
     @model_validator(mode="after")
     def _safe(self) -> Self:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from flops_fl.net.tls import Tls
+from flops_fl.options.described import NETWORK, PROCESS, option
 from flops_fl.options.kinds import ExistingFile, HostPort
 
 
@@ -17,19 +18,21 @@ class Options(BaseModel):
 
 
 class RepoOptions(Options):
-    repo: str = Field(
-        description="the ML repository: a folder, or a Git URL with an optional @ref",
-        json_schema_extra={"positional": True},
+    repo: str = option(
+        "a folder, or a Git URL with an optional @ref",
+        PROCESS,
+        metavar="REPO",
+        positional=True,
     )
 
 
 class TlsOptions(Options):
-    tls_cert: ExistingFile | None = Field(None, description="own certificate, a PEM file")
-    tls_key: ExistingFile | None = Field(None, description="its private key, a PEM file")
-    tls_ca: ExistingFile | None = Field(
-        None, description="certificate of the authority that the other side's must be signed by"
+    tls_cert: ExistingFile | None = option("own certificate, PEM", NETWORK, None, metavar="FILE")
+    tls_key: ExistingFile | None = option("its private key, PEM", NETWORK, None, metavar="FILE")
+    tls_ca: ExistingFile | None = option(
+        "authority that signs the other side's", NETWORK, None, metavar="FILE"
     )
-    insecure: bool = Field(False, description="allow addresses beyond loopback without TLS")
+    insecure: bool = option("allow other machines without TLS", NETWORK, False)
 
     @model_validator(mode="after")
     def _together(self) -> Self:
@@ -41,7 +44,7 @@ class TlsOptions(Options):
         """The files' content; None without TLS.
 
         Raises:
-            UsageError: they cannot be read.
+            UsageError, Refused: they are no good.
         """
         if not (self.tls_cert or self.tls_ca):
             return None
@@ -49,6 +52,6 @@ class TlsOptions(Options):
 
 
 class HealthOptions(Options):
-    metrics: HostPort | None = Field(
-        None, description="HOST:PORT for Prometheus metrics and readiness, default: none"
+    metrics: HostPort | None = option(
+        "serve Prometheus metrics and readiness there", PROCESS, None, metavar="HOST:PORT"
     )

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 
 from flops_fl.options.common import Options
+from flops_fl.options.described import DATA, option
+from flops_fl.options.kinds import Seed
 
 
 class PartitionOptions(Options):
     """Options of ``flops-fl data partition``."""
 
-    source: str = Field(
-        description="digits, fashion-mnist, hf:NAME or a Parquet file",
-        json_schema_extra={"positional": True},
+    source: str = option(
+        "digits, fashion-mnist, hf:NAME or a Parquet file", DATA, metavar="SOURCE", positional=True
     )
-    parts: PositiveInt = Field(description="how many parts, one for each learner")
-    tag: str = Field(description="data tag, the first part of each file's name")
-    out: Path = Field(description="folder for the parts")
-    scheme: str = Field("iid", description="iid or dirichlet:ALPHA")
-    seed: int = Field(0, ge=0, lt=2**63, description="of the shuffle")
-    resize: PositiveInt | None = Field(None, description="make images of the digits N x N")
+    parts: PositiveInt = option("how many, one for each learner", DATA, metavar="N")
+    tag: str = option("data tag, the first part of each file's name", DATA, metavar="TAG")
+    out: Path = option("for the parts", DATA, metavar="FOLDER")
+    partition: str = option(
+        "iid, or dirichlet:ALPHA", DATA, "iid", metavar="SCHEME", formerly="scheme"
+    )
+    seed: Seed = option("of the shuffle", DATA, 0, metavar="N")
+    resize: PositiveInt | None = option("make images N x N", DATA, None, metavar="N")

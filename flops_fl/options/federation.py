@@ -5,27 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 
 from flops_fl.errors import UsageError
 from flops_fl.net.address import Address
 from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.options.common import RepoOptions
+from flops_fl.options.described import DATA, PROCESS, RESULTS, TRAINING, option
+from flops_fl.options.kinds import Threads
 from flops_fl.options.training import TrainingOptions
 
 
 class FederationOptions(RepoOptions, TrainingOptions):
     """A whole federation: the training, and where each learner's data come from."""
 
-    learners: PositiveInt = Field(description="how many learners")
-    data: str = Field(
+    learners: PositiveInt = option("how many there are", TRAINING, metavar="N")
+    data: str = option(
+        "digits, fashion-mnist, hf:NAME, a Parquet file or a folder; none: the repository's own",
+        DATA,
         "digits",
-        description="digits, fashion-mnist, hf:NAME, a Parquet file, a folder; or none, for a "
-        "repository that brings its own",
+        metavar="SOURCE",
     )
-    partition: str = Field("iid", description="iid or dirichlet:ALPHA")
-    resize: PositiveInt | None = Field(None, description="make images of the digits N x N")
-    threads: int = Field(1, ge=0, description="threads for numerical libraries, a learner")
+    partition: str = option("iid, or dirichlet:ALPHA", DATA, "iid", metavar="SCHEME")
+    resize: PositiveInt | None = option("make images N x N", DATA, None, metavar="N")
+    threads: Threads = option("of numerical libraries; 0 for all cores", PROCESS, 1, metavar="N")
 
     def for_aggregator(self) -> AggregatorOptions:
         """The same training, with every learner awaited unless the user said otherwise.
@@ -49,12 +52,12 @@ class FederationOptions(RepoOptions, TrainingOptions):
 class SimulateOptions(FederationOptions):
     """Options of ``flops-fl simulate``."""
 
-    processes: PositiveInt | None = Field(
-        None, description="processes that host them, default: one a core"
+    processes: PositiveInt | None = option(
+        "that host the learners; default: one a core", PROCESS, None, metavar="N"
     )
 
 
 class FlowerExportOptions(FederationOptions):
     """Options of ``flops-fl flower export``."""
 
-    out: Path = Field(description="folder for the Flower app")
+    out: Path = option("for the Flower app", RESULTS, metavar="FOLDER")

@@ -29,6 +29,11 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 LocalPath = Annotated[Path, AfterValidator(Path.absolute)]
 ExistingFile = Annotated[LocalPath, AfterValidator(_existing)]
 TrackingUri = Annotated[str, AfterValidator(_absolute_sqlite)]
+PositiveNumber = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Seconds = PositiveNumber
+Threads = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+ProjectId = Annotated[str, Field(pattern=r"^[\w@:+=-][\w.@:+=-]{0,127}$")]
 
 
 def _commas(value: Any) -> Any:

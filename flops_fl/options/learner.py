@@ -4,48 +4,62 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import model_validator
 
 from flops_fl.options.common import HealthOptions, RepoOptions, TlsOptions
-from flops_fl.options.kinds import HostPort, Listing, LocalPath
+from flops_fl.options.described import DATA, NETWORK, PROCESS, WAITING, option
+from flops_fl.options.kinds import HostPort, Listing, LocalPath, Seconds, Threads
 
 
 class LearnerOptions(RepoOptions, TlsOptions, HealthOptions):
     """Options of ``python -m learner``."""
 
-    aggregator: HostPort = Field(description="HOST:PORT of the aggregator")
-    data: LocalPath | None = Field(None, description="folder of Parquet or Arrow files to train on")
-    data_tags: Listing = Field(
-        default_factory=list,
-        description="use only files named TAG.<anything>.parquet; {id} stands for the learner's id",
+    aggregator: HostPort = option("where the aggregator listens", NETWORK, metavar="HOST:PORT")
+    learner_id: Listing = option(
+        "its name; default: the certificate's, else the host's. Several, with commas, share this "
+        "process",
+        NETWORK,
+        [],
+        metavar="ID",
+        repeated=True,
     )
-    learner_id: Listing = Field(
-        default_factory=list,
-        description="this learner's id, default: the certificate's name, else the host's; "
-        "several, with commas, are hosted in this one process",
+    protocol: Literal["native", "flower"] = option(
+        "flower: the aggregator is a stock Flower server", NETWORK, "native", advanced=True
     )
-    connect_timeout: PositiveFloat = Field(
-        300.0, description="seconds to try to reach the aggregator at the start"
+
+    data: LocalPath | None = option(
+        "folder of Parquet or Arrow files to train on", DATA, None, metavar="FOLDER"
     )
-    reconnect_timeout: PositiveFloat = Field(
-        3600.0, description="seconds to try to come back after the connection was lost"
+    data_tags: Listing = option(
+        "only files named TAG.<anything>.parquet; {id} stands for the learner's id",
+        DATA,
+        [],
+        metavar="TAG",
+        repeated=True,
     )
-    threads: int = Field(
+
+    connect_timeout: Seconds = option(
+        "to try to reach the aggregator at the start", WAITING, 300.0, metavar="SECONDS"
+    )
+    reconnect_timeout: Seconds = option(
+        "to try to come back after a connection was lost", WAITING, 3600.0, metavar="SECONDS"
+    )
+    stay: bool = option("wait for the next project when one has ended", WAITING, False)
+
+    threads: Threads = option(
+        "of numerical libraries; 0 for all cores. Equal for all learners, for equal results",
+        PROCESS,
         1,
-        ge=0,
-        description="threads for numerical libraries; 0 for all cores. Results are the same on "
-        "every machine only if it is the same for all learners",
+        metavar="N",
     )
-    protocol: Literal["native", "flower"] = Field(
-        "native", description="native, or flower: the aggregator is a stock Flower server"
-    )
-    log_folder: LocalPath | None = Field(
+    log_folder: LocalPath | None = option(
+        "keep there what its code prints, ID.log, and the files it writes, ID/",
+        PROCESS,
         None,
-        description="folder for what the repository's code prints, ID.log, and the files that it "
-        "writes, ID/; default: prints go to stdout and stderr, files to a temporary folder",
+        metavar="FOLDER",
+        advanced=True,
     )
-    stay: bool = Field(False, description="wait for the next project when one has ended")
-    quiet: bool = Field(False, description="say nothing but errors")
+    quiet: bool = option("say nothing but warnings and errors", PROCESS, False)
 
     @model_validator(mode="after")
     def _safe(self) -> Self:

@@ -7,17 +7,27 @@ reported together.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from importlib import import_module
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from flops_fl import __version__
 from flops_fl.errors import UsageError
 from flops_fl.options.common import Options
+from flops_fl.options.described import described, flag, variable
+from flops_fl.options.help import HELP_ALL, help_text
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=Options)
+
+_NO_VALUE = "\0"  # where one is missing; nobody can say it
 
 
 def parse(
@@ -31,24 +41,33 @@ def parse(
 
     Raises:
         UsageError: at least one is wrong; the message names all that are.
-        SystemExit: 0, after ``--help``.
+        SystemExit: 0, after ``--help`` and its like.
     """
-    parser = _parser(cls, prog, description)
+    argv = sys.argv[1:] if argv is None else list(argv)
+    _inform(cls, prog, description, argv)
     problems: list[str] = []
-    given: dict[str, Any] | None
+    values: dict[str, Any] = {}
     try:
-        known, unknown = parser.parse_known_args(sys.argv[1:] if argv is None else list(argv))
-        problems += [f"{item}: no such option" for item in unknown]
-        given = {name: value for name, value in vars(known).items() if value is not None}
-    except argparse.ArgumentError as error:
+        given, unknown = _parser(cls).parse_known_args(argv)
+    except argparse.ArgumentError as error:  # a switch that was given a value
         problems.append(f"{error.argument_name}: {error.message}")
-        given = None
+        read = False
+    else:
+        problems += [_stranger(cls, item) for item in unknown]
+        values = {key: value for key, value in vars(given).items() if value is not None}
+        read = True
+    empty = {key for key, value in values.items() if _NO_VALUE in value}
+    problems += [f"{flag(key)}: expected a value" for key in sorted(empty)]
+    values = {key: value for key, value in values.items() if key not in empty}
     try:
-        options = cls(**(_from_environment(cls, environ) | (given or {})))
+        options = cls(**(_from_environment(cls, environ) | values))
     except ValidationError as error:
         # After a broken command line, what seems to be missing may have been there.
-        wrong = [e for e in error.errors() if given is not None or e["type"] != "missing"]
-        problems += [_sentence(cls, e) for e in wrong]
+        problems += [
+            _sentence(cls, e)
+            for e in error.errors()
+            if e["loc"][:1] not in {(key,) for key in empty} and (read or e["type"] != "missing")
+        ]
     if problems:
         raise UsageError("; ".join(problems) + f". See {prog} --help")
     return options
@@ -66,56 +85,80 @@ def build(cls: type[T], values: Mapping[str, Any]) -> T:
         raise UsageError("; ".join(_sentence(cls, e) for e in error.errors())) from None
 
 
-def _parser(cls: type[Options], prog: str, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=description,
-        epilog="Each option may be set by an environment variable: --some-option by "
-        "FLOPS_SOME_OPTION.",
-        exit_on_error=False,
-        allow_abbrev=False,
-    )
+def _inform(cls: type[Options], prog: str, description: str, argv: Sequence[str]) -> None:
+    if "--version" in argv:
+        sys.stdout.write(f"flops-fl {__version__}\n")
+        raise SystemExit(0)
+    if {"-h", "--help", HELP_ALL} & set(argv):
+        everything = HELP_ALL in argv
+        sys.stdout.write(help_text(cls, prog, description, everything=everything))
+        raise SystemExit(0)
+
+
+def _parser(cls: type[Options]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     for name, info in cls.model_fields.items():
-        text = (info.description or "").replace("%", "%%")
-        if (
-            not info.is_required()
-            and info.default not in (None, False)
-            and not info.default_factory
-        ):
-            text += f" (default: {info.default})"
-        flag, extra = _flag(name), info.json_schema_extra
-        key = info.alias or name
-        if isinstance(extra, dict) and extra.get("positional"):
-            parser.add_argument(key, nargs="?", metavar=name.upper(), help=text)
+        about, key = described(info), info.alias or name
+        flags = [flag(name)] + ([f"--{about.formerly}"] if about.formerly else [])
+        if about.positional:
+            parser.add_argument(key, nargs="?")
         elif info.annotation is bool:
-            parser.add_argument(flag, dest=key, action="store_true", default=None, help=text)
+            parser.add_argument(*flags, dest=key, action="store_const", const="true")
         else:
-            action = "append" if name in ("strategy_option", "data_tags", "learner_id") else "store"
-            metavar = name.rpartition("_")[2].upper()
-            parser.add_argument(flag, dest=key, action=action, metavar=metavar, help=text)
+            action = "append" if about.repeated else "store"
+            parser.add_argument(*flags, dest=key, action=action, nargs="?", const=_NO_VALUE)
     return parser
 
 
-def _flag(name: str) -> str:
-    return "--" + name.rstrip("_").replace("_", "-")
+def _stranger(cls: type[Options], item: str) -> str:
+    if not item.startswith("-"):
+        return f"{item}: not expected"
+    known = [flag(name) for name in cls.model_fields]
+    return f"{item}: no such option{_similar(item.partition('=')[0], known)}"
+
+
+def _similar(name: str, known: Sequence[str]) -> str:
+    close = get_close_matches(name, known, 1)
+    return f", did you mean {close[0]}?" if close else ""
 
 
 def _from_environment(cls: type[Options], environ: Mapping[str, str]) -> dict[str, Any]:
-    names = {(info.alias or name): name.rstrip("_") for name, info in cls.model_fields.items()}
-    found = {key: environ.get(f"FLOPS_{name.upper()}") for key, name in names.items()}
-    return {key: value for key, value in found.items() if value}
+    found = {}
+    for name, info in cls.model_fields.items():
+        former = described(info).formerly
+        value = environ.get(variable(name)) or (former and environ.get(variable(former)))
+        if value:
+            found[info.alias or name] = value
+    known = {variable(name) for name in cls.model_fields}
+    if any(name.startswith("FLOPS_") and name not in known for name in environ):
+        _name_strangers(environ)
+    return found
+
+
+def _name_strangers(environ: Mapping[str, str]) -> None:
+    """Name the variables that no command knows: what is set is not ignored without a word."""
+    known = sorted({variable(name) for cls in _all_options() for name in cls.model_fields})
+    for name in sorted(environ):
+        if name.startswith("FLOPS_") and name not in known:
+            log.warning("%s is no option of any command%s", name, _similar(name, known))
+
+
+def _all_options() -> Iterator[type[Options]]:
+    for module in ("aggregator", "learner", "federation", "data"):
+        for value in vars(import_module(f"flops_fl.options.{module}")).values():
+            if isinstance(value, type) and issubclass(value, Options):
+                yield value
 
 
 def _sentence(cls: type[Options], error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if not error["loc"]:
         return str(message)
-    name = str(error["loc"][0])
-    info = cls.model_fields.get(name)
-    positional = info and isinstance(info.json_schema_extra, dict)
-    flag = name.upper() if positional else _flag(name)
+    key = str(error["loc"][0])
+    info = cls.model_fields.get(key)
+    shown = described(info).metavar if info and described(info).positional else flag(key)
     if error["type"] == "missing":
-        return f"{flag} is missing: {info.description if info else message}"
+        return f"{shown} is missing: {info.description if info else message}"
     value = error["input"]
-    shown = ",".join(map(str, value)) if isinstance(value, list) else value
-    return f"{flag} {shown}: {message[0].lower()}{message[1:]}"
+    given = ",".join(map(str, value)) if isinstance(value, list) else value
+    return f"{shown} {given}: {message[0].lower()}{message[1:]}"

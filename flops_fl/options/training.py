@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import PositiveInt, model_validator
 
 from flops_fl.options.common import Options
-from flops_fl.options.kinds import Fraction, LocalPath, Pairs, TrackingUri
+from flops_fl.options.described import LEARNERS, RESULTS, TRAINING, UPDATES, WAITING, option
+from flops_fl.options.kinds import (
+    Fraction,
+    LocalPath,
+    Pairs,
+    PositiveNumber,
+    ProjectId,
+    Seconds,
+    Seed,
+    TrackingUri,
+)
 
 COHORT_OPTIONS = (
     "min_available_clients",
@@ -19,70 +29,114 @@ COHORT_OPTIONS = (
 
 
 class TrainingOptions(Options):
-    project_id: str | None = Field(
+    rounds: PositiveInt = option("rounds to train", TRAINING, 3, metavar="N")
+    strategy: str = option("how updates become the next model", TRAINING, "FedAvg", metavar="NAME")
+    strategy_option: Pairs = option(
+        "an option of the strategy; may be repeated",
+        TRAINING,
+        {},
+        metavar="KEY=VALUE",
+        repeated=True,
+    )
+    seed: Seed = option("makes the run repeatable, bit for bit", TRAINING, 0, metavar="N")
+
+    min_clients: PositiveInt | None = option(
+        "sets the three minimums (--help-all) at once", LEARNERS, None, metavar="N"
+    )
+    min_available_clients: PositiveInt = option(
+        "learners that must be present before a round starts",
+        LEARNERS,
+        1,
+        metavar="N",
+        advanced=True,
+    )
+    min_fit_clients: PositiveInt = option(
+        "updates that a round needs", LEARNERS, 1, metavar="N", advanced=True
+    )
+    min_evaluate_clients: PositiveInt = option(
+        "evaluations that a round needs", LEARNERS, 1, metavar="N", advanced=True
+    )
+    fraction_fit: Fraction = option(
+        "share of them that trains in a round", LEARNERS, 1.0, metavar="SHARE"
+    )
+    fraction_evaluate: Fraction = option(
+        "share that evaluates in a round; 0 for none",
+        LEARNERS,
+        1.0,
+        metavar="SHARE",
+        advanced=True,
+    )
+
+    round_timeout: Seconds = option(
+        "that a fit, or an evaluation, may take", WAITING, 3600.0, metavar="SECONDS"
+    )
+    join_timeout: Seconds = option(
+        "to wait for --min-available-clients learners",
+        WAITING,
+        600.0,
+        metavar="SECONDS",
+        advanced=True,
+    )
+    reconnect_timeout: Seconds = option(
+        "in which a learner that was cut off may come back",
+        WAITING,
+        600.0,
+        metavar="SECONDS",
+        advanced=True,
+    )
+    grace: Seconds | None = option(
+        "close a stage so long after its minimum has answered; default: wait for all asked",
+        WAITING,
         None,
-        description="names the training, default: the repository's name",
-        pattern=r"^[\w@:+=-][\w.@:+=-]{0,127}$",
+        metavar="SECONDS",
+        advanced=True,
     )
-    rounds: PositiveInt = Field(3, description="how many rounds to train")
-    min_clients: PositiveInt | None = Field(
-        None, description="sets the three minimums below at once"
-    )
-    min_available_clients: PositiveInt = Field(
-        1, description="learners that must be present before a round starts"
-    )
-    min_fit_clients: PositiveInt = Field(1, description="updates that a round needs")
-    min_evaluate_clients: PositiveInt = Field(1, description="evaluations that a round needs")
-    fraction_fit: Fraction = Field(1.0, description="share of the learners that train in a round")
-    fraction_evaluate: Fraction = Field(
-        1.0, description="share of the learners that evaluate in a round; 0 for none"
-    )
-    round_timeout: PositiveFloat = Field(
-        3600.0, description="seconds that a fit, or an evaluation, may take"
-    )
-    join_timeout: PositiveFloat = Field(
-        600.0, description="seconds to wait for --min-available-clients learners"
-    )
-    grace: PositiveFloat | None = Field(
+
+    max_failures: PositiveInt | None = option(
+        "put a learner aside that failed in so many rounds in a row",
+        UPDATES,
         None,
-        description="close a stage so many seconds after --min-fit-clients, or "
-        "--min-evaluate-clients, have answered; default: wait for all that were asked",
+        metavar="N",
+        advanced=True,
     )
-    max_failures: PositiveInt | None = Field(
-        None, description="put a learner aside that failed in so many rounds in a row"
+    max_update_norm: PositiveNumber | None = option(
+        "largest L2 norm of an update's change to the model",
+        UPDATES,
+        None,
+        metavar="NORM",
+        advanced=True,
     )
-    max_update_norm: PositiveFloat | None = Field(
-        None, description="largest L2 norm of an update's change to the model"
+    large_updates: Literal["clip", "refuse"] = option(
+        "what to do with those beyond it", UPDATES, "clip", advanced=True
     )
-    large_updates: Literal["clip", "refuse"] = Field(
-        "clip", description="what to do with those beyond --max-update-norm: clip or refuse"
-    )
-    mismatch: Literal["warn", "refuse", "ignore"] = Field(
+    mismatch: Literal["warn", "refuse", "ignore"] = option(
+        "what to do with learners that have another commit, other package versions or another "
+        "state beside the parameters",
+        UPDATES,
         "warn",
-        description="what to do with learners that have another commit, other package versions or "
-        "another state beside the parameters: warn, refuse or ignore",
+        advanced=True,
     )
-    reconnect_timeout: PositiveFloat = Field(
-        600.0, description="seconds after which a learner that was cut off counts as gone"
+
+    output: LocalPath | None = option(
+        "default: a new one, runs/PROJECT-ID, ...-2", RESULTS, None, metavar="FOLDER"
     )
-    strategy: str = Field("FedAvg", description="how updates become the next global model")
-    strategy_option: Pairs = Field(
-        default_factory=dict, description="KEY=VALUE, an option of the strategy; may be repeated"
+    project_id: ProjectId | None = option(
+        "names the training; default: the repository's name",
+        RESULTS,
+        None,
+        metavar="NAME",
+        advanced=True,
     )
-    seed: int = Field(0, ge=0, lt=2**63, description="makes the run repeatable, bit for bit")
-    output: LocalPath | None = Field(
-        None, description="folder of the results, default: runs/PROJECT-ID, runs/PROJECT-ID-2, ..."
+    resume: bool = option("go on with the newest unfinished run, or --output", RESULTS, False)
+    fresh: bool = option("start anew, whatever is in --output", RESULTS, False, advanced=True)
+    json_: bool = option("print result.json on stdout, too", RESULTS, False, alias="json")
+    tracking_uri: TrackingUri | None = option(
+        "MLflow server; default: a file in the folder", RESULTS, None, metavar="URI"
     )
-    resume: bool = Field(False, description="go on with the unfinished run, the newest or --output")
-    fresh: bool = Field(False, description="start anew, whatever is in --output")
-    tracking_uri: TrackingUri | None = Field(
-        None, description="MLflow server, default: an SQLite file in --output"
+    no_tracking: bool = option("do without MLflow", RESULTS, False)
+    model_flavor: Literal["sklearn", "pytorch", "keras", "tensorflow"] | None = option(
+        "MLflow flavor of the model; default: found out", RESULTS, None, advanced=True
     )
-    no_tracking: bool = Field(False, description="do without MLflow")
-    model_flavor: Literal["sklearn", "pytorch", "keras", "tensorflow"] | None = Field(
-        None, description="MLflow flavor of the model: sklearn, pytorch, keras, tensorflow"
-    )
-    json_: bool = Field(False, alias="json", description="print result.json on stdout, too")
 
     @property
     def cohort(self) -> dict[str, Any]:
