@@ -35,11 +35,14 @@ Listening = Callable[[Address, Path, Abort], None]
 """Called with the address served on, the run's folder, and a function that ends the run."""
 
 
-def aggregate(options: AggregatorOptions, on_listening: Listening | None = None) -> int:
+def aggregate(
+    options: AggregatorOptions, on_listening: Listening | None = None, *, greeted_under: int = 0
+) -> int:
     """Lead a whole federated training.
 
     Args:
         on_listening: Called once learners can join, if there is anything left for them to do.
+        greeted_under: See `lead`.
 
     Returns:
         The exit code: 0 done, 4 the federation failed, 130 interrupted.
@@ -54,7 +57,7 @@ def aggregate(options: AggregatorOptions, on_listening: Listening | None = None)
     raise_on_signals()
     tls = options.tls()
     with stdout_kept(options.json_) as stdout, checkout(options.repo) as repo:
-        return lead(options, repo, play, stdout=stdout)
+        return lead(options, repo, play, stdout=stdout, greeted_under=greeted_under)
 
 
 class _Serving:

@@ -53,7 +53,10 @@ class Hosts:
         self._started = self._stopping = False
 
     def start(self, options: Sequence[Mapping[str, Any]], abort: Abort) -> None:
-        """Start a process for each of the LearnerOptions; one that fails ends the run."""
+        """Start a process for each of the LearnerOptions; one that fails ends the run.
+
+        Beside the options of each stands the run's ``seed``.
+        """
         assert self._process.stdin is not None
         self._started = True
         self._process.stdin.write(json.dumps(list(options)).encode() + b"\n")
@@ -114,10 +117,12 @@ def main() -> int:
     return _first_failure(children)
 
 
-def _learn(values: Mapping[str, Any]) -> int:
+def _learn(order: Mapping[str, Any]) -> int:
     from flops_fl.actors.learner import learn
 
-    return learn(build(LearnerOptions, values), hosted=True)
+    values = dict(order)
+    seed = values.pop("seed")
+    return learn(build(LearnerOptions, values), hosted_under=seed)
 
 
 def _first_failure(children: dict[int, Mapping[str, Any]]) -> int:

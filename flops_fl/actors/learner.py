@@ -76,11 +76,12 @@ class LearnerHealth(Health):
             self._tasks.labels(stage, outcome).inc()
 
 
-def learn(options: LearnerOptions, *, hosted: bool = False) -> int:
+def learn(options: LearnerOptions, *, hosted_under: int | None = None) -> int:
     """Build the learners, train for the aggregator until the project ends.
 
     Args:
-        hosted: The aggregator is on the same terminal, and says how it went.
+        hosted_under: The run's seed, where the aggregator is on the same terminal, and says how
+            it went.
 
     Returns:
         The exit code, 0.
@@ -94,7 +95,7 @@ def learn(options: LearnerOptions, *, hosted: bool = False) -> int:
     raise_on_signals()  # containers are stopped by SIGTERM: leave as after Ctrl-C
     tls = options.tls()
     ids = options.learner_id or [*(tls.names if tls else []), socket.gethostname()][:1]
-    health, outcomes = LearnerHealth(len(ids)), Outcomes(hosted=hosted)
+    health, outcomes = LearnerHealth(len(ids)), Outcomes(hosted=hosted_under is not None)
     with checkout(options.repo) as repo, ExitStack() as stack:
         stack.enter_context(served(health, options.metrics))
         setup = Setup(commit=repo.commit or "", versions=installed_versions(repo.path))
@@ -107,6 +108,7 @@ def learn(options: LearnerOptions, *, hosted: bool = False) -> int:
                 worker = ClientWorker(
                     _builder(options, repo.path, name, folders.of(name), setup),
                     partial(_task, health, prints, outcomes, name),
+                    seed=hosted_under or 0,
                     alone=len(ids) == 1,
                 )
             stack.callback(worker.close)

@@ -56,13 +56,14 @@ def simulate(options: SimulateOptions) -> int:
                     "data": str(parts) if parts else None,
                     "data_tags": "{id}",
                     "threads": options.threads,
+                    "seed": options.seed,
                     "log_folder": str(prints),
                     "quiet": True,
                 }
                 named = [",".join(ids[index::processes]) for index in range(processes)]
                 hosts.start([{**common, "learner_id": names} for names in named], abort)
 
-            code = aggregate(leading, on_listening=start)
+            code = aggregate(leading, on_listening=start, greeted_under=options.seed)
             if code == 0:
                 hosts.wait()
             return code

@@ -93,6 +93,7 @@ class ClientWorker:
     Args:
         build: Gives the learner, its model built under a seed.
         timed: A context around each fit and evaluation, by its stage.
+        seed: Under which it is built at first; a run with this seed needs no other.
         alone: Whether nobody else's user code runs in this process: its modules stay in place
             between tasks, so that it may import lazily, from threads of its own, too.
     """
@@ -102,14 +103,15 @@ class ClientWorker:
         build: Callable[[int], LearnerClient],
         timed: Timed = lambda stage: nullcontext(),
         *,
+        seed: int = 0,
         alone: bool = False,
     ) -> None:
         self._build = build
         self._timed = timed
         self._alone = alone
         self._place = ExitStack()
-        self._seed, self._run_id = 0, ""
-        self._client: LearnerClient | None = build(0)
+        self._seed, self._run_id = seed, ""
+        self._client: LearnerClient | None = build(seed)
         self._settle(self._client)
         self.learner = self._client.learner
         self.layout = self._client.model.layout
@@ -136,7 +138,8 @@ class ClientWorker:
         of_that_run = self._run_id in ("", task.run_id) and self._seed == task.seed
         if self._client is None or not of_that_run:
             self.close()
-            gc.collect()  # models hold themselves in circles, and two may be too large
+            if self._alone:  # models hold themselves in circles, and two may be too large
+                gc.collect()  # beside hundreds of learners it takes longer than all else
             self._run_id = ""  # until it is there
             client = self._build(task.seed)
             difference = self.layout.difference(client.model.layout)
