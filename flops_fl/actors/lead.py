@@ -115,6 +115,7 @@ def _build(repo: Checkout, seed: int, greeted_under: int) -> tuple[ManagedModel,
         model.release()  # there may be no room for two
         as_greeted = ManagedModel(repo.path, before_build=partial(seed_build, greeted_under))
         beside = as_greeted.beside()
+        as_greeted.close()
     versions = installed_versions(repo.path)
     return model, Setup(commit=repo.commit or "", versions=versions, state=beside)
 

@@ -144,6 +144,7 @@ class ClientWorker:
             client = self._build(task.seed)
             difference = self.layout.difference(client.model.layout)
             if difference:
+                client.model.close()
                 raise RepositoryError(
                     f"ModelManager() gives a model of another layout under seed {task.seed}: "
                     f"{difference}",
