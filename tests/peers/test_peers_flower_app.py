@@ -169,12 +169,12 @@ class ModelManager:
     assert "line 12, in fit_model" in capfd.readouterr().err
 
 
-def test_nodes_without_data_are_named_and_the_run_ends(app, caplog):
+def test_nodes_without_data_are_named_and_the_run_ends(app, capsys):
     export, play = app
     exported = export("--learners", "2", "--join-timeout", "0.2")
     with pytest.raises(FederationError, match="0 of 2 learners came"):
         play(exported, [{}, {}])
-    assert "this node has no data" in caplog.text
+    assert "this node has no data" in capsys.readouterr().err
 
 
 def test_an_option_that_is_wrong_is_named(app):

@@ -1,6 +1,9 @@
 """What a person at either end hears when user code fails: once, with a traceback, and a code."""
 
+import json
 import shutil
+
+import pytest
 
 from flops_fl.actors.outcomes import Outcomes
 from flops_fl.errors import DataError, FederationError, RepositoryError
@@ -37,10 +40,12 @@ def test_a_learner_whose_fits_all_fail_is_at_fault_whatever_becomes_of_the_proje
     assert isinstance(outcomes(("b", "evaluate", bug)).verdict(COMPLETED), RepositoryError)
 
 
-def test_beside_its_aggregator_a_learner_has_nothing_to_say(caplog):
+def test_beside_its_aggregator_a_learner_has_nothing_to_say(monkeypatch):
+    monkeypatch.setattr("flops_fl.actors.outcomes.log", None)
     bug = RepositoryError("bug", stage="fit_model", traceback="Trace")
     assert outcomes(("a", "fit", bug), hosted=True).verdict(FAILED) is None
-    assert not caplog.records
+    with pytest.raises(AttributeError):
+        outcomes(("a", "fit", bug))
 
 
 def test_a_bug_of_all_learners_is_seen_once_on_each_side_and_in_each_exit_code(
@@ -72,3 +77,33 @@ def test_a_bug_of_all_learners_is_seen_once_on_each_side_and_in_each_exit_code(
     assert code == 4
     assert err.count('{}["labels"]') == 1
     assert err.count("error: ") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+@pytest.mark.parametrize("how", ["not asked", "failed"])
+def test_what_was_never_evaluated_is_not_called_best(how, run_cli, tmp_path):
+    from mlflow import MlflowClient
+
+    repo, options = NUMPY, ["--fraction-evaluate", 0]
+    if how == "failed":
+        repo, options = tmp_path / "repo", []
+        shutil.copytree(NUMPY, repo, ignore=shutil.ignore_patterns("__pycache__"))
+        with (repo / "model_manager.py").open("a") as file:
+            file.write("\n    def evaluate_model(self):\n        return float('nan'), 0.5, 3\n")
+    out = tmp_path / "out"
+    code, said, err = run_cli(
+        "flops_fl", "simulate", repo, "--learners", 3, "--rounds", 2, "--output", out, "--json",
+        *options,
+    )  # fmt: skip
+    assert code == 0, err
+    result = json.loads(said)
+    assert result["best"] is None
+    assert not (out / "model-best.npz").exists()
+    assert [bool(record["not_evaluated"]) for record in result["rounds"]] == [True, True]
+    assert err.count("A round without figures is not called best") == 1
+    assert "no round was evaluated" in err
+    client = MlflowClient(tracking_uri=result["mlflow"]["tracking_uri"])
+    logged = client.get_run(result["mlflow"]["run_id"])
+    assert logged.info.run_name == "FLOps FL round 2"
+    assert logged.data.tags["flops.model"] == "logged"
