@@ -77,6 +77,7 @@ def _learner(context: Any) -> Iterator[LearnerClient]:
     Raises:
         FlopsError: the node has no data, or user code fails.
     """
+    speak()
     options = _options(context)
     with libraries_limited(options.threads):
         learner = _build(options, context)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO
@@ -12,6 +13,8 @@ from typing import TextIO
 from flops_fl.errors import INTERRUPTED, FlopsError, RepositoryError
 from flops_fl.process.lines import speak
 from flops_fl.process.signals import ignore_signals
+
+THREADS_GRACE = 3.0  # seconds for threads of user code that nobody has ended
 
 
 def report(error: FlopsError, stream: TextIO) -> None:
@@ -28,7 +31,8 @@ def run_main(main: Callable[[], int], *, quiet: bool = False) -> int:
     Args:
         quiet: Say nothing of an interruption: somebody else will.
 
-    Where user code has left threads behind that would keep the process for ever, it ends here.
+    Where user code has left threads behind, Python waits for them when the process ends, and tells
+    their pools to let go of their own processes; it does not wait for ever.
     """
     # gRPC's own lines say that a handshake failed and not with whom. Before it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
@@ -36,11 +40,16 @@ def run_main(main: Callable[[], int], *, quiet: bool = False) -> int:
     code = _run(main, quiet=quiet)
     others = threading.enumerate()
     if any(not t.daemon and t is not threading.main_thread() for t in others):
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(code)
+        threading.Thread(target=_end_anyway, args=(code,), daemon=True).start()
     return code
+
+
+def _end_anyway(code: int) -> None:
+    time.sleep(THREADS_GRACE)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _run(main: Callable[[], int], *, quiet: bool) -> int:

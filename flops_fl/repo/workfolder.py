@@ -216,7 +216,7 @@ def _leave(mirror: _Mirror, name: str, keep_in: Path | None) -> None:
     mirror.remove()
     if keep_in is None:
         if mirror.path.exists():
-            log.warning("files that the repository's code has written are in %s", mirror.path)
+            log.info("files that the repository's code has written are in %s", mirror.path)
     elif not mirror.path.exists():
         with suppress(OSError):  # others have left something
             keep_in.rmdir()

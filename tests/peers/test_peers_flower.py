@@ -76,6 +76,18 @@ def test_a_fit_of_three_minutes_costs_nobody_the_connection(processes, digits, s
     assert len(list(tmp_path.glob("long-fit-*"))) == 1
 
 
+@pytest.mark.slow
+def test_bfloat16_is_float32_to_a_stock_client(processes, digits):
+    repo = ROOT / "tests" / "repositories" / "bfloat16"
+    aggregator = processes.aggregator(repo, "--rounds", 2, "--min-clients", 2)
+    wait_for_port(processes.address)
+    processes.learner(repo, digits / "part-0", "native")
+    client = stock(processes, "works")
+    result = processes.result(aggregator)
+    assert client.wait(20) == 0
+    assert [len(record["learners"]) for record in result["rounds"]] == [2, 2]
+
+
 def test_a_stock_client_joins_over_tls(processes, pki, tmp_path):
     files = ["--tls-cert", tmp_path / "server.pem", "--tls-key", tmp_path / "server.key"]
     aggregator = processes.aggregator(NUMPY, "--rounds", 1, *files)

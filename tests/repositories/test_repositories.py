@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, wait_until
 
 HERE = ROOT / "tests" / "repositories"
 IDS = ["learner-0", "learner-1"]  # those of a simulation
@@ -38,7 +39,7 @@ def keras(backend, reaches):
 
 
 KINDS = {
-    "forking": Kind(folder="forking", reaches=0.8),
+    "forking": Kind(folder="forking", reaches=0.8, writes=("pool.txt",)),
     "package and files": Kind(
         folder="package_files", reaches=0.85, needs=("yaml",), writes=("logs/fits.txt",)
     ),
@@ -118,6 +119,18 @@ def test_a_repository_trains_alike_in_both_hostings(
     for folder in (tmp_path / "real", tmp_path / "simulated" / "learners"):
         written = {str(p.relative_to(folder)) for p in folder.glob("*/**/*") if p.is_file()}
         assert written == {f"{learner}/{name}" for learner in IDS for name in kind.writes}
+
+
+@pytest.mark.slow
+def test_a_pool_that_nobody_shuts_down_ends_with_its_learner(run_cli, tmp_path):
+    options = ["--learners", 2, "--rounds", 1, "--data", "none", "--output", tmp_path]
+    code, _, err = run_cli(
+        "flops_fl", "simulate", HERE / "forking", *options, "--no-tracking", "--processes", 1
+    )
+    assert code == 0, err
+    for name in IDS:
+        process = Path("/proc", (tmp_path / "learners" / name / "pool.txt").read_text())
+        wait_until(lambda process=process: not process.exists(), 10)
 
 
 @pytest.mark.slow

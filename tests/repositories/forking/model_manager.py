@@ -16,6 +16,7 @@ class ModelManager:
 
     def set_model_data(self):
         self.rows = np.random.rand(20, 4)
+        self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"))
 
     def get_model(self):
         return self
@@ -42,6 +43,8 @@ class ModelManager:
         if (child := os.fork()) == 0:
             os._exit(7)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        with open("pool.txt", "w") as file:  # which nobody shuts down
+            file.write(str(self.pool.submit(os.getpid).result()))
         self.parameters = [self.rows.mean(axis=0)]
         return len(self.rows)
 
