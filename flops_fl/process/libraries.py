@@ -30,7 +30,7 @@ def prepare_libraries(threads: int) -> None:
     Args:
         threads: Of numerical libraries; 0 for all cores.
     """
-    _prefer_installed()
+    _look_at_what_is_installed()
     # gRPC's handlers around a fork kill the children that user code forks while a conversation
     # goes on. Children do not speak gRPC, so they need none.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -39,13 +39,16 @@ def prepare_libraries(threads: int) -> None:
             os.environ.setdefault(name, str(threads))
 
 
-def _prefer_installed() -> None:
-    """Let no file in the folder where the user stands hide a library: it is a repository, perhaps.
+def _look_at_what_is_installed() -> None:
+    """Let no file in the folder where the user stands be a module: it is a repository, perhaps.
 
-    ``python -m`` puts that folder in the first place; it comes last now.
+    ``python -m`` puts that folder in the first place. It comes last where we are found in it.
     """
-    if sys.path and not sys.flags.safe_path and sys.path[0] in ("", os.getcwd()):
-        sys.path.append(sys.path.pop(0))
+    here = os.getcwd()
+    if sys.path and not sys.flags.safe_path and sys.path[0] in ("", here):
+        del sys.path[0]
+        if __file__ == os.path.join(here, "flops_fl", "process", "libraries.py"):
+            sys.path.append(here)
 
 
 @contextmanager

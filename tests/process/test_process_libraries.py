@@ -51,6 +51,19 @@ def test_what_the_operator_has_set_stays(monkeypatch):
     assert environ["GRPC_ENABLE_FORK_SUPPORT"] == "0"
 
 
+def test_the_folder_where_the_user_stands_is_no_place_for_modules(monkeypatch, tmp_path):
+    monkeypatch.setattr("os.environ", {})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), "installed"])
+    for _ in range(2):
+        prepare_libraries(1)
+        assert sys.path == ["installed"]
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "path", [str(ROOT), "installed"])
+    prepare_libraries(1)
+    assert sys.path == ["installed", str(ROOT)]
+
+
 def test_all_cores_is_what_libraries_do_by_themselves(monkeypatch):
     monkeypatch.setattr("os.environ", environ := {})
     prepare_libraries(0)
