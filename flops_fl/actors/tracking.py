@@ -12,7 +12,8 @@ from flops_fl.core.observer import Observer
 from flops_fl.core.plan import State
 from flops_fl.errors import FlopsError
 from flops_fl.extras import install, is_installed, program
-from flops_fl.observers.mlflow import BestModel, MlflowObserver, local_store
+from flops_fl.observers.mlflow import MlflowObserver
+from flops_fl.observers.mlflow_store import BestModel, local_store
 from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.dependencies import pip_requirements

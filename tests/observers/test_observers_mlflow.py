@@ -8,7 +8,8 @@ import pytest
 from flops_fl.core.observer import RunInfo
 from flops_fl.observers import mlflow as module
 from flops_fl.observers.flavors import flavor_of
-from flops_fl.observers.mlflow import BestModel, MlflowObserver, local_store
+from flops_fl.observers.mlflow import MlflowObserver
+from flops_fl.observers.mlflow_store import BestModel, local_store
 from flops_fl.types import Best, RoundRecord
 from tests.mlflow_server import free_port, kill, start_server
 
@@ -56,7 +57,7 @@ def runs_at(uri):
 
 
 def models_at(observer):
-    return observer._client.search_logged_models([observer.experiment_id])
+    return observer.store.client.search_logged_models([observer.experiment_id])
 
 
 def test_rounds_and_the_best_model_are_in_a_local_store(tmp_path, monkeypatch):
@@ -104,14 +105,14 @@ def test_what_a_killed_process_left_half_done_is_made_whole(tmp_path):
     first = MlflowObserver(*local_store(tmp_path / "out"))
     first.on_start(RUN, [])
     first.close(0, None)
-    first._create(record(1), time.time())
-    second = first._create(record(2), time.time())
-    first._log_figures(second, record(2, 0.9), 1)
+    first.store.create_run(record(1), time.time())
+    second = first.store.create_run(record(2), time.time())
+    first.store.log_figures(second, record(2, 0.9), 1)
     import mlflow
 
     mlflow.set_tracking_uri(first.tracking_uri)
     active = mlflow.start_run(run_id=second)
-    first._client.create_logged_model(
+    first.store.client.create_logged_model(
         first.experiment_id, name="logged_model_artifact", source_run_id=active.info.run_id
     )
     mlflow.end_run("RUNNING")
@@ -125,7 +126,7 @@ def test_what_a_killed_process_left_half_done_is_made_whole(tmp_path):
     assert sorted(run.data.tags["flops.round"] for run in runs) == ["1", "2", "3"]
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert all(run.data.params and "accuracy" in run.data.metrics for run in runs)
-    history = first._client.get_metric_history(second, "accuracy")
+    history = first.store.client.get_metric_history(second, "accuracy")
     assert [metric.value for metric in history] == [0.9]
     (model,) = models_at(first)
     assert mlflow.sklearn.load_model(model.model_uri).predict(np.eye(4)).tolist() == [0, 1, 0, 1]
@@ -163,7 +164,7 @@ def test_what_a_server_missed_while_it_was_down_arrives_later(tmp_path):
         observer.on_start(RUN, [])
         observer.on_round(record(1), Best(round=1, loss=None, accuracy=0.5))
         end = time.monotonic() + 30
-        while 1 not in observer._run_ids and time.monotonic() < end:
+        while 1 not in observer.store.run_ids and time.monotonic() < end:
             time.sleep(0.05)
         kill(server)
         started = time.monotonic()
