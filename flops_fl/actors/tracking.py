@@ -12,11 +12,12 @@ from flops_fl.core.observer import Observer
 from flops_fl.core.plan import State
 from flops_fl.errors import FlopsError
 from flops_fl.extras import install, is_installed, program
+from flops_fl.observers.flavors import check_flavor
 from flops_fl.observers.mlflow import MlflowObserver
 from flops_fl.observers.mlflow_store import BestModel, local_store
 from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.repo.contract import ManagedModel
-from flops_fl.repo.dependencies import pip_requirements
+from flops_fl.repo.dependencies import code_folders, installed_requirements
 from flops_fl.repo.source import Checkout
 from flops_fl.run.checkpoint import BEST, LAST, load_npz
 
@@ -25,7 +26,7 @@ class Tracking:
     """What MLflow is told of a run; nothing with --no-tracking.
 
     Raises:
-        UsageError: MLflow is not installed.
+        UsageError: MLflow is not installed, or --model-flavor does not fit the model.
     """
 
     def __init__(
@@ -42,6 +43,8 @@ class Tracking:
         self._model = model
         self._console = console
         self._mlflow: MlflowObserver | None = None
+        if not options.no_tracking:
+            check_flavor(options.model_flavor, model.model())
         if options.tracking_uri:
             self._mlflow = MlflowObserver(options.tracking_uri)
         elif not options.no_tracking:
@@ -85,11 +88,17 @@ class Tracking:
         try:
             self._model.load(load_npz(self._folder / file))
             model = self._model.model()
-            requirements = pip_requirements(self._repo.path)
+            requirements, others = installed_requirements(self._repo.path)
         except FlopsError as error:
             self._console.print(f"the model was not logged to MLflow: {error}", style="red")
             return None
-        code = sorted(str(path) for path in self._repo.path.glob("*.py"))
+        for said in others:
+            self._console.print(
+                f"the logged model's requirements: the repository asks for {said}",
+                style="yellow", highlight=False, soft_wrap=True,
+            )  # fmt: skip
+        top = self._repo.path
+        code = sorted(map(str, [*top.glob("*.py"), *code_folders(top)]))
         return BestModel(
             model=model,
             flavor=self._options.model_flavor,

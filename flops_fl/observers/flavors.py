@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from flops_fl.errors import UsageError
+
 ARTIFACT = "logged_model_artifact"
 """Where FLOps looks for the trained model, in the run of the best round."""
 
@@ -26,6 +28,22 @@ def flavor_of(model: Any) -> str | None:
         if flavor:
             return flavor
     return None
+
+
+def check_flavor(flavor: str | None, model: Any) -> None:
+    """See at the start whether a model can be logged as what was asked for.
+
+    Raises:
+        UsageError: it is of another framework.
+    """
+    found = flavor_of(model)
+    alike = _MLFLOW_MODULE.get(flavor or "", flavor) == _MLFLOW_MODULE.get(found or "", found)
+    if flavor and not alike:
+        which = f"of the flavor {found}" if found else "of none of them"
+        raise UsageError(
+            f"--model-flavor {flavor}: the model is a {type(model).__name__}, which is {which}. "
+            "Leave the option out: the flavor is found by the model's class"
+        )
 
 
 def log_model(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import logging
 import math
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flops_fl.core.observer import Observer, RunInfo
+from flops_fl.extras import install
 from flops_fl.process.files import atomic
 from flops_fl.types import Best, RoundRecord
 
@@ -29,22 +31,28 @@ class PictureObserver(Observer):
         self._path = path
         self._history: list[RoundRecord] = []
         self._title = ""
-        self._loading = threading.Thread(
-            target=importlib.import_module, args=("matplotlib.figure",), daemon=True
-        )
+        self._loading: threading.Thread | None = None
+        if importlib.util.find_spec("matplotlib"):
+            self._loading = threading.Thread(
+                target=importlib.import_module, args=("matplotlib.figure",), daemon=True
+            )
 
     def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
         self._history = list(history)
         self._title = f"{run.project_id}: {{}} rounds, {run.strategy}"
-        self._loading.start()
+        if self._loading:
+            self._loading.start()
+        else:
+            log.warning("no picture will be drawn, Matplotlib is not installed: %s",
+                        install("aggregator"))  # fmt: skip
 
     def on_round(self, record: RoundRecord, best: Best | None) -> None:
         self._history.append(record)
 
     def on_end(self, status: str, error: str | None) -> None:
-        self._loading.join()
-        if not self._history:
+        if not (self._loading and self._history):
             return
+        self._loading.join()
         try:
             draw_history(self._history, self._path, self._title.format(len(self._history)))
         except OSError as fault:

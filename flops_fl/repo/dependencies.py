@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import logging
 import re
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import yaml
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from flops_fl.errors import RepositoryError
 
 log = logging.getLogger(__name__)
 
 NAMES = ("conda.yaml", "conda.yml")
+
+PIP_NAMES = {
+    "pytorch": "torch",
+    "pytorch-cpu": "torch",
+    "py-xgboost": "xgboost",
+    "matplotlib-base": "matplotlib",
+    "opencv": "opencv-python",
+    "python-duckdb": "duckdb",
+}
+"""What pip calls some of conda's packages."""
+
+NOT_FOR_PIP = {"cpuonly", "pytorch-cuda", "cudatoolkit", "cuda", "mkl", "libblas", "blas", "nomkl"}
 
 
 def pip_requirements(folder: Path) -> list[str]:
@@ -43,12 +58,83 @@ def pip_requirements(folder: Path) -> list[str]:
 
 def _from_conda(entry: str) -> list[str]:
     """``name=1.2`` in conda's spelling as pip's ``name==1.2``; python and pip are no packages."""
-    name = re.split(r"[<>=! ]", entry.strip(), maxsplit=1)[0].rpartition("::")[2]
+    spec = entry.strip().rpartition("::")[2]  # without its channel
+    name = re.split(r"[<>=! ]", spec, maxsplit=1)[0]
     if name in ("python", "pip"):
         return []
-    version = entry.strip()[len(name) :]
+    if name in NOT_FOR_PIP:
+        log.info(
+            "conda's %s is left out of the model's requirements: pip has no such package", name
+        )
+        return []
+    version = spec[len(name) :].strip()
+    name = PIP_NAMES.get(name, name)
     pinned = re.fullmatch(r"=([\w.]+)(=.*)?", version)
     return [f"{name}=={pinned.group(1)}" if pinned else f"{name}{version}"]
+
+
+def installed_requirements(folder: Path) -> tuple[list[str], list[str]]:
+    """What a model trained here needs: the repository's requirements, as they are installed.
+
+    A pin that is not what is installed would be a lie: the version that is there stands instead.
+    `flops-utils` is added where the code imports it, since FLOps' users seldom list it.
+
+    Returns:
+        Requirements for pip, and a sentence for each that is not what the repository asks for.
+
+    Raises:
+        RepositoryError: the dependency file is no conda environment.
+    """
+    asked = pip_requirements(folder)
+    names = {_name_of(text) for text in asked}
+    if "flops-utils" not in names and any(_imports_flops_utils(file) for file in sources(folder)):
+        asked.append("flops-utils")
+    found, said = [], []
+    for text in asked:
+        try:
+            requirement = Requirement(text)
+            there = version(requirement.name)
+        except (InvalidRequirement, PackageNotFoundError):  # a URL, an option, or not here
+            found.append(text)
+            continue
+        if requirement.specifier.contains(there, prereleases=True):
+            exact = text if requirement.specifier else f"{requirement.name}=={there}"
+        else:
+            exact = f"{requirement.name}=={there}"
+            said.append(f"{text}, but {there} is installed and was used")
+        found.append(exact)
+    return found, said
+
+
+def sources(folder: Path) -> list[Path]:
+    """The repository's own Python files: at the top, and in folders that can be imported."""
+    files = list(folder.glob("*.py"))
+    for entry in code_folders(folder):
+        files += entry.rglob("*.py")
+    return sorted(files)
+
+
+def code_folders(folder: Path) -> list[Path]:
+    """Folders at the top with Python files in them, tools' own and virtual environments apart."""
+    return sorted(
+        entry
+        for entry in folder.iterdir()
+        if entry.is_dir()
+        and entry.name.isidentifier()
+        and entry.name not in ("runs", "__pycache__")
+        and any(entry.glob("*.py"))
+    )
+
+
+def _imports_flops_utils(file: Path) -> bool:
+    return re.search(r"^\s*(from|import) flops_utils\b", file.read_text(), re.MULTILINE) is not None
+
+
+def _name_of(requirement: str) -> str:
+    try:
+        return canonicalize_name(Requirement(requirement).name)
+    except InvalidRequirement:
+        return requirement
 
 
 def _parse(file: Path) -> Any:
