@@ -1,5 +1,6 @@
 """Options: from the line, else the environment, else the default; all mistakes at once."""
 
+import dataclasses
 import logging
 
 import pytest
@@ -11,6 +12,9 @@ from flops_fl.options.described import GROUPS, described, flag
 from flops_fl.options.federation import SimulateOptions
 from flops_fl.options.learner import LearnerOptions
 from flops_fl.options.reading import parse
+from flops_fl.wire.hub.entries import Room
+from flops_fl.wire.hub.stage import HubOptions
+from flops_fl.wire.line.redial import DialOptions
 
 
 def aggregator(*argv, **environ):
@@ -21,6 +25,26 @@ def test_the_line_wins_over_the_environment_which_wins_over_the_default():
     options = aggregator("repo", "--rounds", "7", FLOPS_ROUNDS="5", FLOPS_ROUND_TIMEOUT="2.5")
     assert (options.rounds, options.round_timeout, options.seed) == (7, 2.5, 0)
     assert aggregator(FLOPS_REPO="there", FLOPS_JSON="1").json_
+
+
+def test_every_limit_of_the_wire_is_an_option_with_its_default():
+    hub, line = AggregatorOptions.model_fields, LearnerOptions.model_fields
+    options = {"budget": "memory_budget", "patience": "spool_patience"}
+    for limits, fields in ((HubOptions, hub), (Room, hub), (DialOptions, line)):
+        for entry in dataclasses.fields(limits):
+            if isinstance(entry.default, bool) or not isinstance(entry.default, int | float):
+                continue
+            if entry.name == "backoff":  # the first pause: nobody notices it
+                continue
+            assert fields[options.get(entry.name, entry.name)].default == entry.default
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("4096", 4096), ("256MiB", 256 << 20), ("1.5 GB", 3 << 29), ("64k", 64 << 10)],
+)
+def test_sizes(text, value):
+    assert aggregator("r", "--memory-budget", text).memory_budget == value
 
 
 def test_one_minimum_sets_three_and_each_can_be_set():
@@ -57,6 +81,7 @@ def test_lists_and_pairs():
         (["r", "--output", "-x", "--json=1"], ["--json: ignored explicit argument"]),
         (["r", "more", "--round", "5"], ["more: not expected", "--round: no such option"]),
         (["r", "--round", "5"], ["did you mean --rounds?"]),
+        (["r", "--large-model", "much"], ["--large-model much", "256MiB"]),
         (["r", "--round-timeout", "inf"], ["--round-timeout inf", "finite"]),
         (["r", "--listen", "here"], ["--listen here", "HOST:PORT"]),
         (["r", "--listen", "0.0.0.0:80"], ["--insecure", "--tls-cert"]),

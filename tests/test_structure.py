@@ -14,6 +14,7 @@ RANKS = {
     "types": 1,
     "errors": 0,
     "extras": 0,
+    "limits": 0,
     "text": 0,
     "dtypes": 0,
     "net": 1,

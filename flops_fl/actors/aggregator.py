@@ -29,8 +29,6 @@ from flops_fl.wire.transport import METHOD
 
 log = logging.getLogger(__name__)
 
-GOODBYE_GRACE = 5.0  # seconds for learners to hear that it is over
-
 Listening = Callable[[Address, Path, Abort], None]
 """Called with the address served on, the run's folder, and a function that ends the run."""
 
@@ -56,7 +54,10 @@ def aggregate(
 
     raise_on_signals()
     tls = options.tls()
-    with stdout_kept(options.json_) as stdout, checkout(options.repo) as repo:
+    with (
+        stdout_kept(options.json_) as stdout,
+        checkout(options.repo, options.clone_timeout) as repo,
+    ):
         return lead(options, repo, play, stdout=stdout, greeted_under=greeted_under)
 
 
@@ -111,7 +112,14 @@ class _Serving:
             HubOptions(
                 setup=run.setup if options.mismatch == "refuse" else None,
                 reconnect_timeout=options.reconnect_timeout,
-                room=Room(spool=run.folder),
+                hello_timeout=options.hello_timeout,
+                stall_timeout=options.stall_timeout,
+                keepalive=options.keepalive,
+                room=Room(
+                    budget=options.memory_budget,
+                    spool=run.folder,
+                    patience=options.spool_patience,
+                ),
             ),
             on_presence=on_presence,
             on_join=run.observer.on_join,
@@ -120,7 +128,7 @@ class _Serving:
         flower = FlowerService(hub.links, layout)
         services = {METHOD: hub.join, FLOWER_METHOD: flower.join}
         limit = max(MAX_FRAME, largest_message(layout))  # one of Flower's has the whole model
-        serving = await serve(services, options.listen, self._tls, limit)
+        serving = await serve(services, options.listen, self._tls, limit, options.keepalive)
 
         run.observer.on_start(run.info, run.training.state.history)
         run.health.not_ready = ""
@@ -138,7 +146,7 @@ class _Serving:
         finally:
             run.health.not_ready = "the run has ended"
             await hub.close(reason, final=final, failed=failed)
-            await serving.stop(GOODBYE_GRACE)
+            await serving.stop(options.goodbye_timeout)
 
     def _say_where(self, address: Address, abort: Abort) -> None:
         if self._on_listening:

@@ -134,13 +134,15 @@ def _prepare(
             census,
             *tracking.observers,
             MetricsObserver(health),
-            ConsoleObserver(console, folder / LEARNERS),
+            ConsoleObserver(console, folder / LEARNERS, options.remind),
             PictureObserver(folder / PICTURE),
         ]
     )
     info = describe(options, repo, strategy)
-    info, state = starting_point(info, folder, model, strategy, resume=options.resume)
-    journal = FolderJournal(folder, info, strategy.state)
+    info, state = starting_point(
+        info, folder, model, strategy, resume=options.resume, large=options.large_model
+    )
+    journal = FolderJournal(folder, info, strategy.state, options.checkpoints)
     training = Training(state, _plan(options, info, folder), strategy, observer, journal)
     return Run(
         info=info, training=training, folder=folder, setup=setup, census=census,
@@ -168,7 +170,7 @@ def _plan(options: AggregatorOptions, run: RunInfo, folder: Path) -> Plan:
         grace=options.grace,
         max_failures=options.max_failures,
         limit=NormLimit(norm, options.large_updates == "refuse") if norm else None,
-        keep=partial(keep, folder),
+        keep=partial(keep, folder, options.large_model),
     )
 
 

@@ -96,10 +96,10 @@ def learn(options: LearnerOptions, *, hosted_under: int | None = None) -> int:
     tls = options.tls()
     ids = options.learner_id or [*(tls.names if tls else []), socket.gethostname()][:1]
     health, outcomes = LearnerHealth(len(ids)), Outcomes(hosted=hosted_under is not None)
-    with checkout(options.repo) as repo, ExitStack() as stack:
+    with checkout(options.repo, options.clone_timeout) as repo, ExitStack() as stack:
         stack.enter_context(served(health, options.metrics))
         setup = Setup(commit=repo.commit or "", versions=installed_versions(repo.path))
-        prints = stack.enter_context(prints_apart(options.log_folder))
+        prints = stack.enter_context(prints_apart(options.log_folder, options.log_size))
         folders = WorkFolders(repo.path, options.log_folder)
         stack.callback(folders.close)
         workers = []
@@ -118,6 +118,10 @@ def learn(options: LearnerOptions, *, hosted_under: int | None = None) -> int:
             tls=tls,
             connect_timeout=options.connect_timeout,
             reconnect_timeout=options.reconnect_timeout,
+            greeting_timeout=options.greeting_timeout,
+            max_backoff=options.max_backoff,
+            keepalive=options.keepalive,
+            remind=options.remind,
             stay=options.stay,
             on_event=_say,
             on_presence=health.on_presence,

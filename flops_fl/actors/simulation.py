@@ -39,7 +39,7 @@ def simulate(options: SimulateOptions) -> int:
             from flops_fl.run.folder import shown
 
         with (
-            checkout(options.repo) as repo,
+            checkout(options.repo, options.clone_timeout) as repo,
             tempfile.TemporaryDirectory(prefix="flops-data-") as data,
         ):
             parts = write_parts(options, ids, Path(data))
@@ -58,6 +58,8 @@ def simulate(options: SimulateOptions) -> int:
                     "threads": options.threads,
                     "seed": options.seed,
                     "log_folder": str(prints),
+                    "log_size": options.log_size,
+                    "keepalive": options.keepalive,
                     "quiet": True,
                 }
                 named = [",".join(ids[index::processes]) for index in range(processes)]

@@ -46,9 +46,9 @@ class Tracking:
         if not options.no_tracking:
             check_flavor(options.model_flavor, model.model())
         if options.tracking_uri:
-            self._mlflow = MlflowObserver(options.tracking_uri)
+            self._mlflow = MlflowObserver(options.tracking_uri, timeout=options.tracking_timeout)
         elif not options.no_tracking:
-            self._mlflow = MlflowObserver(*local_store(folder))
+            self._mlflow = MlflowObserver(*local_store(folder), options.tracking_timeout)
 
     @property
     def observers(self) -> Sequence[Observer]:

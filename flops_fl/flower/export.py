@@ -35,7 +35,7 @@ def export(options: FlowerExportOptions) -> list[Path]:
     """
     options.for_aggregator()  # its rules speak now, not on the SuperLink
     out = options.out
-    with checkout(options.repo) as repo:
+    with checkout(options.repo, options.clone_timeout) as repo:
         _clear(out)
         target = out / REPO_FOLDER
         shutil.copytree(repo.path, target, ignore=shutil.ignore_patterns(*_LEFT_OUT))

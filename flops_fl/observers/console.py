@@ -25,6 +25,7 @@ from rich.text import Text
 
 from flops_fl.core.failures import KINDS, Kind, alike
 from flops_fl.core.observer import Observer, RunInfo
+from flops_fl.limits import REMIND
 from flops_fl.process.lines import stamp
 from flops_fl.process.prints import last_lines, log_of
 from flops_fl.text import paragraph, some
@@ -33,7 +34,6 @@ from flops_fl.types import Best, RoundRecord, Stage
 FEW = 3  # lines on who has joined before they become rare
 LAST_LINES = 5  # of what a learner has printed that failed
 PAUSE = 2.5  # seconds, doubled with each line, without one of who has joined
-REMIND = 30.0  # seconds after which a log says what is still awaited; then twice as long, ...
 
 
 class ConsoleObserver(Observer):

@@ -22,14 +22,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from flops_fl.core.observer import Observer, RunInfo
 from flops_fl.errors import UsageError
 from flops_fl.extras import install
+from flops_fl.limits import TRACKING_TIMEOUT
 from flops_fl.observers.mlflow_store import BestModel, MlflowStore, is_worth_another_try
 from flops_fl.text import sentence
 from flops_fl.types import Best, RoundRecord
 
 log = logging.getLogger(__name__)
 
-CLOSE_TIMEOUT = 60.0  # seconds at the end for what a server has not taken yet
-INTERRUPTED_TIMEOUT = 3.0  # the same, where somebody wants the process to end
+INTERRUPTED_TIMEOUT = (
+    3.0  # seconds at the end for what is not delivered yet, where somebody wants the process to end
+)
 MAX_BACKOFF = 10.0  # seconds between tries
 QUIET = 2.0  # seconds after which a wait at the end is shown
 
@@ -47,17 +49,24 @@ class MlflowObserver(Observer):
     Args:
         tracking_uri: A server, or ``sqlite:///...``.
         artifacts: Folder for artifacts of a local store, which is waited for until all is in.
+        timeout: Seconds at the end for what a server has not taken yet.
 
     Raises:
         UsageError: MLflow is not installed.
     """
 
-    def __init__(self, tracking_uri: str, artifacts: Path | None = None) -> None:
+    def __init__(
+        self,
+        tracking_uri: str,
+        artifacts: Path | None = None,
+        timeout: float = TRACKING_TIMEOUT,
+    ) -> None:
         if importlib.util.find_spec("mlflow") is None:
             raise UsageError(
                 f"MLflow is not installed: {install('aggregator')}, or give --no-tracking"
             )
         self.tracking_uri = tracking_uri
+        self._timeout = timeout
         self.store: MlflowStore | None = None
         self._artifacts = artifacts
         self._jobs: deque[_Job | None] = deque()
@@ -102,7 +111,7 @@ class MlflowObserver(Observer):
         if model is not None:
             self._put_first(best_round, _Job("model", partial(self._log_model, best_round, model)))
         self._put(None)
-        patience = INTERRUPTED_TIMEOUT if interrupted else CLOSE_TIMEOUT
+        patience = INTERRUPTED_TIMEOUT if interrupted else self._timeout
         self._patient = self._artifacts is not None and not interrupted
         self._wait(patience)
         if self._thread.is_alive() or self._undelivered:
@@ -174,7 +183,7 @@ class MlflowObserver(Observer):
             if not self._try(job):
                 self._undelivered.append(job.name)
             elif self._deadline is not None and self._patient:
-                self._deadline = time.monotonic() + CLOSE_TIMEOUT  # as long as it moves
+                self._deadline = time.monotonic() + self._timeout  # as long as it moves
 
     def _try(self, job: _Job) -> bool:
         """Do it, again and again with back-off, until it is done or time is up."""

@@ -10,10 +10,13 @@ from flops_fl.net.address import Address
 from flops_fl.options.common import HealthOptions, RepoOptions, TlsOptions
 from flops_fl.options.described import NETWORK, option
 from flops_fl.options.kinds import HostPort
+from flops_fl.options.limits import CommonLimits, HubLimits
 from flops_fl.options.training import TrainingOptions
 
 
-class AggregatorOptions(RepoOptions, TrainingOptions, TlsOptions, HealthOptions):
+class AggregatorOptions(
+    RepoOptions, TrainingOptions, TlsOptions, HealthOptions, HubLimits, CommonLimits
+):
     """Options of ``python -m aggregator``."""
 
     listen: HostPort = option(

@@ -13,10 +13,11 @@ from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.options.common import RepoOptions
 from flops_fl.options.described import DATA, PROCESS, RESULTS, TRAINING, option
 from flops_fl.options.kinds import Threads
+from flops_fl.options.limits import CommonLimits, HubLimits, PrintLimits
 from flops_fl.options.training import TrainingOptions
 
 
-class FederationOptions(RepoOptions, TrainingOptions):
+class FederationOptions(RepoOptions, TrainingOptions, CommonLimits):
     """A whole federation: the training, and where each learner's data come from."""
 
     learners: PositiveInt = option("how many there are", TRAINING, metavar="N")
@@ -36,8 +37,8 @@ class FederationOptions(RepoOptions, TrainingOptions):
         Raises:
             UsageError: more learners are awaited than there will be.
         """
-        given = self.model_fields_set & set(TrainingOptions.model_fields)
-        values: dict[str, Any] = {name: getattr(self, name) for name in given}
+        given = self.model_fields_set & set(AggregatorOptions.model_fields)
+        values: dict[str, Any] = {name: getattr(self, name) for name in given - {"repo"}}
         if "min_clients" not in values:
             values.setdefault("min_available_clients", self.learners)
         if self.min_available_clients > self.learners:
@@ -49,7 +50,7 @@ class FederationOptions(RepoOptions, TrainingOptions):
         return AggregatorOptions(repo=self.repo, listen=Address("127.0.0.1", 0), **values)
 
 
-class SimulateOptions(FederationOptions):
+class SimulateOptions(FederationOptions, HubLimits, PrintLimits):
     """Options of ``flops-fl simulate``."""
 
     processes: PositiveInt | None = option(

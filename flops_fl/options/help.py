@@ -36,7 +36,10 @@ def help_text(cls: type[Options], prog: str, description: str, *, everything: bo
 
 
 def _ending(cls: type[Options], hidden: int) -> list[str]:
-    example = next(name for name, info in cls.model_fields.items() if not info.is_required())
+    example = min(
+        (name for name, info in cls.model_fields.items() if not info.is_required()),
+        key=lambda name: GROUPS.index(described(cls.model_fields[name]).group),
+    )
     lines = _entry(HELP_ALL, f"{hidden} more options, for seldom needs") if hidden else []
     said = (
         f"In the environment {flag(example)} is {variable(example)}. [The default] is in brackets."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -67,10 +68,22 @@ def _literal(text: str) -> Any:
     return text
 
 
+def _size(value: Any) -> Any:
+    """A number of bytes, or ``256MiB``; kilo is 1024 however it is written."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt]?)(?:i?b)?", value.strip().lower())
+    if found is None:
+        raise ValueError("expected a number of bytes, or 256MiB, 1.5GiB and so on")
+    number, unit = found.groups()
+    return int(float(number) * 1024 ** " kmgt".index(unit or " "))
+
+
 def _address(value: Any) -> Any:
     return Address.parse(value) if isinstance(value, str) else value
 
 
 Listing = Annotated[list[str], BeforeValidator(_commas)]
 Pairs = Annotated[dict[str, Any], BeforeValidator(_pairs)]
+Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 HostPort = Annotated[Address, BeforeValidator(_address)]

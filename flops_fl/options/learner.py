@@ -6,12 +6,14 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
+from flops_fl import limits
 from flops_fl.options.common import HealthOptions, RepoOptions, TlsOptions
 from flops_fl.options.described import DATA, NETWORK, PROCESS, WAITING, option
 from flops_fl.options.kinds import HostPort, Listing, LocalPath, Seconds, Threads
+from flops_fl.options.limits import CommonLimits, LineLimits, PrintLimits
 
 
-class LearnerOptions(RepoOptions, TlsOptions, HealthOptions):
+class LearnerOptions(RepoOptions, TlsOptions, HealthOptions, LineLimits, PrintLimits, CommonLimits):
     """Options of ``python -m learner``."""
 
     aggregator: HostPort = option("where the aggregator listens", NETWORK, metavar="HOST:PORT")
@@ -39,10 +41,16 @@ class LearnerOptions(RepoOptions, TlsOptions, HealthOptions):
     )
 
     connect_timeout: Seconds = option(
-        "to try to reach the aggregator at the start", WAITING, 300.0, metavar="SECONDS"
+        "to try to reach the aggregator at the start",
+        WAITING,
+        limits.CONNECT_TIMEOUT,
+        metavar="SECONDS",
     )
     reconnect_timeout: Seconds = option(
-        "to try to come back after a connection was lost", WAITING, 3600.0, metavar="SECONDS"
+        "to try to come back after a connection was lost",
+        WAITING,
+        limits.RECONNECT_TIMEOUT,
+        metavar="SECONDS",
     )
     stay: bool = option("wait for the next project when one has ended", WAITING, False)
 

@@ -6,8 +6,9 @@ from typing import Any, Literal, Self
 
 from pydantic import PositiveInt, model_validator
 
+from flops_fl import limits
 from flops_fl.options.common import Options
-from flops_fl.options.described import LEARNERS, RESULTS, TRAINING, UPDATES, WAITING, option
+from flops_fl.options.described import LEARNERS, LIMITS, RESULTS, TRAINING, UPDATES, WAITING, option
 from flops_fl.options.kinds import (
     Fraction,
     LocalPath,
@@ -16,6 +17,7 @@ from flops_fl.options.kinds import (
     ProjectId,
     Seconds,
     Seed,
+    Size,
     TrackingUri,
 )
 
@@ -68,19 +70,19 @@ class TrainingOptions(Options):
     )
 
     round_timeout: Seconds = option(
-        "that a fit, or an evaluation, may take", WAITING, 3600.0, metavar="SECONDS"
+        "that a fit, or an evaluation, may take", WAITING, limits.ROUND_TIMEOUT, metavar="SECONDS"
     )
     join_timeout: Seconds = option(
         "to wait for --min-available-clients learners",
         WAITING,
-        600.0,
+        limits.JOIN_TIMEOUT,
         metavar="SECONDS",
         advanced=True,
     )
     reconnect_timeout: Seconds = option(
         "in which a learner that was cut off may come back",
         WAITING,
-        600.0,
+        limits.ABSENCE_TIMEOUT,
         metavar="SECONDS",
         advanced=True,
     )
@@ -138,13 +140,31 @@ class TrainingOptions(Options):
         "MLflow flavor of the model; default: found out", RESULTS, None, advanced=True
     )
 
+    checkpoints: PositiveInt = option(
+        "of the newest fits to keep", LIMITS, limits.CHECKPOINTS, metavar="N", advanced=True
+    )
+    large_model: Size = option(
+        "from which the global model lies in a file while a round is folded",
+        LIMITS,
+        limits.LARGE_MODEL,
+        metavar="SIZE",
+        advanced=True,
+    )
+    tracking_timeout: Seconds = option(
+        "at the end for what MLflow has not taken yet",
+        LIMITS,
+        limits.TRACKING_TIMEOUT,
+        metavar="SECONDS",
+        advanced=True,
+    )
+
     @property
     def cohort(self) -> dict[str, Any]:
         """The options on numbers of learners, under the names that Flower's strategies have."""
         return {name: getattr(self, name) for name in COHORT_OPTIONS}
 
     @property
-    def limits(self) -> dict[str, Any]:
+    def bounds(self) -> dict[str, Any]:
         """What is refused or put aside, where anything is."""
         names = ("max_failures", "max_update_norm", "grace")
         found = {name: getattr(self, name) for name in names if getattr(self, name) is not None}

@@ -16,10 +16,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from flops_fl.limits import LOG_SIZE
 from flops_fl.process.lines import speak
 
 LEARNERS = "learners"  # the folder of these files within that of a run
-LARGEST = 1 << 20  # bytes; a file beyond that is moved aside, to NAME.log.1, at its next use
 MOST_OPEN = 256  # files at a time
 TAIL = 8192  # bytes at the end of a file in which its last lines are looked for
 
@@ -31,8 +31,11 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\x08]\x08")
 class Prints:
     """Keeps what is printed for each learner apart; does nothing without a folder."""
 
-    def __init__(self, folder: Path | None, out: int = 1, err: int = 2) -> None:
+    def __init__(
+        self, folder: Path | None, largest: int = LOG_SIZE, out: int = 1, err: int = 2
+    ) -> None:
         self._folder = folder
+        self._largest = largest
         self._out, self._err = out, err  # where they went before
         self._inside = False
         self._files: dict[str, int] = {}  # open ones, the last used at the end
@@ -60,7 +63,7 @@ class Prints:
         try:
             if file is None:
                 file = self._open(path)
-            if os.fstat(file).st_size > LARGEST:
+            if os.fstat(file).st_size > self._largest:
                 path.replace(path.with_name(path.name + ".1"))
                 os.close(file)
                 file = self._open(path)
@@ -95,8 +98,11 @@ class Prints:
 
 
 @contextmanager
-def prints_apart(folder: Path | None) -> Iterator[Prints]:
-    """A folder for what is printed; our own lines go where stderr goes at the beginning."""
+def prints_apart(folder: Path | None, largest: int = LOG_SIZE) -> Iterator[Prints]:
+    """A folder for what is printed; our own lines go where stderr goes at the beginning.
+
+    A file beyond `largest` bytes is moved aside, to NAME.log.1, at its next use.
+    """
     if folder is None:
         yield Prints(None)
         return
@@ -105,7 +111,7 @@ def prints_apart(folder: Path | None) -> Iterator[Prints]:
     with open(err, "w", encoding="utf-8", errors="replace") as lines:
         speak(lines)
         try:
-            prints = Prints(folder, out, err)
+            prints = Prints(folder, largest, out, err)
             yield prints
             prints.tidy()
         finally:

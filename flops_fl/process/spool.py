@@ -19,7 +19,6 @@ from flops_fl.types import Array, Layout, Parameters
 
 log = logging.getLogger(__name__)
 
-LARGE_MODEL = 1 << 30  # bytes from which a global model is spooled while a round is folded
 FORGET_BYTES = 64 << 20  # of what lies in a file, in memory at a time
 _ALIGN = 64  # bytes; tensors in the file start on a cache line
 _BLOCK = 16 << 20  # bytes copied at a time
@@ -61,18 +60,18 @@ def spool(parameters: Parameters, folder: Path | None) -> list[Array]:
     return arrays
 
 
-def keep(folder: Path, parameters: Parameters) -> Parameters:
-    """Where the global model is kept between rounds: in memory, or, if large, in a file."""
+def keep(folder: Path, large: int, parameters: Parameters) -> Parameters:
+    """Where the global model is kept between rounds: in memory; from `large` bytes on in a file."""
     try:
-        return spool(parameters, folder) if is_large(parameters) else parameters
+        return spool(parameters, folder) if is_large(parameters, large) else parameters
     except OSError as error:
         log.warning("no room in %s (%s): the model stays in memory", folder, error)
         return parameters
 
 
-def is_large(parameters: Parameters) -> bool:
+def is_large(parameters: Parameters, large: int) -> bool:
     """Whether another copy in memory would hurt."""
-    return Layout.of(parameters).nbytes >= LARGE_MODEL
+    return Layout.of(parameters).nbytes >= large
 
 
 def forget(arrays: Iterable[Array]) -> None:

@@ -9,11 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from flops_fl.errors import RepositoryError, UsageError
+from flops_fl.limits import CLONE_TIMEOUT
 
-CLONE_TIMEOUT = 300  # seconds; a repository of code is small, a hung proxy is not rare
 _URL = re.compile(r"^(?:[a-z][a-z0-9+.-]*://|[\w.-]+@[\w.-]+:)", re.IGNORECASE)
 
 
@@ -41,11 +42,12 @@ class Checkout:
 
 
 @contextmanager
-def checkout(source: str) -> Iterator[Checkout]:
+def checkout(source: str, timeout: float = CLONE_TIMEOUT) -> Iterator[Checkout]:
     """Give the repository's folder; a clone lives until the context ends.
 
     Args:
         source: A folder, or a Git URL, with ``@`` and a branch, tag or commit if wanted.
+        timeout: Seconds for each of Git's steps.
 
     Raises:
         UsageError: no such folder; Git is missing or cannot fetch the URL.
@@ -57,7 +59,7 @@ def checkout(source: str) -> Iterator[Checkout]:
     elif _URL.match(source):
         with tempfile.TemporaryDirectory(prefix="flops-repo-") as temporary:
             target = Path(temporary) / "repo"
-            yield _inspect(target, without_secrets(source), _clone(source, target))
+            yield _inspect(target, without_secrets(source), _clone(source, target, timeout))
     else:
         raise UsageError(
             f"no ML repository at {source!r}: expected a folder with model_manager.py, or a "
@@ -94,21 +96,22 @@ def without_secrets(source: str) -> str:
     return re.sub(r"(https?://)[^/@\s]*@", r"\1", source)
 
 
-def _clone(source: str, target: Path) -> str:
+def _clone(source: str, target: Path, timeout: float) -> str:
     url, ref = split_ref(source)
+    git = partial(_git, target, source, timeout=timeout)
     target.mkdir()
-    _git(target, source, "init", "--quiet")
+    git("init", "--quiet")
     try:
-        _git(target, source, "fetch", "--quiet", "--depth", "1", "--", url, ref)
+        git("fetch", "--quiet", "--depth", "1", "--", url, ref)
     except UsageError:
         # Servers may refuse a bare commit id that no branch points at: fetch everything.
         if not re.fullmatch(r"[0-9a-f]{7,40}", ref):
             raise
-        _git(target, source, "fetch", "--quiet", "--", url, "+refs/*:refs/remotes/all/*")
-        _git(target, source, "checkout", "--quiet", "--detach", ref)
+        git("fetch", "--quiet", "--", url, "+refs/*:refs/remotes/all/*")
+        git("checkout", "--quiet", "--detach", ref)
     else:
-        _git(target, source, "checkout", "--quiet", "--detach", "FETCH_HEAD")
-    return _git(target, source, "rev-parse", "HEAD")
+        git("checkout", "--quiet", "--detach", "FETCH_HEAD")
+    return git("rev-parse", "HEAD")
 
 
 def _commit_of(folder: Path) -> str | None:
@@ -130,7 +133,7 @@ def _is_run(top: Path, line: str) -> bool:
     return line.startswith("??") and any(any(folder.glob(depth)) for depth in depths)
 
 
-def _git(folder: Path, source: str, *arguments: str) -> str:
+def _git(folder: Path, source: str, *arguments: str, timeout: float = CLONE_TIMEOUT) -> str:
     environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
     source = without_secrets(source)
     try:
@@ -138,7 +141,7 @@ def _git(folder: Path, source: str, *arguments: str) -> str:
             ["git", "-C", str(folder), *arguments],
             capture_output=True,
             text=True,
-            timeout=CLONE_TIMEOUT,
+            timeout=timeout,
             env=environment,
             stdin=subprocess.DEVNULL,
             check=False,
@@ -149,7 +152,7 @@ def _git(folder: Path, source: str, *arguments: str) -> str:
         ) from None
     except subprocess.TimeoutExpired:
         raise UsageError(
-            f"{source!r} did not answer within {CLONE_TIMEOUT} s: check the address"
+            f"{source!r} did not answer within {timeout:g} s (--clone-timeout): check the address"
         ) from None
     if done.returncode:
         said = without_secrets(done.stderr).strip().splitlines()

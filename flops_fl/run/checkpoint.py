@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from flops_fl import limits
 from flops_fl.core.observer import RunInfo
 from flops_fl.core.plan import State
 from flops_fl.dtypes import as_bits, from_bits
@@ -32,7 +33,6 @@ from flops_fl.types import Array, Best, LearnerFailure, Parameters, RoundRecord,
 log = logging.getLogger(__name__)
 
 LAST, BEST, CHECKPOINTS = "model-last.npz", "model-best.npz", "checkpoints"
-KEEP = 3
 _ARRAYS = "arrays"  # stands in the state for a list of arrays in the other file
 _DTYPES = "dtypes"
 
@@ -130,6 +130,7 @@ class CheckpointWriter:
     Args:
         strategy: Gives what the strategy remembers, lists of arrays and plain values.
         history: Of a run that goes on.
+        keep: How many checkpoints stay.
     """
 
     def __init__(
@@ -138,7 +139,10 @@ class CheckpointWriter:
         run: RunInfo,
         strategy: Callable[[], Mapping[str, Any]] = lambda: {},
         history: Sequence[RoundRecord] = (),
+        *,
+        keep: int = limits.CHECKPOINTS,
     ) -> None:
+        self._keep = keep
         self._folder = folder / CHECKPOINTS
         self._run = run
         self._strategy = strategy
@@ -183,7 +187,7 @@ class CheckpointWriter:
         text = f"{{{', '.join(f'{json.dumps(name)}: {part}' for name, part in parts.items())}}}"
         with atomic(self._path(state.round, ".json")) as file:
             file.write(f"{_sha256(text)}\n{text}".encode())
-        for path in sorted(self._folder.glob("*.json"))[:-KEEP]:
+        for path in sorted(self._folder.glob("*.json"))[: -self._keep]:
             path.unlink()  # first: without it the arrays are no checkpoint
             path.with_suffix(".npz").unlink(missing_ok=True)
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from flops_fl import limits
 from flops_fl.core.observer import RunInfo
 from flops_fl.core.plan import State
 from flops_fl.run.checkpoint import BEST, CHECKPOINTS, LAST, CheckpointWriter, save_npz
@@ -21,6 +22,7 @@ class FolderJournal:
 
     Args:
         strategy: Gives what the strategy remembers, lists of arrays and plain values.
+        keep: How many checkpoints stay.
     """
 
     def __init__(
@@ -28,15 +30,19 @@ class FolderJournal:
         folder: Path,
         run: RunInfo,
         strategy: Callable[[], Mapping[str, Any]] = lambda: {},
+        keep: int = limits.CHECKPOINTS,
     ) -> None:
         self._folder = folder
         self._run = run
         self._strategy = strategy
-        self._checkpoints = CheckpointWriter(folder, run, strategy)
+        self._keep = keep
+        self._checkpoints = CheckpointWriter(folder, run, strategy, keep=keep)
 
     def begin(self, state: State) -> None:
         """Say that the run is under way; a new one takes away what an earlier one left."""
-        self._checkpoints = CheckpointWriter(self._folder, self._run, self._strategy, state.history)
+        self._checkpoints = CheckpointWriter(
+            self._folder, self._run, self._strategy, state.history, keep=self._keep
+        )
         with self._tolerant("its start"):
             if state.round == 0:
                 clear(self._folder)

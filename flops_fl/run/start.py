@@ -28,15 +28,24 @@ def describe(options: AggregatorOptions, repo: Checkout, strategy: Strategy) -> 
         strategy=options.strategy,
         seed=options.seed,
         rounds=options.rounds,
-        options={**strategy.options, **options.cohort, **options.limits},
+        options={**strategy.options, **options.cohort, **options.bounds},
     )
 
 
 def starting_point(
-    info: RunInfo, folder: Path, model: ManagedModel, strategy: Strategy, *, resume: bool
+    info: RunInfo,
+    folder: Path,
+    model: ManagedModel,
+    strategy: Strategy,
+    *,
+    resume: bool,
+    large: int,
 ) -> tuple[RunInfo, State]:
     """The run, and the state that it starts from: the initial model, or what an earlier process
     left in the folder.
+
+    Args:
+        large: Bytes from which the model lies in a file.
 
     Raises:
         UsageError: what it left is damaged, or is another run's.
@@ -48,8 +57,8 @@ def starting_point(
         _require_same(checkpoint, info, model.layout)
         strategy.restore(checkpoint.strategy)
         info, state = replace(info, run_id=checkpoint.run.run_id), checkpoint.state
-    state = replace(state, parameters=keep(folder, state.parameters))
-    if is_large(state.parameters):
+    state = replace(state, parameters=keep(folder, large, state.parameters))
+    if is_large(state.parameters, large):
         model.release()  # the user's own copy is not needed before the end
     return info, state
 

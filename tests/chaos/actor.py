@@ -2,8 +2,7 @@
 
 FAULT=INSTANT[:N] kills the process, with SIGKILL, when it comes to that instant for the Nth time.
 PIECES=1 makes models travel in small chunks, whatever their size. CLOCK=SEED lets the wall clock
-jump by up to a day either way, each time it is read. TRACKING_TIMEOUT=S shortens the wait for
-MLflow at the end.
+jump by up to a day either way, each time it is read.
 """
 
 import importlib
@@ -89,9 +88,6 @@ def main():
         tensors.INLINE_BYTES, tensors.CHUNK_BYTES = 0, 700
     if os.environ.get("CLOCK"):
         let_the_clock_jump(int(os.environ["CLOCK"]))
-    if os.environ.get("TRACKING_TIMEOUT"):
-        tracking = importlib.import_module("flops_fl.observers.mlflow")
-        tracking.CLOSE_TIMEOUT = float(os.environ["TRACKING_TIMEOUT"])
     if os.environ.get("FAULT"):
         instant, _, count = os.environ["FAULT"].partition(":")
         arm(instant, int(count or 1))

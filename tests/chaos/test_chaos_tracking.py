@@ -30,7 +30,7 @@ def test_what_a_server_missed_arrives_with_the_next_process(
     try:
         run = Federation(
             processes, slow_repo, digits, ROUNDS, 0.4, tracking=True,
-            options=["--tracking-uri", uri], env={"TRACKING_TIMEOUT": "2"},
+            options=["--tracking-uri", uri], env={"FLOPS_TRACKING_TIMEOUT": "2"},
         )  # fmt: skip
         end = time.monotonic() + 60
         while not runs(uri):
@@ -46,7 +46,7 @@ def test_what_a_server_missed_arrives_with_the_next_process(
         assert "did not take" in log
         assert "--resume" in log
         server = start_server(processes.folder, port)
-        run.env["TRACKING_TIMEOUT"] = "30"
+        run.env["FLOPS_TRACKING_TIMEOUT"] = "30"
         run.learners = []
         run.aggregator = run.start_aggregator()
         delivered = run.result()

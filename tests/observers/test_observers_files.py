@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from rich.console import Console
 
+from flops_fl import limits
 from flops_fl.core.observer import RunInfo
 from flops_fl.core.plan import State
 from flops_fl.errors import UsageError
@@ -24,7 +25,6 @@ from flops_fl.process.health import Health
 from flops_fl.run.checkpoint import (
     BEST,
     CHECKPOINTS,
-    KEEP,
     load_checkpoint,
     load_npz,
     save_npz,
@@ -148,7 +148,7 @@ def test_the_last_few_are_kept_and_a_new_run_clears_them(tmp_path):
         for state in states(5):
             journal.write(state)
         names = sorted(path.name for path in (tmp_path / CHECKPOINTS).iterdir())
-        assert len(names) == 2 * KEEP
+        assert len(names) == 2 * limits.CHECKPOINTS
         assert names[-1] == "000005.npz"
 
 

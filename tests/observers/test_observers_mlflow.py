@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from flops_fl.core.observer import RunInfo
-from flops_fl.observers import mlflow as module
 from flops_fl.observers.flavors import flavor_of
 from flops_fl.observers.mlflow import MlflowObserver
 from flops_fl.observers.mlflow_store import BestModel, local_store
@@ -185,9 +184,8 @@ def test_what_a_server_missed_while_it_was_down_arrives_later(tmp_path):
         kill(server)
 
 
-def test_a_server_that_is_never_there_costs_a_warning(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(module, "CLOSE_TIMEOUT", 2.0)
-    observer = MlflowObserver(f"http://127.0.0.1:{free_port()}")
+def test_a_server_that_is_never_there_costs_a_warning(caplog):
+    observer = MlflowObserver(f"http://127.0.0.1:{free_port()}", timeout=2.0)
     observer.on_start(RUN, [])
     observer.on_round(record(1), Best(round=1, loss=None, accuracy=0.5))
     started = time.monotonic()

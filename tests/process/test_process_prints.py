@@ -41,9 +41,8 @@ def test_whatever_prints_ends_in_the_file_of_who_is_at_work(tmp_path, capfd, log
 
 def test_many_learners_and_much_output_are_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(prints, "MOST_OPEN", 2)
-    monkeypatch.setattr(prints, "LARGEST", 100)
     before = len(os.listdir("/proc/self/fd"))
-    with prints_apart(tmp_path) as apart:
+    with prints_apart(tmp_path, 100) as apart:
         for turn in range(4):
             for learner in "abcd":
                 with apart.of(learner):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
+from flops_fl import limits
 from flops_fl.types import Answer, Task
 from flops_fl.wire.chunks import Assembler
 from flops_fl.wire.messages import Result
@@ -36,9 +37,9 @@ class Entry:
 class Room:
     """Where updates may lie until they are given out. Sizes in bytes, times in seconds."""
 
-    budget: int = 256 << 20
+    budget: int = limits.MEMORY_BUDGET
     """Of updates in memory at a time; one is always allowed."""
     spool: Path | None = None
     """Folder for updates beyond it; None: where temporary files go."""
-    patience: float = 1.0
+    patience: float = limits.SPOOL_PATIENCE
     """How long the next in order is waited for before others go to the spool."""

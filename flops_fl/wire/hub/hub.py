@@ -50,6 +50,8 @@ class Hub:
             options.setup,
             reconnect_timeout=options.reconnect_timeout,
             stall_timeout=options.stall_timeout,
+            hello_timeout=options.hello_timeout,
+            keepalive=options.keepalive,
             audience=self,
         )
         self._changed = asyncio.Event()

@@ -16,7 +16,6 @@ from flops_fl.wire.messages import Goodbye, Ping
 from flops_fl.wire.outbox import Sender
 from flops_fl.wire.session import Conversation
 
-VANISHING = 35.0  # seconds in which keepalive ends the stream of a process that is not there
 PARTING = 5.0  # seconds for a goodbye to be read
 
 
@@ -49,15 +48,16 @@ class Link:
         """What it is called, fit to be shown."""
         return sentence(self.learner, 60) or "(unnamed)"
 
-    async def is_alive(self) -> bool:
+    async def is_alive(self, vanishing: float) -> bool:
         """Whether the learner is there: it answers, or its stream stays open without an answer.
 
-        A process may be too busy to answer. If it has vanished gRPC's keepalive ends its stream.
+        A process may be too busy to answer. If it has vanished gRPC's keepalive ends its stream
+        within `vanishing` seconds.
         """
         self.alive.clear()
         self.outbox.send(Ping())
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.alive.wait(), VANISHING)
+            await asyncio.wait_for(self.alive.wait(), vanishing)
         return not self.over
 
     def replace(self, reason: str) -> None:

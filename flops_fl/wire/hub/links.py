@@ -19,8 +19,6 @@ from flops_fl.wire.session import Side, State
 
 log = logging.getLogger(__name__)
 
-HELLO_TIMEOUT = 20.0  # seconds for a new stream to say who it is
-
 
 class Audience(Protocol):
     """Whoever wants to hear from the links."""
@@ -46,6 +44,8 @@ class Links:
         setup: From which a learner's must not differ; None if it may.
         reconnect_timeout: Seconds for which a learner that was cut off counts as present.
         stall_timeout: Seconds for which one may take nothing of what it is sent.
+        hello_timeout: Seconds for a new stream to say who it is.
+        keepalive: Seconds between pings of a quiet connection.
     """
 
     def __init__(
@@ -56,6 +56,8 @@ class Links:
         *,
         reconnect_timeout: float,
         stall_timeout: float,
+        hello_timeout: float,
+        keepalive: float,
         audience: Audience,
     ) -> None:
         self._run_id = run_id
@@ -63,6 +65,8 @@ class Links:
         self._setup = setup
         self._reconnect_timeout = reconnect_timeout
         self._stall_timeout = stall_timeout
+        self._hello_timeout = hello_timeout
+        self._vanishing = 1.5 * keepalive + 5.0
         self._look: asyncio.TimerHandle | None = None
         self._audience = audience
         self._links: dict[str, Link] = {}
@@ -129,9 +133,9 @@ class Links:
     async def _greet(self, link: Link, requests: AsyncIterator[bytes]) -> bool:
         """Let a learner in, or say why not."""
         try:
-            hello = await asyncio.wait_for(link.speaker.hello(requests), HELLO_TIMEOUT)
+            hello = await asyncio.wait_for(link.speaker.hello(requests), self._hello_timeout)
         except TimeoutError:
-            raise ProtocolError(f"no Hello within {HELLO_TIMEOUT:.0f} s") from None
+            raise ProtocolError(f"no Hello within {self._hello_timeout:g} s") from None
         if hello is None:
             return False
         link.conversation.step(Side.LEARNER, hello)
@@ -162,7 +166,7 @@ class Links:
         if other is None:
             return None
         if other.nonce != link.nonce:
-            if await other.is_alive():
+            if await other.is_alive(self._vanishing):
                 return Refusal(
                     reason=f"learner id {link.learner!r} is in use by another running process: "
                     "stop it, or choose another --learner-id"

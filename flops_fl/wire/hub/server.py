@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio
 
 from flops_fl.errors import UsageError
+from flops_fl.limits import KEEPALIVE
 from flops_fl.net.address import Address
 from flops_fl.net.tls import Tls
 from flops_fl.wire.codec import MAX_FRAME
@@ -41,12 +42,14 @@ async def serve(
     listen: Address,
     tls: Tls | None,
     max_message: int = MAX_FRAME,
+    keepalive: float = KEEPALIVE,
 ) -> Serving:
     """Start serving bidirectional streams, and gRPC's health service, on one port.
 
     Args:
         services: What serves a stream, by the method that it is opened with.
         max_message: Bytes of the largest message that is taken, decompressed.
+        keepalive: Seconds between pings of a quiet connection.
 
     Raises:
         UsageError: the address cannot be listened on, or the TLS files are no good.
@@ -54,7 +57,7 @@ async def serve(
     _probe(listen)
     server = grpc.aio.server(
         options=[
-            *channel_arguments(max_message),
+            *channel_arguments(max_message, keepalive),
             # Learners ping for hours while they train; gRPC would take that for abuse.
             ("grpc.http2.max_ping_strikes", 0),
             ("grpc.so_reuseport", 0),

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from flops_fl import limits
 from flops_fl.errors import ProtocolError
 from flops_fl.types import Answer, Deadline, Layout, Setup, Task
 from flops_fl.wire.chunks import Chunks
@@ -30,8 +31,10 @@ class HubOptions:
 
     setup: Setup | None = None
     """From which a learner's must not differ; None if it may."""
-    reconnect_timeout: float = 600.0
-    stall_timeout: float = 180.0
+    reconnect_timeout: float = limits.ABSENCE_TIMEOUT
+    hello_timeout: float = limits.HELLO_TIMEOUT
+    keepalive: float = limits.KEEPALIVE
+    stall_timeout: float = limits.STALL_TIMEOUT
     """For the next 1 MiB of an upload, and for a learner to take anything of what it is sent."""
     room: Room = field(default_factory=Room)
 

@@ -27,8 +27,7 @@ from flops_fl.wire.line.redial import DialOptions
 from flops_fl.wire.messages import Goodbye
 from flops_fl.wire.transport import channel_arguments
 
-_CHANNEL = [
-    *channel_arguments(MAX_FRAME),
+_RECONNECTING = [
     # Back-off is ours, with jitter; gRPC's own would grow to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -60,8 +59,9 @@ async def converse(workers: Sequence[Worker], options: DialOptions) -> Goodbye:
         Refused: the aggregator does not let a learner in.
         ProtocolError: it speaks another language.
     """
+    arguments = [*channel_arguments(MAX_FRAME, options.keepalive), *_RECONNECTING]
     faults = Faults(options.address, options.tls)
-    async with open_channel(grpc.aio, options, _CHANNEL) as channel:
+    async with open_channel(grpc.aio, options, arguments) as channel:
         try:
             async with asyncio.TaskGroup() as group:
                 lines = [Line(worker, options, faults) for worker in workers]

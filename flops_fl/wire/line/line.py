@@ -45,7 +45,6 @@ from flops_fl.wire.transport import METHOD
 
 log = logging.getLogger(__name__)
 
-GREETING_TIMEOUT = 60.0  # seconds for the aggregator to answer a Hello: it may ask another first
 PARTING_TIMEOUT = 2.0  # seconds for it to close the stream after a Goodbye
 
 
@@ -91,7 +90,7 @@ class Line:
             except grpc.aio.AioRpcError as error:
                 why = await asyncio.to_thread(self._faults.explain, error)
             except TimeoutError:  # whoever is no aggregator would have said so
-                why = f"no answer to the greeting for {GREETING_TIMEOUT:.0f} s"
+                why = f"no answer to the greeting for {self._options.greeting_timeout:g} s"
             self._outbox = None
             patient = self._options.stay and self._held is not None
             await asyncio.sleep(self._redial.failed(why, patient=patient))
@@ -137,7 +136,7 @@ class Line:
         )
 
     async def _be_welcomed(self, call: Any) -> None:
-        frame = await asyncio.wait_for(call.read(), GREETING_TIMEOUT)
+        frame = await asyncio.wait_for(call.read(), self._options.greeting_timeout)
         if frame is grpc.aio.EOF:
             raise await failed(call)
         message = decode(frame)

@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from flops_fl import limits
 from flops_fl.errors import Unreachable
 from flops_fl.net.address import Address
 from flops_fl.net.tls import Tls
-
-REMIND = 30.0  # seconds after which a wait is spoken of again; then twice as long, and so on
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,10 +19,13 @@ class DialOptions:
 
     address: Address
     tls: Tls | None = None
-    connect_timeout: float = 300.0
-    reconnect_timeout: float = 3600.0
+    connect_timeout: float = limits.CONNECT_TIMEOUT
+    reconnect_timeout: float = limits.RECONNECT_TIMEOUT
     backoff: float = 0.2
-    max_backoff: float = 10.0
+    max_backoff: float = limits.MAX_BACKOFF
+    greeting_timeout: float = limits.GREETING_TIMEOUT
+    keepalive: float = limits.KEEPALIVE
+    remind: float = limits.REMIND
     stay: bool = False
     on_event: Callable[[str, str], None] = lambda learner, event: None
     """Told what happens, in words: (learner, event)."""
@@ -88,5 +90,5 @@ class Redial:
         else:
             since = f", {away:.0f} s by now" if self._pause else ""
             event = f"waiting for the {self._whom}{since} ({why})"
-        self._said, self._pause = time.monotonic(), self._pause * 2 or REMIND
+        self._said, self._pause = time.monotonic(), self._pause * 2 or self._options.remind
         self._options.on_event(self._learner, event)
