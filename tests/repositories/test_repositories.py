@@ -84,6 +84,7 @@ def _write_texts(path):
     pq.write_table(pa.table({"text": texts, "label": labels}), path)
 
 
+@pytest.mark.timeout(300)  # frameworks are imported five times
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=_marks(kind), id=name) for name, kind in KINDS.items()]
 )
