@@ -24,7 +24,7 @@ from flops_fl.core.rounds import Training
 from flops_fl.core.seeding import seed_build
 from flops_fl.data.command import partition_command
 from flops_fl.flower.building import strategy_for
-from flops_fl.flower.catalogue import NAMES
+from flops_fl.flower.catalogue import FOR_TENSORS
 from flops_fl.flower.client import ClientWorker
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.types import Update
@@ -110,7 +110,7 @@ def defaults(folder: Path) -> Table:
     """Accuracy after the first, the fifth and the last round, at each strategy's defaults."""
     table = Table("strategy", *SCHEMES, title="rounds 1 / 5 / 20")
     workers = [learners(folder / scheme[:3], LEARNERS, scheme) for scheme in SCHEMES]
-    for name in NAMES:
+    for name in FOR_TENSORS:
         cells = [played(name, {}, each, ROUNDS) for each in workers]
         table.add_row(name, *(f"{c[0]:.3f} / {c[4]:.3f} / {c[-1]:.3f}" for c in cells))
     return table

@@ -14,6 +14,8 @@ Array: TypeAlias = NDArray[Any]
 # Booleans, integers, floats and complex numbers: what arithmetic and a plain byte
 # representation exist for. Objects would need pickle; strings have no mean.
 TENSOR_KINDS = "biufc"
+OPAQUE = "|V1"
+"""Bytes of a model that has no mean: arrays of one dimension, of any length in each message."""
 _NARROW = re.compile(r"bfloat16|float8_\w+")  # the package ml_dtypes has them
 
 
@@ -36,6 +38,8 @@ def dtype_of(name: str) -> np.dtype[Any]:
     Raises:
         ValueError: parameters cannot have it, or not here; says why.
     """
+    if name == OPAQUE:
+        return np.dtype(OPAQUE)
     if _NARROW.fullmatch(name):
         try:
             import ml_dtypes  # noqa: F401 - NumPy knows its names from then on

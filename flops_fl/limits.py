@@ -23,6 +23,7 @@ REMIND = 30.0
 
 # In bytes.
 MEMORY_BUDGET = 256 << 20
+OPAQUE_UPDATE = 256 << 20
 LARGE_MODEL = 1 << 30
 LOG_SIZE = 1 << 20
 

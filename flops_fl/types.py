@@ -10,13 +10,13 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flops_fl.dtypes import dtype_name
+from flops_fl.dtypes import OPAQUE, dtype_name
 from flops_fl.text import paragraph, sentence
 
 Array: TypeAlias = NDArray[Any]
@@ -39,6 +39,8 @@ class TensorSpec:
         return _itemsize(self.dtype) * math.prod(self.shape)
 
     def __str__(self) -> str:
+        if self.dtype == OPAQUE:
+            return f"{self.nbytes} bytes"
         return f"{np.dtype(self.dtype).name}{list(self.shape)}"
 
 
@@ -47,9 +49,12 @@ def _itemsize(dtype: str) -> int:
     return np.dtype(dtype).itemsize
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
-    """dtypes and shapes of a model's tensors, in order."""
+    """dtypes and shapes of a model's tensors, in order.
+
+    An opaque model is one of bytes, `OPAQUE` all of it: their number is fixed, their sizes are not.
+    """
 
     tensors: tuple[TensorSpec, ...]
 
@@ -57,14 +62,23 @@ class Layout:
     def of(cls, parameters: Iterable[Array]) -> Layout:
         return cls(tuple(TensorSpec(dtype_name(p.dtype), p.shape) for p in parameters))
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         return sum(spec.nbytes for spec in self.tensors)
 
+    @cached_property
+    def opaque(self) -> bool:
+        """Whether this is a model that has no mean."""
+        return any(spec.dtype == OPAQUE for spec in self.tensors)
+
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over dtypes and shapes: equal for models that can be averaged."""
-        text = ";".join(f"{s.dtype}{list(s.shape)}" for s in self.tensors)
+        """SHA-256 (hex) over dtypes and shapes: equal for models that can be averaged.
+
+        Over dtypes alone where shapes are free.
+        """
+        shapes = ("[*]" if s.dtype == OPAQUE else list(s.shape) for s in self.tensors)
+        text = ";".join(f"{s.dtype}{shape}" for s, shape in zip(self.tensors, shapes, strict=True))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def difference(self, other: Layout) -> str:
@@ -72,7 +86,7 @@ class Layout:
         if len(self.tensors) != len(other.tensors):
             return f"{len(other.tensors)} tensors, expected {len(self.tensors)}"
         for index, (ours, theirs) in enumerate(zip(self.tensors, other.tensors, strict=True)):
-            if ours != theirs:
+            if ours != theirs and not ours.dtype == theirs.dtype == OPAQUE:
                 return f"tensor {index} is {theirs}, expected {ours}"
         return ""
 

@@ -117,6 +117,7 @@ class _Serving:
                 keepalive=options.keepalive,
                 room=Room(
                     budget=options.memory_budget,
+                    opaque_update=options.opaque_update,
                     spool=run.folder,
                     patience=options.spool_patience,
                 ),
@@ -127,7 +128,8 @@ class _Serving:
         )
         flower = FlowerService(hub.links, layout)
         services = {METHOD: hub.join, FLOWER_METHOD: flower.join}
-        limit = max(MAX_FRAME, largest_message(layout))  # one of Flower's has the whole model
+        # One of Flower's has the whole model.
+        limit = max(MAX_FRAME, largest_message(layout, options.opaque_update))
         serving = await serve(services, options.listen, self._tls, limit, options.keepalive)
 
         run.observer.on_start(run.info, run.training.state.history)

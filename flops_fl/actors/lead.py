@@ -125,6 +125,11 @@ def _prepare(
 ) -> Run:
     told = options.cohort | options.strategy_option
     strategy = strategy_for(model, options.strategy, told, seed=options.seed)
+    if options.max_update_norm is not None and model.layout.opaque:
+        raise UsageError(
+            "--max-update-norm measures how far numbers move, and this model's parameters are "
+            "opaque (bytes, or opaque_parameters): leave it out"
+        )
     console = Console(stderr=True)
     tracking = Tracking(options, folder, repo, model, console)
     health = Health()

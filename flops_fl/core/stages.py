@@ -204,7 +204,8 @@ async def maybe_off_loop(parameters: Parameters, work: Callable[[], T]) -> T:
 
 def is_small(parameters: Parameters) -> bool:
     """Whether arithmetic on a model costs less than a change of thread."""
-    return Layout.of(parameters).nbytes < OFF_LOOP_BYTES
+    layout = Layout.of(parameters)
+    return layout.nbytes < OFF_LOOP_BYTES and not layout.opaque  # which can take any time
 
 
 def _refusal(evaluation: Evaluation) -> str:

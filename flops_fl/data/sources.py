@@ -16,7 +16,7 @@ from flops_fl.errors import DataError, UsageError
 from flops_fl.extras import install
 from flops_fl.types import Array
 
-CHOICES = "digits, fashion-mnist[:train|:test], hf:NAME[:CONFIG[:SPLIT]], or a path"
+CHOICES = "digits, breast-cancer, fashion-mnist[:train|:test], hf:NAME[:CONFIG[:SPLIT]], or a path"
 
 # Where Debian's package puts what Zalando published: https://arxiv.org/abs/1708.07747
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -39,9 +39,9 @@ def load_source(source: str, *, resize: int | None = None) -> Any:
     """Load a dataset by name or path as a `datasets.Dataset` with eager columns.
 
     Args:
-        source: ``digits``, ``fashion-mnist``, ``fashion-mnist:test``, ``hf:NAME``,
-            ``hf:NAME:CONFIG``, ``hf:NAME:CONFIG:SPLIT`` (CONFIG may be empty; SPLIT is
-            ``train`` by default), or a path that `load_folder` takes.
+        source: ``digits``, ``breast-cancer``, ``fashion-mnist``, ``fashion-mnist:test``,
+            ``hf:NAME``, ``hf:NAME:CONFIG``, ``hf:NAME:CONFIG:SPLIT`` (CONFIG may be empty; SPLIT
+            is ``train`` by default), or a path that `load_folder` takes.
         resize: Make every image this many pixels wide and high (bilinear).
 
     Raises:
@@ -58,6 +58,8 @@ def _load(source: str) -> Any:
     name, _, rest = source.partition(":")
     if source == "digits":
         return _digits()
+    if source == "breast-cancer":
+        return _breast_cancer()
     if name == "fashion-mnist":
         return _fashion_mnist(rest or "train")
     if name == "hf" and rest:
@@ -77,6 +79,26 @@ def _digits() -> Any:
     # Its grey values are counts, 0 to 16: the number of inked pixels in a 4 x 4 block.
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     return _image_dataset(images, digits.target, [str(digit) for digit in range(10)], "digits")
+
+
+def _breast_cancer() -> Any:
+    """Load 569 rows of 30 measurements of cells, 2 classes: https://doi.org/10.24432/C5DW2B."""
+    try:
+        from sklearn.datasets import load_breast_cancer
+    except ImportError as error:
+        raise _extra_missing("scikit-learn") from error
+    import datasets
+    import pyarrow as pa
+
+    from flops_fl.data.dataset import wrap
+
+    cancer = load_breast_cancer()
+    columns = dict(zip(map(str, cancer.feature_names), cancer.data.T, strict=True))
+    kinds = {name: datasets.Value("float64") for name in columns}
+    label = datasets.ClassLabel(names=[str(name) for name in cancer.target_names])
+    schema = datasets.Features({**kinds, "label": label}).arrow_schema
+    table = pa.table({**columns, "label": cancer.target.astype(np.int64)}, schema=schema)
+    return wrap(datasets.Dataset(table, fingerprint="breast-cancer"))
 
 
 def _fashion_mnist(split: str) -> Any:

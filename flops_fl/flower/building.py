@@ -16,14 +16,25 @@ from flwr.common import ndarrays_to_parameters
 from flops_fl.core.aggregation import Strategy
 from flops_fl.core.fedavg import FedAvg
 from flops_fl.errors import UsageError
-from flops_fl.flower.catalogue import CATALOGUE, NAMES, NEEDS_CONFIG, UNFIT, Entry
+from flops_fl.flower.catalogue import (
+    CATALOGUE,
+    FOR_OPAQUE,
+    FOR_TENSORS,
+    NAMES,
+    NEEDS_CONFIG,
+    UNFIT,
+    Entry,
+)
+from flops_fl.flower.opaque import TAKES_OPAQUE, FlowerOpaque, as_flower
 from flops_fl.flower.strategy import (
     FlowerChoice,
+    FlowerMean,
     FlowerOptimiser,
     FlowerStrategy,
     floats_of,
 )
 from flops_fl.flower.values import plain
+from flops_fl.flower.xgboost import FlowerBagging
 from flops_fl.options.training import COHORT_OPTIONS
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.loader import Workspace
@@ -81,33 +92,64 @@ def strategy_called(
     Raises:
         UsageError: no such strategy, one that does not fit, or an option it does not take.
     """
-    if name == "FedAvg":
-        return _fedavg(options, seed, layout)
     if name in UNFIT:
         raise UsageError(f"--strategy {name} does not fit: {UNFIT[name]}")
+    if name == "FedAvg":
+        _require_fit(name, layout, FlowerMean)
+        return _fedavg(options, seed, layout)
     if ":" in name:
         entry = Entry(_found(name, repository), FlowerChoice)
     elif name in CATALOGUE:
         entry = CATALOGUE[name]
+        _require_fit(name, layout, entry.kind)
     else:
         raise UsageError(
             f"no strategy {name!r}: choose from {', '.join(sorted(NAMES))}, or give MODULE:CLASS"
         )
-    floats = floats_of(layout)
     kind: Callable[..., FlowerStrategy] = entry.kind
+    floats = floats_of(layout)
     if entry.kind is FlowerOptimiser:
         floats = [index for index in floats if index not in set(statistics)]
         kind = partial(FlowerOptimiser, learnt=floats)
+    elif entry.kind is FlowerBagging:
+        kind = partial(FlowerBagging, initial=initial)
 
     def start() -> Any:
         model = initial()
+        if layout.opaque:
+            return as_flower(model)
         return ndarrays_to_parameters([plain(model[index]) for index in floats])
 
     own = repository is not None and ":" in name
     within = repository.active if repository and own else nullcontext
     with within():
         built, used = _build(name, entry, options, start)
+    if ":" in name:
+        kind = _kind_of(built)
+        _require_fit(name, layout, kind)
     return kind(name, built, used, seed=seed, layout=layout, within=within)
+
+
+def _kind_of(built: Any) -> type[FlowerStrategy]:
+    """The kind of an object of the user's own, by what it says or is."""
+    theirs = isinstance(built, flower.FedXgbBagging | flower.FedXgbCyclic)
+    return FlowerOpaque if getattr(built, TAKES_OPAQUE, theirs) else FlowerChoice
+
+
+def _require_fit(name: str, layout: Layout, kind: type[FlowerStrategy]) -> None:
+    """Opaque models to strategies for these, all others to all others."""
+    takes_opaque = issubclass(kind, FlowerOpaque)
+    if layout.opaque and not takes_opaque:
+        raise UsageError(
+            f"--strategy {name} needs a mean, and this model's parameters are opaque (bytes, or "
+            f"opaque_parameters): choose {' or '.join(FOR_OPAQUE)}, or MODULE:CLASS whose class "
+            f"has {TAKES_OPAQUE} = True"
+        )
+    if takes_opaque and not layout.opaque:
+        raise UsageError(
+            f"--strategy {name} is for opaque models (bytes, or opaque_parameters), and this "
+            f"model's parameters are arrays that have a mean: choose from {', '.join(FOR_TENSORS)}"
+        )
 
 
 def _fedavg(options: Mapping[str, Any], seed: int, layout: Layout) -> FedAvg:

@@ -16,7 +16,9 @@ import flwr.server.strategy as flower
 from flwr.common import FitRes, Parameters
 from flwr.server.client_proxy import ClientProxy
 
+from flops_fl.flower.opaque import Cyclic, FlowerOpaque
 from flops_fl.flower.strategy import FlowerChoice, FlowerMean, FlowerOptimiser, FlowerStrategy
+from flops_fl.flower.xgboost import Bagging, FlowerBagging
 
 
 class MultiKrum(flower.Krum):  # type: ignore[misc]
@@ -78,12 +80,15 @@ CATALOGUE = {
     # Li et al. 2020, arXiv:1812.06127, try 0.001 to 1.
     "FedProx": Entry(flower.FedProx, FlowerMean, {"proximal_mu": 0.1}),
     "FedOpt": Entry(partial(flower.FedOpt, initial_parameters=_NONE), FlowerMean, {}, _NO_STEP),
-    # Hsu et al. 2019, arXiv:1909.06335, and Reddi et al. 2021, arXiv:2003.00295.
-    "FedAvgM": Entry(flower.FedAvgM, FlowerOptimiser, {"server_momentum": 0.9}),
-    # Reddi et al.: the best of CIFAR-100, and Adagrad's eta of Shakespeare. Its tau is as large,
-    # so that no step is longer than the mean's.
-    "FedAdam": Entry(flower.FedAdam, FlowerOptimiser, {"eta": 1.0, "tau": 0.1}, _ETA_L),
-    "FedYogi": Entry(flower.FedYogi, FlowerOptimiser, {"eta": 1.0, "tau": 0.1}, _ETA_L),
+    # Hsu et al. 2019, arXiv:1909.06335; Reddi et al. 2021, arXiv:2003.00295, for Shakespeare.
+    "FedAvgM": Entry(
+        flower.FedAvgM, FlowerOptimiser, {"server_momentum": 0.9, "server_learning_rate": 0.3}
+    ),
+    # Reddi et al.: tau of CIFAR-100, eta of Shakespeare and Stack Overflow; with CIFAR-100's 1.0
+    # FedYogi was seen to run away for some rounds. Adagrad's tau is as large as its eta, so that
+    # no step is longer than the mean's.
+    "FedAdam": Entry(flower.FedAdam, FlowerOptimiser, {"eta": 0.5, "tau": 0.1}, _ETA_L),
+    "FedYogi": Entry(flower.FedYogi, FlowerOptimiser, {"eta": 0.3, "tau": 0.1}, _ETA_L),
     "FedAdagrad": Entry(flower.FedAdagrad, FlowerOptimiser, {"eta": 0.3, "tau": 0.3}, _ETA_L),
     "FedMedian": Entry(flower.FedMedian, FlowerChoice),
     "FedTrimmedAvg": Entry(flower.FedTrimmedAvg, FlowerChoice),
@@ -91,8 +96,12 @@ CATALOGUE = {
     "Krum": Entry(MultiKrum, FlowerChoice),
     # Flower's Bulyan calls its Krum without the number to keep, which has no default.
     "Bulyan": Entry(flower.Bulyan, FlowerChoice, {"to_keep": 0}),
+    "FedXgbBagging": Entry(Bagging, FlowerBagging),
+    "FedXgbCyclic": Entry(Cyclic, FlowerOpaque),
 }
 NAMES = ("FedAvg", *CATALOGUE)
+FOR_OPAQUE = [name for name, entry in CATALOGUE.items() if issubclass(entry.kind, FlowerOpaque)]
+FOR_TENSORS = [name for name in NAMES if name not in FOR_OPAQUE]
 UNFIT = {
     "QFedAvg": "it judges models on data of the server's own, which an aggregator does not have",
     "FedAvgAndroid": "its clients send another format; Android learners can use FedAvg",

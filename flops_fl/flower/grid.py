@@ -154,7 +154,7 @@ class GridCohort:
         deadline: Deadline,
         on_answer: Callable[[str, str | None], None],
     ) -> AsyncGenerator[Answer, None]:
-        size = self._layout.nbytes
+        size = Layout.of(parameters).nbytes
         record = record_of(parameters)  # one for all: the Grid stores it once
         end, why, good = time.monotonic() + deadline.timeout, deadline.reason(early=False), 0
         messages = {
@@ -174,7 +174,7 @@ class GridCohort:
         for learner, task in sorted(tasks.items()):
             answer = await self._answer(learner, task, sent.get(learner), end, why)
             if isinstance(answer, Update):
-                self._traffic[1] += size
+                self._traffic[1] += Layout.of(answer.parameters).nbytes
             good += not isinstance(answer, LearnerFailure)
             # Answers are pulled in order: one that is late keeps the others' from being counted.
             if good == deadline.quorum and deadline.grace is not None:

@@ -19,7 +19,7 @@ import numpy as np
 from flwr.proto import transport_pb2 as flower
 
 from flops_fl.errors import ProtocolError
-from flops_fl.flower.values import from_npy, from_scalar, to_npy, to_scalar
+from flops_fl.flower.values import from_scalar, from_tensor, to_scalar, to_tensor
 from flops_fl.types import Array, Layout, Task
 from flops_fl.wire.chunks import Chunks
 from flops_fl.wire.hub.link import certified_names
@@ -72,7 +72,7 @@ class FlowerService:
         if self._order is not None and self._order[0] is order:
             return self._order[1]
         if self._packed is None or self._packed[0] is not model:
-            self._packed = (model, [to_npy(array) for array in model.parameters])
+            self._packed = (model, [to_tensor(array) for array in model.parameters])
         tensors = flower.Parameters(tensors=self._packed[1], tensor_type="numpy.ndarray")
         config = {name: to_scalar(value) for name, value in order.task.config.items()}
         if order.task.stage == "fit":
@@ -145,9 +145,9 @@ class FlowerClient:
 
     def _arrays(self, tensors: Sequence[bytes]) -> list[Array]:
         """In the contract's dtypes; their number and shapes are judged like anybody's."""
-        arrays = [from_npy(tensor) for tensor in tensors]
+        arrays = [from_tensor(tensor, self._layout) for tensor in tensors]
         specs = self._layout.tensors
-        if len(arrays) != len(specs):
+        if len(arrays) != len(specs) or self._layout.opaque:
             return arrays
         with np.errstate(over="ignore", invalid="ignore"):
             return [array.astype(spec.dtype) for array, spec in zip(arrays, specs, strict=True)]

@@ -16,11 +16,11 @@ from flwr.proto import transport_pb2
 from flops_fl.errors import RepositoryError
 from flops_fl.flower.values import (
     METHOD,
-    from_npy,
     from_scalar,
+    from_tensor,
     largest_message,
-    to_npy,
     to_scalar,
+    to_tensor,
 )
 from flops_fl.types import Array, Parameters, Task, Update
 from flops_fl.wire.line.dial import BlockingWorker, open_channel
@@ -123,7 +123,9 @@ class _Answers:
             seed=0,
             config={name: from_scalar(value) for name, value in body.config.items()},
         )
-        arrays: list[Array] = [from_npy(tensor) for tensor in body.parameters.tensors]
+        arrays: list[Array] = [
+            from_tensor(tensor, self.worker.layout) for tensor in body.parameters.tensors
+        ]
         name, cls = (
             ("fit_res", flower.ClientMessage.FitRes)
             if fits
@@ -153,5 +155,5 @@ def _status(code: Any, message: str = "") -> Any:
 
 
 def _pack(parameters: Parameters) -> Any:
-    tensors = [to_npy(array) for array in parameters]
+    tensors = [to_tensor(array) for array in parameters]
     return flower.Parameters(tensors=tensors, tensor_type="numpy.ndarray")

@@ -17,7 +17,7 @@ from flwr.server.client_proxy import ClientProxy
 
 from flops_fl.core.aggregation import Aggregation
 from flops_fl.core.mean import MeanAggregation
-from flops_fl.dtypes import dtype_of, kind_of
+from flops_fl.dtypes import OPAQUE, dtype_of, kind_of
 from flops_fl.errors import FederationError
 from flops_fl.flower.selection import Named, SeededCohort
 from flops_fl.flower.values import plain
@@ -97,6 +97,17 @@ class FlowerStrategy:
             )
         return parameters
 
+    def require_accepted(self, failures: int) -> None:
+        """Let failures pass, unless the class was told not to accept any.
+
+        Raises:
+            FederationError: there are some.
+        """
+        if failures and not getattr(self._flower, "accept_failures", True):
+            raise FederationError(
+                f"strategy {self.name} accepts no failures, and {failures} learners gave no update"
+            )
+
     def put(self, made: FlowerParameters, arrays: list[Array], indices: Sequence[int]) -> None:
         """Let what Flower's class made take the place of the mean at `indices` of `arrays`.
 
@@ -114,11 +125,13 @@ class FlowerStrategy:
             arrays[index] = array.astype(dtype_of(spec.dtype), copy=False)
 
     def state(self) -> dict[str, Any]:
-        """What the class remembers between rounds: lists of arrays, and plain values."""
+        """What the class remembers between rounds: bytes, lists of arrays, and plain values."""
         out: dict[str, Any] = {}
         for name, value in vars(self._flower).items():
             if isinstance(value, FlowerParameters):
-                out[name] = parameters_to_ndarrays(value)
+                out[name] = [np.frombuffer(data, OPAQUE) for data in value.tensors]
+            elif isinstance(value, bytes):
+                out[name] = [np.frombuffer(value, OPAQUE)]
             elif (
                 isinstance(value, list) and value and isinstance(value[0], np.ndarray | np.generic)
             ):
@@ -130,8 +143,12 @@ class FlowerStrategy:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         for name, value in state.items():
-            if isinstance(getattr(self._flower, name, None), FlowerParameters):
-                value = ndarrays_to_parameters(value)  # noqa: PLW2901
+            now = getattr(self._flower, name, None)
+            if isinstance(value, list) and value and value[0].dtype == OPAQUE:
+                data = [array.tobytes() for array in value]
+                value = data[0]  # noqa: PLW2901
+                if isinstance(now, FlowerParameters):
+                    value = FlowerParameters(tensors=data, tensor_type=now.tensor_type)  # noqa: PLW2901
             setattr(self._flower, name, value)
 
 
@@ -140,7 +157,17 @@ class FlowerMean(FlowerStrategy):
 
     def aggregation(self, round: int, bound: Bound = None) -> Aggregation:
         """See `FlowerStrategy.aggregation`."""
-        return MeanAggregation(self.layout, bound)
+        return _Mean(self, bound)
+
+
+class _Mean(MeanAggregation):
+    def __init__(self, strategy: FlowerStrategy, bound: Bound) -> None:
+        super().__init__(strategy.layout, bound)
+        self._strategy = strategy
+
+    def result(self, failures: int) -> list[Array]:
+        self._strategy.require_accepted(failures)
+        return super().result(failures)
 
 
 class FlowerOptimiser(FlowerStrategy):
@@ -216,6 +243,13 @@ def floats_of(layout: Layout) -> list[int]:
 
 def _result(learner: str, arrays: Parameters, examples: int) -> tuple[ClientProxy, FitRes]:
     parameters = ndarrays_to_parameters([plain(array) for array in arrays])
+    return fit_result(learner, parameters, examples)
+
+
+def fit_result(
+    learner: str, parameters: FlowerParameters, examples: int
+) -> tuple[ClientProxy, FitRes]:
+    """A learner's update as Flower's classes get it."""
     status = Status(code=Code.OK, message="")
     result = FitRes(status=status, parameters=parameters, num_examples=examples, metrics={})
     return Named(learner), result

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from flwr.proto import transport_pb2 as flower
 
+from flops_fl.dtypes import OPAQUE
 from flops_fl.errors import ProtocolError
 from flops_fl.types import Array, Layout, Scalar
 
@@ -16,10 +17,19 @@ METHOD = "/flwr.proto.FlowerService/Join"
 _SCALARS = {bool: "bool", int: "sint64", float: "double", str: "string", bytes: "bytes"}
 
 
-def largest_message(layout: Layout) -> int:
-    """Bytes of the largest message with a model of this layout, whatever its numbers became."""
+_LARGEST = 2**31 - 1  # bytes of a message: gRPC's own limit
+
+
+def largest_message(layout: Layout, opaque: int = _LARGEST) -> int:
+    """Bytes of the largest message with a model of this layout, whatever its numbers became.
+
+    Args:
+        opaque: Of an opaque model, whose size nothing else tells.
+    """
+    if layout.opaque:
+        return min(opaque + (1 << 20), _LARGEST)
     numbers = sum(math.prod(spec.shape) for spec in layout.tensors)
-    return min(numbers * 16 + len(layout.tensors) * 1024 + (1 << 20), 2**31 - 1)  # gRPC's own
+    return min(numbers * 16 + len(layout.tensors) * 1024 + (1 << 20), _LARGEST)
 
 
 def plain(array: Array) -> Array:
@@ -28,6 +38,20 @@ def plain(array: Array) -> Array:
     That is exact; who takes it back puts the contract's dtype back.
     """
     return array.astype(np.float32) if array.dtype.isbuiltin == 2 else array
+
+
+def to_tensor(array: Array) -> bytes:
+    """An array as Flower's messages have it; of an opaque model the very bytes."""
+    return array.tobytes() if array.dtype == OPAQUE else to_npy(array)
+
+
+def from_tensor(data: bytes, layout: Layout) -> Array:
+    """Undo `to_tensor` for a model of this layout.
+
+    Raises:
+        ProtocolError: it is no array in NumPy's file format, where it should be one.
+    """
+    return np.frombuffer(data, OPAQUE) if layout.opaque else from_npy(data)
 
 
 def to_npy(array: Array) -> bytes:

@@ -17,6 +17,8 @@ _BY_MODULE = {
     "torch": "pytorch",
     "keras": "keras",
     "tensorflow": "tensorflow",
+    "xgboost": "xgboost",
+    "lightgbm": "lightgbm",
 }
 _MLFLOW_MODULE = {"keras": "tensorflow"}  # mlflow.keras is an alias of it since MLflow 2
 
@@ -38,7 +40,7 @@ def check_flavor(flavor: str | None, model: Any) -> None:
     """
     found = flavor_of(model)
     alike = _MLFLOW_MODULE.get(flavor or "", flavor) == _MLFLOW_MODULE.get(found or "", found)
-    if flavor and not alike:
+    if flavor and not alike and model is not None:  # None: such as a forest without trees yet
         which = f"of the flavor {found}" if found else "of none of them"
         raise UsageError(
             f"--model-flavor {flavor}: the model is a {type(model).__name__}, which is {which}. "
@@ -54,7 +56,7 @@ def log_model(
     Models of no known framework are logged as a pickle of the object, by cloudpickle.
 
     Args:
-        flavor: sklearn, pytorch, keras or tensorflow; None to go by the model's class.
+        flavor: A name of `_BY_MODULE`; None to go by the model's class.
         requirements: For pip; always given, since MLflow's guess takes 7 to 14 s and errs.
         code_paths: The user's modules, which the model may need to be loaded.
     """

@@ -15,7 +15,10 @@ class PartitionOptions(Options):
     """Options of ``flops-fl data partition``."""
 
     source: str = option(
-        "digits, fashion-mnist, hf:NAME or a Parquet file", DATA, metavar="SOURCE", positional=True
+        "digits, breast-cancer, fashion-mnist, hf:NAME or a Parquet file",
+        DATA,
+        metavar="SOURCE",
+        positional=True,
     )
     parts: PositiveInt = option("how many, one for each learner", DATA, metavar="N")
     tag: str = option("data tag, the first part of each file's name", DATA, metavar="TAG")

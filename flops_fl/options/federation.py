@@ -22,7 +22,7 @@ class FederationOptions(RepoOptions, TrainingOptions, CommonLimits):
 
     learners: PositiveInt = option("how many there are", TRAINING, metavar="N")
     data: str = option(
-        "digits, fashion-mnist, hf:NAME, a Parquet file or a folder; none: the repository's own",
+        "digits, breast-cancer, fashion-mnist, hf:NAME, a file, a folder; none: the repo's own",
         DATA,
         "digits",
         metavar="SOURCE",

@@ -61,6 +61,13 @@ class HubLimits(ConnectionLimits):
         metavar="SIZE",
         advanced=True,
     )
+    opaque_update: Size = option(
+        "of one update of a model without a mean, beyond which it is refused",
+        LIMITS,
+        limits.OPAQUE_UPDATE,
+        metavar="SIZE",
+        advanced=True,
+    )
     spool_patience: Seconds = option(
         "before updates that wait for a late learner go to a file",
         LIMITS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import PositiveInt, model_validator
 
@@ -21,6 +21,7 @@ from flops_fl.options.kinds import (
     TrackingUri,
 )
 
+Flavor: TypeAlias = Literal["sklearn", "pytorch", "keras", "tensorflow", "xgboost", "lightgbm"]
 COHORT_OPTIONS = (
     "min_available_clients",
     "min_fit_clients",
@@ -136,7 +137,7 @@ class TrainingOptions(Options):
         "MLflow server; default: a file in the folder", RESULTS, None, metavar="URI"
     )
     no_tracking: bool = option("do without MLflow", RESULTS, False)
-    model_flavor: Literal["sklearn", "pytorch", "keras", "tensorflow"] | None = option(
+    model_flavor: Flavor | None = option(
         "MLflow flavor of the model; default: found out", RESULTS, None, advanced=True
     )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from flops_fl.dtypes import TENSOR_KINDS, kind_of
-from flops_fl.types import Array
+from flops_fl.types import Array, Layout, Parameters
 
 _REMEDIES = {
     "O": "make one array of numbers of it, or leave it out",
@@ -43,3 +44,35 @@ def as_array(value: Any) -> Array:
         return array
     remedy = _REMEDIES.get(array.dtype.kind, "give it as arrays of a NumPy float or integer")
     raise ValueError(f"{kind} of dtype {array.dtype}, expected numbers or booleans: {remedy}")
+
+
+def in_layout(arrays: Sequence[Array], layout: Layout) -> list[Array]:
+    """Copies of as many arrays, in the dtypes of `layout`.
+
+    Raises:
+        ValueError: a shape is another one.
+    """
+    out = []
+    for index, (array, spec) in enumerate(zip(arrays, layout.tensors, strict=True)):
+        if array.shape != spec.shape:
+            raise ValueError(
+                f"shape {array.shape} for array {index}, {spec.shape} at the start: shapes are "
+                "fixed, unless the ModelManager says opaque_parameters = True"
+            )
+        # Frameworks drift (scikit-learn gives float64 for float32): the contract's
+        # dtype wins. What does not fit becomes inf, which the aggregator refuses.
+        with np.errstate(over="ignore", invalid="ignore"):
+            out.append(array.astype(spec.dtype, order="C", copy=True))
+    return out
+
+
+def owned(parameters: Parameters, layout: Layout) -> list[Array]:
+    """Writable copies of a model's parameters, in the dtypes of `layout`.
+
+    They have these already, except from a stock Flower server.
+    """
+    known = len(parameters) == len(layout.tensors)
+    return [
+        np.array(p, layout.tensors[i].dtype if known else None, order="C", copy=True)
+        for i, p in enumerate(parameters)
+    ]

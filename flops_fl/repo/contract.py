@@ -1,9 +1,9 @@
 """What a ModelManager must do, and the one place where user code is called.
 
 The contract (docs/ml-repositories.md): `ModelManager()` takes no arguments and touches no
-data; `set_model_data()` runs on learners only; parameters are a list of arrays whose
-dtypes and shapes never change; `fit_model()` returns the number of training samples,
-`evaluate_model()` loss, accuracy and the number of samples. No framework is named here.
+data; `set_model_data()` runs on learners only; parameters are a list of arrays whose dtypes and
+shapes never change, or opaque (`repo.opaque`); `fit_model()` returns the number of training
+samples, `evaluate_model()` loss, accuracy and the number of samples. No framework is named here.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from flops_fl.errors import FlopsError, RepositoryError
 from flops_fl.process.signals import asked_to_stop
-from flops_fl.repo.arrays import as_array
+from flops_fl.repo.arrays import as_array, in_layout, owned
 from flops_fl.repo.beside import digest_beside
 from flops_fl.repo.layers import seed_layers
 from flops_fl.repo.loader import LoadData, Workspace, no_data
+from flops_fl.repo.opaque import opaque_items
 from flops_fl.repo.statistics import statistics_of
 from flops_fl.repo.workfolder import WorkFolder
 from flops_fl.types import MAX_EXAMPLES, Array, Layout, Parameters, Scalar
@@ -86,7 +85,9 @@ class ManagedModel:
             )
         self._build = build
         self._built: Any = None
-        self.layout = Layout.of(self._read_parameters())
+        items = self._items()
+        self._opaque = opaque_items(self._manager, items)
+        self.layout = Layout.of(self._arrays(items))
 
     @property
     def _manager(self) -> Any:
@@ -108,33 +109,32 @@ class ManagedModel:
 
     def parameters(self) -> list[Array]:
         """The model's parameters, copied, in the dtypes and shapes of the initial model."""
-        arrays = self._read_parameters()
+        arrays = self._arrays(self._items())
         if len(arrays) != len(self.layout.tensors):
             raise self._broken(
                 "get_model_parameters",
                 f"returned {len(arrays)} arrays, {len(self.layout.tensors)} at the start",
             )
-        out = []
-        for index, (array, spec) in enumerate(zip(arrays, self.layout.tensors, strict=True)):
-            if array.shape != spec.shape:
-                raise self._broken(
-                    "get_model_parameters",
-                    f"returned shape {array.shape} for array {index}, {spec.shape} at the start",
-                )
-            # Frameworks drift (scikit-learn gives float64 for float32): the contract's
-            # dtype wins. What does not fit becomes inf, which the aggregator refuses.
-            with np.errstate(over="ignore", invalid="ignore"):
-                out.append(array.astype(spec.dtype, order="C", copy=True))
-        return out
+        if self._opaque:
+            return arrays  # copies, of whatever size
+        try:
+            return in_layout(arrays, self.layout)
+        except ValueError as error:
+            raise self._broken("get_model_parameters", f"returned {error}") from error
 
     def load(self, parameters: Parameters) -> None:
         """Give the model its own, writable copy of the parameters."""
-        # They have the model's dtypes already, except from a stock Flower server.
-        known = len(parameters) == len(self.layout.tensors)
-        own = [
-            np.array(p, self.layout.tensors[i].dtype if known else None, order="C", copy=True)
-            for i, p in enumerate(parameters)
-        ]
+        own: Sequence[bytes | Array]
+        try:
+            own = (
+                self._opaque.unpack(parameters) if self._opaque else owned(parameters, self.layout)
+            )
+        except ValueError as error:
+            raise RepositoryError(
+                f"the global model cannot be given to set_model_parameters ({error}): the "
+                "strategy must make of it what get_model_parameters gives",
+                stage="set_model_parameters",
+            ) from error
         self._call("set_model_parameters", self._manager.set_model_parameters, own)
 
     def attach_data(self) -> None:
@@ -163,7 +163,7 @@ class ManagedModel:
         """Digest of what the model holds beside its parameters; empty where nothing tells."""
         try:
             model = self.model()
-            return self._call("get_model", digest_beside, model, self._read_parameters())
+            return self._call("get_model", digest_beside, model, self._arrays(self._items()))
         except RepositoryError as error:  # it is no learner's business to see it
             log.debug("the model's state cannot be compared: %s", error)
             return ""
@@ -185,18 +185,28 @@ class ManagedModel:
 
     # -- helpers -------------------------------------------------------------------------
 
-    def _read_parameters(self) -> list[Array]:
+    def _items(self) -> list[Any]:
+        """What the ModelManager gives as its parameters."""
         stage = "get_model_parameters"
         got = self._call(stage, self._manager.get_model_parameters)
-        if not isinstance(got, Sequence) or not got:
-            raise self._broken(stage, f"returned {_kind(got)}, expected a list of NumPy arrays")
+        if not isinstance(got, Sequence) or isinstance(got, str | bytes | bytearray) or not got:
+            raise self._broken(
+                stage, f"returned {_kind(got)}, expected a list of NumPy arrays, or of bytes"
+            )
+        return list(got)
+
+    def _arrays(self, items: Sequence[Any]) -> list[Array]:
+        """Items as arrays, which may be the ModelManager's own; copies of opaque ones."""
         arrays = []
         with self.workspace.active():  # frameworks may import more when they are asked
-            for index, value in enumerate(got):
+            for index, item in enumerate(items):
                 try:
-                    arrays.append(as_array(value))
+                    taken = self._opaque.pack(index, item) if self._opaque else as_array(item)
                 except ValueError as error:
-                    raise self._broken(stage, f"returned for item {index} {error}") from error
+                    raise self._broken(
+                        "get_model_parameters", f"returned for item {index} {error}"
+                    ) from error
+                arrays.append(taken)
         return arrays
 
     def _count(self, stage: str, value: Any) -> int:

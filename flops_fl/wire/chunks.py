@@ -15,6 +15,7 @@ from itertools import accumulate
 
 import numpy as np
 
+from flops_fl.dtypes import OPAQUE
 from flops_fl.errors import ProtocolError
 from flops_fl.process.spool import FORGET_BYTES, forget
 from flops_fl.types import Array, Parameters
@@ -48,6 +49,12 @@ class Chunks:
     @property
     def nbytes(self) -> int:
         return self._starts[-1]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Bytes of each item, if the model is an opaque one."""
+        opaque = self.parameters[0].dtype == OPAQUE
+        return tuple(len(view) for view in self._views) if opaque else ()
 
     @cached_property
     def inline(self) -> bytes:

@@ -128,7 +128,7 @@ def _read_order(body: pb.Task) -> Order:
         seed=body.seed,
         config=_read_scalars(body.config),
     )
-    return Order(task=task, nbytes=_read_size(body), inline=body.inline)
+    return Order(task=task, nbytes=_read_size(body), inline=body.inline, sizes=tuple(body.sizes))
 
 
 def _fill_result(body: pb.Result, message: Result) -> None:
@@ -145,6 +145,7 @@ def _read_result(body: pb.Result) -> Result:
         metrics=_read_scalars(body.metrics),
         nbytes=_read_size(body),
         inline=body.inline,
+        sizes=tuple(body.sizes),
     )
 
 
@@ -153,6 +154,7 @@ def _fill_tensors(body: Any, message: Order | Result) -> None:
         body.nbytes = message.nbytes
     if message.inline:
         body.inline = message.inline
+    body.sizes.extend(message.sizes)
 
 
 def _read_size(body: Any) -> int | None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from flops_fl.types import Parameters, Scalar, Setup, Task
+from flops_fl.dtypes import OPAQUE
+from flops_fl.types import Layout, Parameters, Scalar, Setup, Task, TensorSpec
 
 PROTOCOL = 2
 
@@ -57,6 +58,8 @@ class Order:
     nbytes: int | None = None
     """None: the learner holds the task's version already."""
     inline: bytes = b""
+    sizes: tuple[int, ...] = ()
+    """Of an opaque model's items."""
 
     @property
     def chunks_follow(self) -> bool:
@@ -73,6 +76,8 @@ class Result:
     metrics: Mapping[str, Scalar] = field(default_factory=dict)
     nbytes: int | None = None
     inline: bytes = b""
+    sizes: tuple[int, ...] = ()
+    """Of an opaque model's items."""
     parameters: Parameters | None = None
     """Those of a Flower client, whose message has been read; never on our own wire."""
 
@@ -121,6 +126,24 @@ class Chunk:
     version: int
     offset: int
     data: memoryview
+
+
+def layout_of(message: Order | Result, layout: Layout) -> Layout:
+    """The layout of the parameters that come with a message, for a model of this layout.
+
+    Raises:
+        ValueError: they are those of no such model; says why.
+    """
+    nbytes, sizes = message.nbytes or 0, message.sizes
+    if not layout.opaque:
+        if nbytes != layout.nbytes or sizes:
+            raise ValueError(f"{nbytes} bytes, expected {layout.nbytes}")
+        return layout
+    if len(sizes) != len(layout.tensors) or sum(sizes) != nbytes:
+        raise ValueError(
+            f"{len(sizes)} items of {sum(sizes)} bytes in {nbytes}, expected {len(layout.tensors)}"
+        )
+    return Layout(tuple(TensorSpec(OPAQUE, (size,)) for size in sizes))
 
 
 Message: TypeAlias = (

@@ -15,15 +15,15 @@ import time
 
 # Instant -> the function that it is before or after.
 AGGREGATORS = {
-    "before-selection": ("core.fedavg:FedAvg.choose", "before"),
-    "after-selection": ("core.fedavg:FedAvg.choose", "after"),
+    "before-selection": ("flower.strategy:FlowerStrategy.choose", "before"),
+    "after-selection": ("flower.strategy:FlowerStrategy.choose", "after"),
     "at-offer": ("wire.hub.intake:Intake.offer", "after"),
     "in-upload": ("wire.hub.intake:Intake.chunk", "after"),
     "after-upload": ("wire.hub.intake:Intake._complete", "after"),
     "before-fold": ("core.mean:WeightedMean.add", "before"),
     "after-fold": ("core.mean:WeightedMean.add", "after"),
-    "before-strategy": ("core.mean:MeanAggregation.result", "before"),
-    "after-strategy": ("core.mean:MeanAggregation.result", "after"),
+    "before-strategy": ("flower.strategy:FlowerStrategy.aggregate", "before"),
+    "after-strategy": ("flower.strategy:FlowerStrategy.aggregate", "after"),
     "before-arrays": ("run.checkpoint:_save", "before"),
     "after-arrays": ("run.checkpoint:_save", "after"),
     "in-write": ("process.files:os.fsync", "before"),

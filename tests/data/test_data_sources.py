@@ -35,6 +35,16 @@ def test_digits_are_the_scans_of_scikit_learn() -> None:
     assert np.array_equal(dataset["label"], raw.target)
 
 
+def test_breast_cancer_is_a_table_with_a_column_for_each_measurement() -> None:
+    dataset = load_source("breast-cancer").with_format("numpy")
+    raw = SKLEARN.load_breast_cancer()
+    assert dataset.column_names == [*raw.feature_names, "label"]
+    assert dataset.features["label"].names == ["malignant", "benign"]
+    rows = np.column_stack([dataset[name][:] for name in raw.feature_names])
+    assert np.array_equal(rows, raw.data.astype(np.float32))  # as this format gives floats
+    assert np.array_equal(dataset["label"], raw.target)
+
+
 def test_resized_digits_feed_a_model_of_784_features() -> None:
     small, large = load_source("digits"), load_source("digits", resize=28)
     assert large.features == small.features
@@ -134,7 +144,9 @@ def test_palette_and_missing_images_survive_resizing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["", "mnist", "hf:", "digits:test", "no/such.parquet"])
 def test_an_unknown_source_lists_the_choices(source: str) -> None:
-    with pytest.raises(UsageError, match=f"'{source}': expected digits, fashion-mnist.*, hf:NAME"):
+    with pytest.raises(
+        UsageError, match=f"'{source}': expected digits, breast-cancer, fashion-mnist.*, hf:NAME"
+    ):
         load_source(source)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from examples import strategies
-from flops_fl.flower.catalogue import NAMES
+from flops_fl.flower.catalogue import FOR_TENSORS
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,9 @@ def test_a_robust_strategy_holds_its_accuracy(label, workers):
     assert accuracy(name, options, workers, strategies.HOSTILE) > 0.9
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FOR_TENSORS)
 def test_a_strategy_at_its_defaults_comes_close_to_the_mean(name, many, by_mean):
     reached = strategies.played(name, {}, many, strategies.ROUNDS)
     assert reached[-1] > by_mean[-1] - 0.05, reached
-    assert min(reached[4:]) > 0.75, reached  # none explodes on its way
+    falls = [max(reached[:at]) - reached[at] for at in range(1, len(reached))]
+    assert max(falls) < 0.15, reached  # none explodes on its way

@@ -132,6 +132,31 @@ def test_our_learners_train_for_a_stock_server(processes, digits):
 
 
 @pytest.mark.slow
+def test_an_opaque_model_goes_to_and_comes_from_stock_flower(processes, digits):
+    """A stock client in our federation, then our learners for a stock server."""
+    repo = ROOT / "tests" / "repositories" / "growing_numpy"
+    strategy = ["--strategy", "collecting:Collecting"]
+    aggregator = processes.aggregator(repo, "--rounds", 2, "--min-clients", 2, *strategy)
+    wait_for_port(processes.address)
+    processes.learner(repo, digits / "part-0", "native")
+    client = stock(processes, "client", script="stock_opaque.py")
+    result = processes.result(aggregator)
+    assert client.wait(20) == 0
+    for record in result["rounds"]:
+        assert record["learners"] == ["flower-1", "native"]
+        assert record["failures"] == []
+    server = stock(processes, "server", script="stock_opaque.py")
+    learners = [
+        processes.learner(repo, digits / f"part-{n}", f"l{n}", "--protocol", "flower")
+        for n in range(2)
+    ]
+    out, _ = server.communicate(timeout=80)
+    assert (server.returncode, out) == (0, f"rows {2 * 2 * 1500}\n")
+    for learner in learners:
+        processes.finish(learner)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_flwr_run_gives_the_model_of_our_own_engine():
     """In Flower's simulation and on a SuperLink with two SuperNodes: what `make flower` runs."""

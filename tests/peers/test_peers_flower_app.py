@@ -201,3 +201,15 @@ def test_export_leaves_a_folder_of_something_else_alone(tmp_path):
             ]
         )
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_opaque_model_is_that_of_our_own_engine_to_the_bit(app, run_cli, tmp_path):
+    export, play = app
+    repo = "tests/repositories/growing_numpy"
+    told = ["--learners", "2", "--rounds", "2", "--strategy", "collecting:Collecting"]
+    result = play(export(*told, "--resize", "8", repo=repo), parts(2))
+    options = ["--no-tracking", "--json", "--output", tmp_path / "own"]
+    code, out, err = run_cli("flops_fl", "simulate", repo, *told, *options)
+    assert code == 0, err
+    assert not any(record["failures"] for record in result["rounds"])
+    assert result["model_sha256"] == json.loads(out)["model_sha256"]

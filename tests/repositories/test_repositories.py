@@ -27,6 +27,7 @@ class Kind:
     folder: str
     reaches: float
     needs: tuple[str, ...] = ()
+    strategy: str = "FedAvg"
     env: dict[str, str] = field(default_factory=dict)
     data: str = "digits"
     writes: tuple[str, ...] = ()
@@ -51,8 +52,15 @@ KINDS = {
     "keras on torch": keras("torch", 0.75),
     "keras on jax": keras("jax", 0.75),
     "keras on tensorflow": keras("tensorflow", 0.75),
+    "XGBoost": Kind(
+        folder="xgboost_digits", reaches=0.87, needs=("xgboost",), strategy="FedXgbBagging"
+    ),
+    "LightGBM": Kind(
+        folder="lightgbm_digits", reaches=0.9, needs=("lightgbm",), strategy="boosting:Boosting"
+    ),
+    "arrays that grow": Kind(folder="growing_numpy", reaches=0.8, strategy="collecting:Collecting"),
 }
-HEAVY = {"torch", "keras"}
+HEAVY = {"torch", "keras", "xgboost", "lightgbm"}
 
 
 def _marks(kind):
@@ -98,7 +106,8 @@ def test_a_repository_trains_alike_in_both_hostings(
         monkeypatch.setenv(name, value)
     repo, (source, parts) = HERE / kind.folder, halves[kind.data]
     before = sorted(repo.rglob("*"))
-    aggregator = processes.aggregator(repo, "--rounds", 2, "--min-clients", len(IDS))
+    told = ["--rounds", 2, "--strategy", kind.strategy]
+    aggregator = processes.aggregator(repo, *told, "--min-clients", len(IDS))
     learners = [
         processes.learner(repo, parts / f"part-{index}", learner, "--log-folder", tmp_path / "real")
         for index, learner in enumerate(IDS)
@@ -108,7 +117,7 @@ def test_a_repository_trains_alike_in_both_hostings(
         processes.finish(learner)
         assert "Traceback" not in processes.stderr(learner)
     code, out, err = run_cli(
-        "flops_fl", "simulate", repo, "--learners", len(IDS), "--rounds", 2, "--data", source,
+        "flops_fl", "simulate", repo, *told, "--learners", len(IDS), "--data", source,
         "--output", tmp_path / "simulated", "--no-tracking", "--json",
     )  # fmt: skip
     assert code == 0, err

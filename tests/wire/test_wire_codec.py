@@ -29,6 +29,7 @@ SCALARS = st.dictionaries(
     ),
     max_size=3,
 )
+SIZES = st.lists(st.integers(0, 2**64 - 1), max_size=3).map(tuple)
 TASKS = st.builds(
     Task,
     stage=st.sampled_from(["fit", "evaluate"]),
@@ -53,7 +54,7 @@ MESSAGES = st.one_of(
     ),
     st.builds(m.Welcome, learner=TEXT, run_id=TEXT),
     st.builds(m.Refusal, reason=TEXT, retry=st.booleans()),
-    st.builds(m.Order, task=TASKS, nbytes=st.none() | st.integers(0, 2**40)),
+    st.builds(m.Order, task=TASKS, nbytes=st.none() | st.integers(0, 2**40), sizes=SIZES),
     st.builds(
         lambda task, data: m.Order(task=task, nbytes=len(data), inline=data),
         TASKS,
@@ -66,6 +67,7 @@ MESSAGES = st.one_of(
         loss=st.floats(allow_nan=False),
         metrics=SCALARS,
         nbytes=st.none() | st.integers(0, 2**40),
+        sizes=SIZES,
     ),
     st.builds(m.Failure, key=TEXT, stage=TEXT, reason=TEXT, traceback=TEXT),
     st.builds(m.Grant, key=TEXT),

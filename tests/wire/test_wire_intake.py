@@ -7,6 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flops_fl.dtypes import OPAQUE
 from flops_fl.process.spool import forget, spool, spooled
 from flops_fl.types import Layout, LearnerFailure, Task, Update
 from flops_fl.wire.chunks import Chunks
@@ -17,6 +18,18 @@ from flops_fl.wire.hub.precedence import ById
 from flops_fl.wire.messages import Chunk, Result
 
 LAYOUT = Layout.of([np.zeros((2, 3), "<f4"), np.array(0, "<i8")])
+OPAQUE_LAYOUT = Layout.of([np.zeros(0, OPAQUE), np.zeros(0, OPAQUE)])
+LARGEST = 40
+
+
+def update_of(name):
+    return [np.full((2, 3), float(name[1:]), "<f4"), np.array(7, "<i8")]
+
+
+def opaque_update_of(name):
+    number = int(name[1:])
+    sizes = (number * 31) % LARGEST, number % 2
+    return [np.full(size, number, np.uint8).view(OPAQUE) for size in sizes]
 
 
 def task(stage="fit"):
@@ -26,13 +39,14 @@ def task(stage="fit"):
 class Learners:
     """Learners that upload what they are granted, when the test says so."""
 
-    def __init__(self, names, budget, patience=0.0, spool=None, order=ById):
+    def __init__(self, names, budget, patience=0.0, spool=None, order=ById, opaque=False):
+        self.update_of = opaque_update_of if opaque else update_of
         self.granted = []
         self.answered = []
         self.held = 0
         self.intake = Intake(
-            LAYOUT,
-            Room(budget=budget, patience=patience, spool=spool),
+            OPAQUE_LAYOUT if opaque else LAYOUT,
+            Room(budget=budget, patience=patience, spool=spool, opaque_update=LARGEST),
             order(),
             grant=lambda name, _: self.granted.append(name),
             on_answer=lambda name, failure: self.answered.append((name, failure)),
@@ -40,13 +54,13 @@ class Learners:
         self.intake.ask({name: task() for name in names})
 
     def offer(self, name):
-        self.intake.offer(name, Result(key=task().key, examples=3, nbytes=LAYOUT.nbytes))
+        model = Chunks(1, self.update_of(name))
+        result = Result(key=task().key, examples=3, nbytes=model.nbytes, sizes=model.sizes)
+        self.intake.offer(name, result)
 
     def upload(self, name):
         self.granted.remove(name)
-        value = float(name[1:])
-        arrays = [np.full((2, 3), value, "<f4"), np.array(7, "<i8")]
-        for frame, _ in Chunks(1, arrays):
+        for frame, _ in Chunks(1, self.update_of(name)):
             piece = decode(frame)
             self.intake.chunk(name, Chunk(version=1, offset=piece.offset, data=piece.data))
 
@@ -68,11 +82,12 @@ async def answers_of(intake):
     st.integers(1, 6),
     st.integers(0, 3),
     st.randoms(use_true_random=False),
+    st.booleans(),
 )
-def test_any_interleaving_gives_one_answer_each_in_id_order(actions, count, models, random):
+def test_any_interleaving_gives_one_answer_each_in_id_order(actions, count, models, random, opaque):
     async def scenario():
         names = [f"l{n}" for n in range(count)]
-        learners = Learners(names, budget=models * LAYOUT.nbytes)
+        learners = Learners(names, budget=models * LAYOUT.nbytes, opaque=opaque)
         answers = []
 
         async def consume():
@@ -113,7 +128,7 @@ def test_any_interleaving_gives_one_answer_each_in_id_order(actions, count, mode
             # One upload in memory beyond the budget is allowed: the next in order.
             held = sum(e.charge for e in learners.intake._entries.values())
             assert held == learners.intake._held
-            assert held <= max(models, 1) * LAYOUT.nbytes + LAYOUT.nbytes
+            assert held <= max(models, 1) * LAYOUT.nbytes + LARGEST
             if random.random() < 0.5:
                 await asyncio.sleep(0)
         for _ in range(4 * count):  # whoever is left does its work now: no deadlock
@@ -125,8 +140,10 @@ def test_any_interleaving_gives_one_answer_each_in_id_order(actions, count, mode
         assert [a.learner for a in answers] == names
         for answer in answers:
             if isinstance(answer, Update):
-                assert answer.parameters[0].tolist() == [[float(answer.learner[1:])] * 3] * 2
-                assert answer.parameters[1] == 7
+                expected = learners.update_of(answer.learner)
+                for got, sent in zip(answer.parameters, expected, strict=True):
+                    assert (got.dtype, got.shape) == (sent.dtype, sent.shape)
+                    assert got.tobytes() == sent.tobytes()
         assert sorted(n for n, _ in learners.answered) == names
         assert learners.intake._held == 0
 
@@ -198,6 +215,18 @@ def test_another_layout_is_refused_before_a_byte_of_it_is_sent():
         reason = learners.intake.offer("l1", Result(key="", examples=1, nbytes=28))
         assert "28 bytes, expected 32" in reason
         assert learners.granted == []
+        for sizes, said in (
+            ((3, 50), "53 bytes, at most 40 are allowed"),
+            ((3, 2**63), "at most 40 are allowed"),
+            ((3,), "1 items of 3 bytes in 3, expected 2"),
+            ((), "0 items of 0 bytes in 0, expected 2"),
+        ):
+            learners = Learners(["l1"], budget=0, opaque=True)
+            result = Result(key="", examples=1, nbytes=sum(sizes), sizes=sizes)
+            assert said in learners.intake.offer("l1", result)
+            result = Result(key="", examples=1, nbytes=8, sizes=(3, 3))
+            learners = Learners(["l1"], budget=0, opaque=True)
+            assert "2 items of 6 bytes in 8" in learners.intake.offer("l1", result)
         (answer,) = [a async for a in answers_of(learners.intake)]
         assert isinstance(answer, LearnerFailure)
 

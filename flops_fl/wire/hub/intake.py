@@ -44,7 +44,6 @@ class Intake:
         on_answer: Callable[[str, str | None], None],
     ) -> None:
         self._layout = layout
-        self._size = layout.nbytes
         self._room = room
         self._order = order
         self._grant = grant
@@ -63,7 +62,7 @@ class Intake:
     def ask(self, tasks: Mapping[str, Task]) -> None:
         """Expect an answer from each of these learners, who have no open task."""
         for learner, task in tasks.items():
-            self._entries[learner] = Entry(task)
+            self._entries[learner] = Entry(task, self._layout)
         self._open += len(tasks)
         self._order.ask(sorted(tasks))
 
@@ -95,9 +94,10 @@ class Intake:
         if entry.task.stage == "evaluate":
             self._settle(learner, _evaluation(learner, result))
             return None
-        refused = self._misfit(result)
-        if refused:
-            reason = f"update of round {entry.task.round} refused: {refused}"
+        try:
+            entry.layout = self._room.admitted(result, self._layout)
+        except ValueError as error:
+            reason = f"update of round {entry.task.round} refused: {error}"
             self.fail(learner, "update", reason)
             return reason
         entry.result = result
@@ -107,7 +107,7 @@ class Intake:
         elif result.parameters is not None:
             self._complete(learner, entry, list(result.parameters))
         else:
-            whole = Assembler(self._layout.empty())
+            whole = Assembler(entry.layout.empty())
             whole.add(0, result.inline)
             self._complete(learner, entry, whole.arrays)
         return None
@@ -161,7 +161,7 @@ class Intake:
         answer, entry.answer = entry.answer, None
         assert answer is not None
         self._given = entry
-        if entry.charge and isinstance(answer, Update):
+        if entry.charge and isinstance(answer, Update) and not self._layout.opaque:
             self._given_arrays = list(answer.parameters)
         self._order.give()
         self._admit()  # the next in order must not wait for this one's folding
@@ -178,34 +178,27 @@ class Intake:
         self._release(entry)
         self._admit()
 
-    def _misfit(self, result: Result) -> str:
-        """Why an update is no model of this layout; empty when it is one."""
-        if result.parameters is not None:
-            return self._layout.difference(Layout.of(result.parameters))
-        if result.nbytes != self._size:
-            return f"{result.nbytes or 0} bytes, expected {self._size}"
-        return ""
-
     # -- the budget ----------------------------------------------------------------------
 
     def _admit(self) -> None:
         """Grant what can be granted within the budget; the first in order is never stuck."""
         if not self._offered:
             return
-        head, size = self._order.awaited(), self._size
+        head = self._order.awaited()
         for learner in list(self._offered):
-            first = head in (None, learner)
+            entry, first = self._entries[learner], head in (None, learner)
+            size = entry.layout.nbytes
             # Keep room for the next in order, so that it finds some when it comes.
             reserved = size if head and not first and not self._entries[head].charge else 0
             if self._held + size + reserved <= self._room.budget or (
                 first and not self._will_shrink(head)
             ):
-                self._entries[learner].charge = size
+                entry.charge = size
                 self._held += size
                 self._start_upload(learner, self._folded.pop() if self._folded else None)
             elif head and self._all_wait_for(head) and self._waited_enough_for(head):
                 try:
-                    self._start_upload(learner, spooled(self._layout, self._room.spool))
+                    self._start_upload(learner, spooled(entry.layout, self._room.spool))
                 except OSError as error:
                     log.warning("no room for early updates (%s): they wait for late ones", error)
                     break
@@ -240,7 +233,7 @@ class Intake:
     def _start_upload(self, learner: str, arrays: list[Array] | None) -> None:
         entry = self._entries[learner]
         self._mark(learner, entry, Status.UPLOADING)
-        entry.upload = Assembler(self._layout.empty() if arrays is None else arrays)
+        entry.upload = Assembler(entry.layout.empty() if arrays is None else arrays)
         self._grant(learner, entry.task)
 
     def _release(self, entry: Entry) -> None:

@@ -160,8 +160,10 @@ class Stage:
         for known, had_model, order, frame in self._frames:
             if had_model == with_model and known == task:
                 return order, frame
-        nbytes, inline = (model.nbytes, model.inline) if model else (None, b"")
-        order = Order(task=task, nbytes=nbytes, inline=inline)
+        if model is None:
+            order = Order(task=task)
+        else:
+            order = Order(task=task, nbytes=model.nbytes, inline=model.inline, sizes=model.sizes)
         self._frames = [*self._frames[-3:], (task, with_model, order, encode(order))]
         return order, self._frames[-1][3]
 

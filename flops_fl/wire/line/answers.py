@@ -24,4 +24,5 @@ def as_message(task: Task, answer: Answer) -> Message:
         metrics=answer.metrics,
         nbytes=model.nbytes,
         inline=model.inline,
+        sizes=model.sizes,
     )

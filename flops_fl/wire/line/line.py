@@ -38,6 +38,7 @@ from flops_fl.wire.messages import (
     Ping,
     Refusal,
     Welcome,
+    layout_of,
 )
 from flops_fl.wire.outbox import Outbox
 from flops_fl.wire.session import Conversation, Side
@@ -168,11 +169,10 @@ class Line:
         self._forget()
         if order.nbytes is not None:
             self._held = None
-            layout = self._worker.layout
-            if order.nbytes != layout.nbytes:
-                raise ProtocolError(
-                    f"a global model of {order.nbytes} bytes, expected {layout.nbytes}"
-                )
+            try:
+                layout = layout_of(order, self._worker.layout)
+            except ValueError as error:
+                raise ProtocolError(f"a global model of {error}") from error
             self._download = (order, Assembler(layout.empty()))
             if not order.chunks_follow:
                 self._fill(0, order.inline)
