@@ -1,6 +1,7 @@
 """Real repositories, real data and real processes for the tests that want them."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -33,6 +34,15 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("torch"):
                 item.add_marker(pytest.mark.skip(reason="torch is not installed"))
+
+
+@pytest.fixture(autouse=True)
+def logger():
+    """Ours, after each test as it was before."""
+    ours = logging.getLogger("flops_fl")
+    kept = ours.handlers[:], ours.level, ours.propagate
+    yield ours
+    ours.handlers[:], ours.level, ours.propagate = kept
 
 
 @pytest.fixture(scope="session")

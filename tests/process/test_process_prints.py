@@ -1,22 +1,10 @@
 """What user code prints: caught at the descriptors, kept apart, bounded."""
 
-import logging
 import os
 import subprocess
 
-import pytest
-
 from flops_fl.process import prints
 from flops_fl.process.prints import last_lines, log_of, prints_apart
-
-
-@pytest.fixture(autouse=True)
-def logger():
-    """Its handlers as they were."""
-    ours = logging.getLogger("flops_fl")
-    kept = ours.handlers[:], ours.level, ours.propagate
-    yield ours
-    ours.handlers[:], ours.level, ours.propagate = kept
 
 
 def test_whatever_prints_ends_in_the_file_of_who_is_at_work(tmp_path, capfd, logger):

@@ -52,6 +52,7 @@ def test_what_is_in_the_repository_is_read_by_its_relative_name(repository, temp
 
 
 def test_what_is_written_stays_with_whoever_writes_it(repository, temporary, caplog):
+    caplog.set_level("INFO", "flops_fl")
     before, folders = contents(repository), WorkFolders(repository)
     reader, *workspaces = (Workspace(repository, work=folders.of(name)) for name in "rab")
     for workspace in workspaces:
