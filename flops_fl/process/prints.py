@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from flops_fl.errors import UsageError
 from flops_fl.limits import LOG_SIZE
 from flops_fl.process.lines import speak
 
@@ -102,11 +103,19 @@ def prints_apart(folder: Path | None, largest: int = LOG_SIZE) -> Iterator[Print
     """A folder for what is printed; our own lines go where stderr goes at the beginning.
 
     A file beyond `largest` bytes is moved aside, to NAME.log.1, at its next use.
+
+    Raises:
+        UsageError: the folder cannot be made.
     """
     if folder is None:
         yield Prints(None)
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"--log-folder {folder} cannot be made ({error.strerror}): choose another"
+        ) from None
     out, err = os.dup(1), os.dup(2)
     with open(err, "w", encoding="utf-8", errors="replace") as lines:
         speak(lines)

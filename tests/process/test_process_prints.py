@@ -3,6 +3,7 @@
 import os
 import subprocess
 
+from flops_fl.errors import UsageError
 from flops_fl.process import prints
 from flops_fl.process.prints import last_lines, log_of, prints_apart
 
@@ -49,6 +50,12 @@ def test_a_file_that_cannot_be_written_costs_no_training(tmp_path, capfd):
         with apart.of("a"):
             print("lost")
     assert "what is printed is lost" in capfd.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="--log-folder"), prints_apart(tmp_path / "file" / "x"):
+        pass
 
 
 def test_last_lines_are_what_a_terminal_would_show(tmp_path):
