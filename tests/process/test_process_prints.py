@@ -3,6 +3,8 @@
 import os
 import subprocess
 
+import pytest
+
 from flops_fl.errors import UsageError
 from flops_fl.process import prints
 from flops_fl.process.prints import last_lines, log_of, prints_apart
