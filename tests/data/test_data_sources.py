@@ -78,7 +78,7 @@ def test_fashion_mnist_is_read_from_debians_package(
         load_source("fashion-mnist:dev")
 
 
-@pytest.mark.parametrize("content", [b"", b"noise", gzip.compress(b"\0\0\x08\x03ab")])
+@pytest.mark.parametrize("content", [b"", b"noise", gzip.compress(b"\0\0\x08\x03ab", mtime=0)])
 def test_a_damaged_idx_file_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
