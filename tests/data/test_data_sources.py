@@ -162,5 +162,5 @@ def test_a_missing_package_names_the_extra(
     monkeypatch: pytest.MonkeyPatch, module: str, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UsageError, match=rf"{package}: pip install 'flops-fl\[data\]'"):
+    with pytest.raises(UsageError, match=rf"{package}: pip install '\.\[data\]'"):
         load_source("digits")
