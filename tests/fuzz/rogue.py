@@ -156,7 +156,10 @@ class Rogue:
         else:
             value = random.choice(INTEGERS)
         with suppress(ValueError):  # beyond the field's own range
-            setattr(body, field.name, value)
+            if field.name == "sizes":
+                body.sizes.extend([value, value])
+            else:
+                setattr(body, field.name, value)
 
     # -- Flower's ------------------------------------------------------------------------
 

@@ -167,6 +167,13 @@ class Intake:
         self._admit()  # the next in order must not wait for this one's folding
         return answer
 
+    def close(self) -> None:
+        """Let go of all tensors."""
+        self._folded.clear()
+        self._given = self._given_arrays = None
+        for entry in self._entries.values():
+            entry.result = entry.upload = entry.answer = None
+
     def _take_back(self) -> None:
         """What was given out last has been folded: its memory is free."""
         if self._given is None:

@@ -106,6 +106,10 @@ class Stage:
             timer.cancel()
         for learner in self._intake.open():
             self._cancel(learner, "the stage is over")
+        # Now, not when the collector of garbage comes to it: these are whole models.
+        self._intake.close()
+        self._models.clear()
+        self._frames.clear()
 
     # -- what the links report -----------------------------------------------------------
 
