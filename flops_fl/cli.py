@@ -48,9 +48,13 @@ def run(argv: Sequence[str]) -> int:
     for words, command in _COMMANDS.items():
         if tuple(argv[: len(words)]) == words:
             return command(argv[len(words) :])
-    said = " ".join(argv[:2])
-    known = ", ".join(" ".join(words) for words in _COMMANDS)
-    raise UsageError(f"no command {said!r}: expected {known}. See flops-fl --help")
+    from flops_fl.options.reading import similar
+
+    said, known = " ".join(argv[:2]), [" ".join(words) for words in _COMMANDS]
+    guess = similar(said, known) or similar("".join(argv[:1]), known)
+    raise UsageError(
+        f"no command {said!r}{guess or ': expected ' + ', '.join(known)}. See flops-fl --help"
+    )
 
 
 def _simulate(argv: Sequence[str]) -> int:

@@ -2,19 +2,23 @@
 
 import dataclasses
 import logging
+import re
 
 import pytest
 
+from flops_fl import cli
 from flops_fl.errors import UsageError
 from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.options.data import PartitionOptions
-from flops_fl.options.described import GROUPS, described, flag
+from flops_fl.options.described import GROUPS, LIMITS, WAITING, described, flag
 from flops_fl.options.federation import SimulateOptions
+from flops_fl.options.help import size
 from flops_fl.options.learner import LearnerOptions
 from flops_fl.options.reading import parse
 from flops_fl.wire.hub.entries import Room
 from flops_fl.wire.hub.stage import HubOptions
 from flops_fl.wire.line.redial import DialOptions
+from tests.conftest import ROOT
 
 
 def aggregator(*argv, **environ):
@@ -159,13 +163,14 @@ def test_a_variable_that_no_command_knows_is_named(caplog):
     with caplog.at_level(logging.WARNING):
         aggregator("r", FLOPS_ROUND="5", FLOPS_LEARNER_ID="of another command")
     (said,) = caplog.messages
-    assert said == "FLOPS_ROUND is no option of any command, did you mean FLOPS_ROUNDS?"
+    assert said == "FLOPS_ROUND is no option of any command (did you mean FLOPS_ROUNDS?)"
 
 
 @pytest.mark.parametrize(
     "command",
     [
         ["flops_fl", "nonsense"],
+        ["flops_fl", "simulat", "nowhere"],
         ["flops_fl", "simulate", "nowhere", "--learners", "2"],
         ["flops_fl", "simulate", "examples/numpy_minimal", "--learners", "none"],
         ["flops_fl", "simulate", "examples/numpy_minimal", "--learners", "2", "--data", "wrong"],
@@ -180,9 +185,48 @@ def test_commands_answer_in_one_line(run_cli, command):
     assert err.count("\n") == 1
 
 
-def test_simulate_waits_for_all_its_learners():
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["simulat", "r"], "no command 'simulat r' (did you mean simulate?). See"),
+        (["data", "partitio"], "did you mean data partition?"),
+        (["nonsense"], "expected simulate, data partition, flower export"),
+    ],
+)
+def test_a_misspelt_command_is_answered_with_what_may_have_been_meant(argv, said):
+    with pytest.raises(UsageError) as caught:
+        cli.run(argv)
+    assert said in str(caught.value)
+
+
+def test_simulate_waits_for_all_its_learners(capsys):
     options = parse(SimulateOptions, "simulate", "", ["r", "--learners", "9"], {})
+    assert "a round\n                               starts [--learners]" in shown(
+        SimulateOptions, "--help-all", capsys
+    )
     from flops_fl.actors.simulation import learner_ids
 
     assert options.for_aggregator().min_available_clients == 9
     assert learner_ids(11)[-2:] == ["learner-09", "learner-10"]
+
+
+def test_a_minimum_of_updates_is_judged_by_the_learners_that_simulate_has():
+    line = ["r", "--learners", "5", "--min-fit-clients"]
+    options = parse(SimulateOptions, "simulate", "", [*line, "3"], {}).for_aggregator()
+    assert (options.min_available_clients, options.min_fit_clients) == (5, 3)
+    with pytest.raises(UsageError, match="--min-available-clients 5 is less than the 6"):
+        parse(SimulateOptions, "simulate", "", [*line, "6"], {})
+
+
+def test_the_page_for_operators_has_every_limit_with_its_default():
+    page = (ROOT / "docs" / "operation.md").read_text().partition("## Limits")[2]
+    rows = set(re.findall(r"^\| (\S+) \| (\S+) \| (\w+) \|", page.partition("\n## ")[0], re.M))
+    for cls, whose in ((AggregatorOptions, "aggregator"), (LearnerOptions, "learner")):
+        for name, info in cls.model_fields.items():
+            if described(info).group not in (LIMITS, WAITING) or info.annotation is bool:
+                continue
+            value = info.default
+            default = size(value) if described(info).metavar == "SIZE" else f"{value or 0:g}"
+            row = (f"`{flag(name)}`", default if value else "none")
+            found = {who for *cells, who in rows if tuple(cells) == row}
+            assert found & {whose, "both"}, (row, whose)

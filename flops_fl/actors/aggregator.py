@@ -126,10 +126,11 @@ class _Serving:
             on_join=run.observer.on_join,
             on_return=run.observer.on_return,
         )
-        flower = FlowerService(hub.links, layout)
-        services = {METHOD: hub.join, FLOWER_METHOD: flower.join}
-        # One of Flower's has the whole model.
-        limit = max(MAX_FRAME, largest_message(layout, options.opaque_update))
+        services, limit = {METHOD: hub.join}, MAX_FRAME
+        if not options.no_flower_clients:
+            services[FLOWER_METHOD] = FlowerService(hub.links, layout).join
+            # One of Flower's has the whole model.
+            limit = max(limit, largest_message(layout, options.opaque_update))
         serving = await serve(services, options.listen, self._tls, limit, options.keepalive)
 
         run.observer.on_start(run.info, run.training.state.history)

@@ -23,6 +23,13 @@ class AggregatorOptions(
         "serve there", NETWORK, Address("127.0.0.1", 8080), metavar="HOST:PORT"
     )
 
+    no_flower_clients: bool = option(
+        "let no stock Flower clients in: messages are then bounded by 2 MiB, not by the model",
+        NETWORK,
+        False,
+        advanced=True,
+    )
+
     @model_validator(mode="after")
     def _safe(self) -> Self:
         if not (self.listen.loopback or self.tls_cert or self.insecure):

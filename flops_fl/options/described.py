@@ -35,6 +35,7 @@ class Described:
     positional: bool
     repeated: bool
     formerly: str
+    shown: str
 
 
 def option(
@@ -47,6 +48,7 @@ def option(
     positional: bool = False,
     repeated: bool = False,
     formerly: str = "",
+    shown: str = "",
     alias: str | None = None,
 ) -> Any:
     """A field of an options class.
@@ -59,8 +61,9 @@ def option(
         advanced: Shown by --help-all only.
         repeated: May be given several times, all of which count.
         formerly: An older name, without dashes, that is still taken.
+        shown: What help shows as the default, where the default follows another option.
     """
-    described = Described(group, metavar, advanced, positional, repeated, formerly)
+    described = Described(group, metavar, advanced, positional, repeated, formerly, shown)
     extra: dict[str, Any] = {"option": described}
     return Field(default, description=text, alias=alias, json_schema_extra=extra)
 

@@ -11,7 +11,7 @@ from flops_fl.errors import UsageError
 from flops_fl.net.address import Address
 from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.options.common import RepoOptions
-from flops_fl.options.described import DATA, PROCESS, RESULTS, TRAINING, option
+from flops_fl.options.described import DATA, LEARNERS, PROCESS, RESULTS, TRAINING, option
 from flops_fl.options.kinds import Threads
 from flops_fl.options.limits import CommonLimits, HubLimits, PrintLimits
 from flops_fl.options.training import TrainingOptions
@@ -27,9 +27,23 @@ class FederationOptions(RepoOptions, TrainingOptions, CommonLimits):
         "digits",
         metavar="SOURCE",
     )
+    min_available_clients: PositiveInt = option(
+        "learners that must be present before a round starts",
+        LEARNERS,
+        1,
+        shown="--learners",
+        metavar="N",
+        advanced=True,
+    )
     partition: str = option("iid, or dirichlet:ALPHA", DATA, "iid", metavar="SCHEME")
     resize: PositiveInt | None = option("make images N x N", DATA, None, metavar="N")
     threads: Threads = option("of numerical libraries; 0 for all cores", PROCESS, 1, metavar="N")
+
+    @property
+    def awaited(self) -> int:
+        """All learners, unless the user said otherwise."""
+        said = "min_available_clients" in self.model_fields_set
+        return self.min_available_clients if said else self.learners
 
     def for_aggregator(self) -> AggregatorOptions:
         """The same training, with every learner awaited unless the user said otherwise.
@@ -39,12 +53,11 @@ class FederationOptions(RepoOptions, TrainingOptions, CommonLimits):
         """
         given = self.model_fields_set & set(AggregatorOptions.model_fields)
         values: dict[str, Any] = {name: getattr(self, name) for name in given - {"repo"}}
-        if "min_clients" not in values:
-            values.setdefault("min_available_clients", self.learners)
-        if self.min_available_clients > self.learners:
+        values["min_available_clients"] = self.awaited
+        if self.awaited > self.learners:
             raise UsageError(
-                f"--min-available-clients {self.min_available_clients} with --learners "
-                f"{self.learners}: that many will never come, lower it"
+                f"--min-available-clients {self.awaited} with --learners {self.learners}: that "
+                "many will never come, lower it"
             )
         values["json"] = values.pop("json_", False)
         return AggregatorOptions(repo=self.repo, listen=Address("127.0.0.1", 0), **values)

@@ -70,7 +70,8 @@ def _text(info: FieldInfo) -> str:
     text = info.description or ""
     if default is None or default is False or default in ({}, []):
         return text
-    shown = f"{default:g}" if isinstance(default, float) else str(default)
+    shown = described(info).shown
+    shown = shown or (f"{default:g}" if isinstance(default, float) else str(default))
     if described(info).metavar == "SIZE":
         shown = size(default)
     return f"{text} [{shown}]"

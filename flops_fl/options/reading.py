@@ -114,12 +114,13 @@ def _stranger(cls: type[Options], item: str) -> str:
     if not item.startswith("-"):
         return f"{item}: not expected"
     known = [flag(name) for name in cls.model_fields]
-    return f"{item}: no such option{_similar(item.partition('=')[0], known)}"
+    return f"{item}: no such option{similar(item.partition('=')[0], known)}"
 
 
-def _similar(name: str, known: Sequence[str]) -> str:
+def similar(name: str, known: Sequence[str]) -> str:
+    """A question after what was meant, if anything known is like it."""
     close = get_close_matches(name, known, 1)
-    return f", did you mean {close[0]}?" if close else ""
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _from_environment(cls: type[Options], environ: Mapping[str, str]) -> dict[str, Any]:
@@ -140,7 +141,7 @@ def _name_strangers(environ: Mapping[str, str]) -> None:
     known = sorted({variable(name) for cls in _all_options() for name in cls.model_fields})
     for name in sorted(environ):
         if name.startswith("FLOPS_") and name not in known:
-            log.warning("%s is no option of any command%s", name, _similar(name, known))
+            log.warning("%s is no option of any command%s", name, similar(name, known))
 
 
 def _all_options() -> Iterator[type[Options]]:

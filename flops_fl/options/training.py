@@ -160,6 +160,11 @@ class TrainingOptions(Options):
     )
 
     @property
+    def awaited(self) -> int:
+        """Learners that must be present before a round starts."""
+        return self.min_available_clients
+
+    @property
     def cohort(self) -> dict[str, Any]:
         """The options on numbers of learners, under the names that Flower's strategies have."""
         return {name: getattr(self, name) for name in COHORT_OPTIONS}
@@ -184,9 +189,9 @@ class TrainingOptions(Options):
     @model_validator(mode="after")
     def _sensible(self) -> Self:
         most = max(self.min_fit_clients, self.min_evaluate_clients)
-        if most > self.min_available_clients:
+        if most > self.awaited:
             raise ValueError(
-                f"--min-available-clients {self.min_available_clients} is less than the "
+                f"--min-available-clients {self.awaited} is less than the "
                 f"{most} that must fit or evaluate: raise it to {most}"
             )
         if self.resume and self.fresh:

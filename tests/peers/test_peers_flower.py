@@ -38,6 +38,17 @@ def test_a_stock_client_trains_with_a_native_learner(processes, digits):
         assert record["examples"] == 100 + 120
 
 
+def test_stock_clients_can_be_left_out(processes, digits):
+    options = ["--rounds", 1, "--no-flower-clients"]
+    aggregator = processes.aggregator(NUMPY, *options, "--min-available-clients", 1)
+    wait_for_port(processes.address)
+    client = stock(processes, "works")
+    assert client.wait(30) != 0  # UNIMPLEMENTED: a method that this server has not
+    processes.learner(NUMPY, digits / "part-0", "native")
+    (record,) = processes.result(aggregator)["rounds"]
+    assert record["learners"] == ["native"]
+
+
 def test_a_stock_client_killed_in_mid_round_costs_its_update_only(processes, digits):
     """At once: nobody can come back under a number. By default a named one has ten minutes."""
     options = ["--rounds", 1, "--min-available-clients", 3]
