@@ -15,6 +15,7 @@ from flops_fl.process.lines import speak
 from flops_fl.process.signals import ignore_signals
 
 THREADS_GRACE = 3.0  # seconds for threads of user code that nobody has ended
+POOLS_GRACE = 0.5  # and for those that are ending
 
 
 def report(error: FlopsError, stream: TextIO) -> None:
@@ -38,10 +39,20 @@ def run_main(main: Callable[[], int], *, quiet: bool = False) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     speak()
     code = _run(main, quiet=quiet)
-    others = threading.enumerate()
-    if any(not t.daemon and t is not threading.main_thread() for t in others):
+    if _others():
         threading.Thread(target=_end_anyway, args=(code,), daemon=True).start()
+        # A pool that has just lost its owner ends by itself. Python's own end, at the same moment,
+        # would write to a pipe that the pool has closed, and print that (seen with 3.11).
+        deadline = time.monotonic() + POOLS_GRACE
+        for thread in _others():
+            thread.join(max(0.0, deadline - time.monotonic()))
     return code
+
+
+def _others() -> list[threading.Thread]:
+    """Threads that would keep the process."""
+    main = threading.main_thread()
+    return [thread for thread in threading.enumerate() if not thread.daemon and thread is not main]
 
 
 def _end_anyway(code: int) -> None:
