@@ -96,7 +96,7 @@ def check(processes, digits, repo, tmp_path, *, streams, rounds):
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", said)
     for line in said.splitlines():
         assert len(line) < 300 or line.startswith("error:"), line
-    forged = re.findall(r"^(?:\S+ )*?round \d+/\d+ ", said, re.MULTILINE)
+    forged = re.findall(r"^(?:[\d-]{10} [\d:]{8} )?round \d+/\d+ ", said, re.MULTILINE)
     assert len(forged) == rounds
     print(f"{streams} streams, {len(said.splitlines())} lines, {more / 1e6:.0f} MB more")
 
