@@ -1,5 +1,7 @@
 """What a model holds beside its parameters is seen without knowing its framework."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
@@ -68,6 +70,7 @@ def test_torch_shows_buffers_frozen_weights_and_bfloat16():
 
 
 @pytest.mark.torch
+@pytest.mark.skipif(find_spec("keras") is None, reason="keras is not installed")
 @pytest.mark.parametrize("backend", ["torch", "jax"])
 def test_keras_shows_what_is_not_trained(backend, run_cli, tmp_path):
     code = """
