@@ -16,6 +16,7 @@ Train the model of a plain ML repository by federated learning.
 
 commands:
   simulate REPO --learners N    a whole federation on this machine
+  run REPO --data D -- PROGRAM  your own program, with a learner's data
   data partition SOURCE ...     cut a dataset into one part for each learner
   flower export REPO --out DIR  write a Flower app, for flwr run
 
@@ -72,6 +73,28 @@ def _simulate(argv: Sequence[str]) -> int:
     return simulate(options)
 
 
+def _run(argv: Sequence[str]) -> int:
+    description = (
+        "Run a program of your own, such as -- python model_manager.py, in the repository: "
+        "load_dataset() gives it the data of a learner."
+    )
+    with ending_at_once():
+        from flops_fl.options.reading import parse
+        from flops_fl.options.use import RunOptions
+
+        cut = argv.index("--") if "--" in argv else len(argv)
+        options = parse(RunOptions, "flops-fl run", description, argv[:cut])
+        if not argv[cut + 1 :]:
+            raise UsageError(
+                "no program to run: expected one after --, such as flops-fl run REPO --data FOLDER "
+                "-- python model_manager.py"
+            )
+
+        from flops_fl.use.command import run_program
+
+    return run_program(options, argv[cut + 1 :])
+
+
 def _partition(argv: Sequence[str]) -> int:
     description = "Cut a dataset into parts, a folder with a Parquet file for each learner."
     with ending_at_once():
@@ -119,6 +142,7 @@ def _flower_export(argv: Sequence[str]) -> int:
 
 _COMMANDS: dict[tuple[str, ...], Callable[[Sequence[str]], int]] = {
     ("simulate",): _simulate,
+    ("run",): _run,
     ("data", "partition"): _partition,
     ("flower", "export"): _flower_export,
 }

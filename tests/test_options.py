@@ -190,7 +190,7 @@ def test_commands_answer_in_one_line(run_cli, command):
     [
         (["simulat", "r"], "no command 'simulat r' (did you mean simulate?). See"),
         (["data", "partitio"], "did you mean data partition?"),
-        (["nonsense"], "expected simulate, data partition, flower export"),
+        (["nonsense"], "expected simulate, run, data partition, flower export"),
     ],
 )
 def test_a_misspelt_command_is_answered_with_what_may_have_been_meant(argv, said):

@@ -28,10 +28,11 @@ RANKS = {
     "run": 7,
     "observers": 8,
     "actors": 9,
-    "cli": 10,
-    "__main__": 11,
-    "learner": 11,
-    "aggregator": 11,
+    "use": 10,
+    "cli": 11,
+    "__main__": 12,
+    "learner": 12,
+    "aggregator": 12,
 }
 NOT_IN = {
     "core": {"grpc", "datasets", "torch", "sklearn", "mlflow", "socket", "flops_fl.repo"},

@@ -10,13 +10,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from prometheus_client import Counter, Gauge
 
 from flops_fl.actors.outcomes import Outcomes
 from flops_fl.core.seeding import seed_build, seed_data
-from flops_fl.errors import DataError, FederationError
+from flops_fl.data.local import learners_data
+from flops_fl.errors import FederationError
 from flops_fl.flower.client import ClientWorker, LearnerClient
 from flops_fl.flower.stock_server import serve_flower
 from flops_fl.options.learner import LearnerOptions
@@ -169,23 +169,12 @@ def build_learner(
     Raises:
         FlopsError: the data cannot be loaded, or user code fails.
     """
-    own = [tag.replace("{id}", learner) for tag in tags]
-    model = ManagedModel(folder, partial(_load, data, own), partial(seed_build, seed), work)
+    load = learners_data(data, tags, learner)
+    model = ManagedModel(folder, load, partial(seed_build, seed), work)
     setup = replace(setup or Setup(), state=model.beside())
     seed_data(learner)
     model.attach_data()
     return LearnerClient(model, learner, setup)
-
-
-def _load(folder: Path | None, tags: Sequence[str]) -> Any:
-    from flops_fl.data.folder import load_folder
-
-    if folder is None:
-        raise DataError(
-            "the model asks for training data and there is none: give --data FOLDER with "
-            "Parquet or Arrow files"
-        )
-    return load_folder(folder, tags)
 
 
 @contextmanager

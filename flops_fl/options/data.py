@@ -1,4 +1,4 @@
-"""Options of ``flops-fl data``."""
+"""Options of ``flops-fl data``, and where a learner's data are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import PositiveInt
 
 from flops_fl.options.common import Options
 from flops_fl.options.described import DATA, option
-from flops_fl.options.kinds import Seed
+from flops_fl.options.kinds import Listing, LocalPath, Seed
 
 
 class PartitionOptions(Options):
@@ -28,3 +28,18 @@ class PartitionOptions(Options):
     )
     seed: Seed = option("of the shuffle", DATA, 0, metavar="N")
     resize: PositiveInt | None = option("make images N x N", DATA, None, metavar="N")
+
+
+class LocalDataOptions(Options):
+    """Where a learner's data are."""
+
+    data: LocalPath | None = option(
+        "folder of Parquet or Arrow files to train on", DATA, None, metavar="FOLDER"
+    )
+    data_tags: Listing = option(
+        "only files named TAG.<anything>.parquet; {id} stands for the learner's id",
+        DATA,
+        [],
+        metavar="TAG",
+        repeated=True,
+    )

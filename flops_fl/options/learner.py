@@ -8,12 +8,15 @@ from pydantic import model_validator
 
 from flops_fl import limits
 from flops_fl.options.common import HealthOptions, RepoOptions, TlsOptions
-from flops_fl.options.described import DATA, NETWORK, PROCESS, WAITING, option
+from flops_fl.options.data import LocalDataOptions
+from flops_fl.options.described import NETWORK, PROCESS, WAITING, option
 from flops_fl.options.kinds import HostPort, Listing, LocalPath, Seconds, Threads
 from flops_fl.options.limits import CommonLimits, LineLimits, PrintLimits
 
 
-class LearnerOptions(RepoOptions, TlsOptions, HealthOptions, LineLimits, PrintLimits, CommonLimits):
+class LearnerOptions(
+    RepoOptions, LocalDataOptions, TlsOptions, HealthOptions, LineLimits, PrintLimits, CommonLimits
+):
     """Options of ``python -m learner``."""
 
     aggregator: HostPort = option("where the aggregator listens", NETWORK, metavar="HOST:PORT")
@@ -27,17 +30,6 @@ class LearnerOptions(RepoOptions, TlsOptions, HealthOptions, LineLimits, PrintLi
     )
     protocol: Literal["native", "flower"] = option(
         "flower: the aggregator is a stock Flower server", NETWORK, "native", advanced=True
-    )
-
-    data: LocalPath | None = option(
-        "folder of Parquet or Arrow files to train on", DATA, None, metavar="FOLDER"
-    )
-    data_tags: Listing = option(
-        "only files named TAG.<anything>.parquet; {id} stands for the learner's id",
-        DATA,
-        [],
-        metavar="TAG",
-        repeated=True,
     )
 
     connect_timeout: Seconds = option(

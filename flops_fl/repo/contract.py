@@ -86,11 +86,12 @@ class ManagedModel:
         self._build = build
         self._built: Any = None
         items = self._items()
-        self._opaque = opaque_items(self._manager, items)
+        self._opaque = opaque_items(self.manager, items)
         self.layout = Layout.of(self._arrays(items))
 
     @property
-    def _manager(self) -> Any:
+    def manager(self) -> Any:
+        """The user's own object, built when it is first needed."""
         if self._built is None:
             self._before_build()  # again: by now the user's framework is loaded
             self._built = self._call("__init__", self._build)
@@ -135,29 +136,29 @@ class ManagedModel:
                 "strategy must make of it what get_model_parameters gives",
                 stage="set_model_parameters",
             ) from error
-        self._call("set_model_parameters", self._manager.set_model_parameters, own)
+        self._call("set_model_parameters", self.manager.set_model_parameters, own)
 
     def attach_data(self) -> None:
         """Let the model fetch its training data."""
-        self._call("set_model_data", self._manager.set_model_data)
+        self._call("set_model_data", self.manager.set_model_data)
 
     @property
     def takes_config(self) -> bool:
         """Whether `fit_model` has an argument called config, for strategies that need help."""
-        return "config" in inspect.signature(self._manager.fit_model).parameters
+        return "config" in inspect.signature(self.manager.fit_model).parameters
 
     def fit(self, config: Mapping[str, Scalar] | None = None) -> int:
         """Train on the local data; the number of training samples, at least 1."""
-        function = self._manager.fit_model
-        self._call("fit_model", seed_layers, self._manager)
+        function = self.manager.fit_model
+        self._call("fit_model", seed_layers, self.manager)
         if self.takes_config:
             function = partial(function, config=dict(config or {}))
         return self._count("fit_model", self._call("fit_model", function))
 
     def statistics(self) -> frozenset[int]:
         """Indices of parameters that are measured, not learnt; see `repo.statistics`."""
-        model = self._call("get_model", self._manager.get_model)
-        return statistics_of(self._manager, model, len(self.layout.tensors))
+        model = self._call("get_model", self.manager.get_model)
+        return statistics_of(self.manager, model, len(self.layout.tensors))
 
     def beside(self) -> str:
         """Digest of what the model holds beside its parameters; empty where nothing tells."""
@@ -170,8 +171,8 @@ class ManagedModel:
 
     def evaluate(self) -> tuple[float, float, int]:
         """Loss, accuracy and number of samples, at least 1, on the local test data."""
-        self._call("evaluate_model", seed_layers, self._manager)
-        got = self._call("evaluate_model", self._manager.evaluate_model)
+        self._call("evaluate_model", seed_layers, self.manager)
+        got = self._call("evaluate_model", self.manager.evaluate_model)
         if not isinstance(got, Sequence) or len(got) != 3:
             raise self._broken(
                 "evaluate_model", f"returned {got!r:.80}, expected (loss, accuracy, samples)"
@@ -181,14 +182,14 @@ class ManagedModel:
 
     def model(self) -> Any:
         """The user's model object, as `get_model` gives it."""
-        return self._call("get_model", self._manager.get_model)
+        return self._call("get_model", self.manager.get_model)
 
     # -- helpers -------------------------------------------------------------------------
 
     def _items(self) -> list[Any]:
         """What the ModelManager gives as its parameters."""
         stage = "get_model_parameters"
-        got = self._call(stage, self._manager.get_model_parameters)
+        got = self._call(stage, self.manager.get_model_parameters)
         if not isinstance(got, Sequence) or isinstance(got, str | bytes | bytearray) or not got:
             raise self._broken(
                 stage, f"returned {_kind(got)}, expected a list of NumPy arrays, or of bytes"

@@ -58,7 +58,7 @@ class Workspace:
         self._namesakes = Namesakes(self.folder)
         self._folders = WorkFolders(self.folder)  # of its own, unless it is given one
         self._work = work or self._folders.of("")
-        self._modules = _data_modules(load_data)
+        self._modules = data_modules(load_data)
         self._depth = 0
         self._working = False
 
@@ -126,7 +126,9 @@ class Workspace:
         return self._namesakes.owns(file)
 
 
-def _data_modules(load_data: LoadData) -> dict[str, ModuleType]:
+def data_modules(load_data: LoadData) -> dict[str, ModuleType]:
+    """The modules in which user code looks for the learner's data, by name."""
+
     def load_data_from_ml_data_server() -> Any:
         """Give this learner's local data."""
         try:

@@ -69,10 +69,10 @@ def test_arrays_that_change_their_size_say_so_and_come_back_as_arrays(model):
     for round in (1, 2):
         managed.load(managed.parameters())
         managed.fit()
-        array, note = managed._manager.p
+        array, note = managed.manager.p
         assert (array.shape, array.dtype, note) == ((round, 2), np.float32, b"%d" % (round - 1))
     managed.load(managed.parameters())
-    managed._manager.p[0][:] = 3  # its own, and writable
+    managed.manager.p[0][:] = 3  # its own, and writable
 
 
 def test_without_the_attribute_a_size_that_changes_breaks_the_contract(model):

@@ -1,0 +1,29 @@
+"""What `load_dataset()` gives a learner's code, wherever that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from flops_fl.errors import DataError
+
+
+def learners_data(data: Path | None, tags: Sequence[str], learner: str) -> Callable[[], Any]:
+    """A function that loads a learner's data; ``{id}`` in a tag stands for the learner's id.
+
+    It raises DataError where there are none, or none that can be read.
+    """
+    own = [tag.replace("{id}", learner) for tag in tags]
+
+    def load() -> Any:
+        from flops_fl.data.folder import load_folder
+
+        if data is None:
+            raise DataError(
+                "the model asks for training data and there is none: give --data FOLDER with "
+                "Parquet or Arrow files"
+            )
+        return load_folder(data, own)
+
+    return load

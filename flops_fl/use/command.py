@@ -1,0 +1,82 @@
+"""`flops-fl run`: a program of the user's own, to which `load_dataset()` gives a learner's data."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from flops_fl.errors import UsageError
+from flops_fl.options.use import RunOptions
+from flops_fl.repo.source import Checkout, checkout
+from flops_fl.repo.workfolder import WorkFolders
+
+_SITE = """
+import sys
+try:
+    from flops_fl.use.inside import run_hidden, serve
+except ImportError as error:
+    sys.stderr.write(
+        f"error: {{sys.executable}} lacks flops-fl ({{error}}), so load_dataset() has no data: "
+        "install flops-fl there, or run the Python that has it\\n"
+    )
+else:
+    run_hidden({folder!r})
+    serve({data!r}, {tags!r}, {learner!r})
+"""
+
+
+def run_program(options: RunOptions, program: Sequence[str]) -> int:
+    """Run a program in the repository's folder; its exit code, or 128 and the signal's number.
+
+    Raises:
+        UsageError: no such repository, or no such program.
+    """
+    with (
+        checkout(options.repo) as repo,
+        tempfile.TemporaryDirectory(prefix="flops-run-") as site,
+        _inside(options.repo, repo) as folder,
+    ):
+        data = str(options.data) if options.data else None
+        text = _SITE.format(folder=site, data=data, tags=options.data_tags, learner=options.learner)
+        Path(site, "sitecustomize.py").write_text(text)
+        first = {"PYTHONPATH": site, "PATH": os.path.dirname(sys.executable)}
+        environment = {**os.environ, **{name: _led(value, name) for name, value in first.items()}}
+        # The terminal tells the program, too.
+        signal.signal(signal.SIGINT, lambda number, frame: None)
+        try:
+            child = subprocess.Popen(program, cwd=folder, env=environment)
+        except OSError as error:
+            raise UsageError(
+                f"{program[0]} cannot be run ({error.strerror}): expected a program and its "
+                "arguments after --, such as -- python model_manager.py"
+            ) from None
+        signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number))
+        code = child.wait()
+    return 128 - code if code < 0 else code
+
+
+def _led(first: str, name: str) -> str:
+    """A path variable that begins with a folder."""
+    return os.pathsep.join([first, *filter(None, [os.environ.get(name)])])
+
+
+@contextmanager
+def _inside(source: str, repo: Checkout) -> Iterator[Path]:
+    """The folder to run in: the user's own, or for a clone one whose new files are kept."""
+    if Path(source).is_dir():
+        yield repo.path
+        return
+    folders = WorkFolders(repo.path)
+    work = folders.of("run")
+    try:
+        with work.entered():
+            yield Path.cwd()
+    finally:
+        work.close()
+        folders.close()

@@ -1,0 +1,39 @@
+"""Within a program that `flops-fl run` has started: the learner's data, before its first line.
+
+Python imports this at its start, by a ``sitecustomize`` on its path.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+from flops_fl.errors import FlopsError
+from flops_fl.repo.loader import data_modules
+
+
+def serve(data: str | None, tags: Sequence[str], learner: str) -> None:
+    """Let `load_dataset()` give the learner's data."""
+
+    def load() -> Any:
+        from flops_fl.data.local import learners_data
+
+        try:
+            return learners_data(Path(data) if data else None, tags, learner)()
+        except FlopsError as error:
+            sys.stderr.write(f"error: {error}\n")
+            raise SystemExit(error.exit_code) from None
+
+    sys.modules.update(data_modules(load))
+
+
+def run_hidden(folder: str) -> None:
+    """Run the ``sitecustomize`` that the one in `folder` hides, if there is one."""
+    path = [entry for entry in sys.path if entry != folder]
+    spec = PathFinder.find_spec("sitecustomize", path)
+    if spec is not None and spec.loader is not None:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))

@@ -1,0 +1,124 @@
+"""`flops_fl.open_repository`: a repository's ModelManager for a script or a notebook."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import os
+import types
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flops_fl.actors.learner import build_learner
+from flops_fl.core.seeding import seed_build
+from flops_fl.data.local import learners_data
+from flops_fl.process.lines import OURS, speak
+from flops_fl.repo.contract import ManagedModel
+from flops_fl.repo.loader import Workspace
+from flops_fl.repo.source import checkout
+
+
+def open_repository(
+    path: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | None = None,
+    data_tags: Sequence[str] = (),
+    learner: str = "learner",
+    seed: int = 0,
+) -> Any:
+    """Give a repository's `ModelManager`, built as a learner builds it, with a learner's data.
+
+    Its methods run as on a learner: they find the repository's modules and files, and write into
+    a folder of their own. After ``with open_repository(...) as manager:`` that folder is gone, but
+    for what they have written; a plain object keeps it until the process ends. Within the ``with``
+    the repository's modules can be imported, too.
+
+    Args:
+        path: A folder, or a Git URL with an optional ``@ref``.
+        data: What `load_dataset()` reads: a folder of Parquet or Arrow files, or one such file.
+            Without it the object is as on the aggregator: `set_model_data()` was not called.
+        data_tags: Load only files named ``TAG.<anything>``; ``{id}`` stands for `learner`.
+        learner: The id of the learner that it shall be; its draws depend on it.
+        seed: Of the model's build, as a run's ``--seed``.
+
+    Raises:
+        UsageError, DataError: no such repository, no such data.
+        RepositoryError: its code fails, or breaks the contract.
+    """
+    stack = ExitStack()
+    try:
+        repo = stack.enter_context(checkout(os.fspath(path)))
+        model = built(repo.path, data, data_tags, learner, seed=seed)
+    except BaseException:
+        stack.close()
+        raise
+    return in_hand(model, stack)
+
+
+def built(
+    folder: Path,
+    data: str | os.PathLike[str] | None,
+    data_tags: Sequence[str] = (),
+    learner: str = "learner",
+    *,
+    seed: int = 0,
+) -> ManagedModel:
+    """A learner's model, with its data if there are any; see `open_repository`."""
+    if data is None:
+        load = learners_data(None, (), learner)
+        return ManagedModel(folder, load, partial(seed_build, seed))
+    # User code has another working folder.
+    return build_learner(folder, learner, Path(data).absolute(), data_tags, seed=seed).model
+
+
+def in_hand(model: ManagedModel, stack: ExitStack) -> Any:
+    """The user's own object, whose methods run in the repository's workspace.
+
+    Args:
+        stack: Closed with it: what its files lie in.
+    """
+    if not logging.getLogger(OURS).hasHandlers():
+        speak()  # of files that the code has written, above all
+    manager, workspace = model.manager, model.workspace
+    whole, entered = ExitStack(), ExitStack()
+    whole.enter_context(stack)
+    whole.callback(workspace.close)
+    weakref.finalize(workspace, stack.close)
+
+    def enter(self: Any) -> Any:
+        entered.enter_context(workspace.importable())
+        return self
+
+    def leave(self: Any, *error: object) -> None:
+        entered.close()
+        whole.close()
+
+    theirs = type(manager)
+    methods = {name: _at_home(method, workspace) for name, method in _methods(theirs)}
+    own: dict[str, Any] = {"__slots__": (), "__module__": theirs.__module__}
+    own |= {"__enter__": enter, "__exit__": leave}
+    # Of the user's class, so that attributes, isinstance and all else are as they know them.
+    manager.__class__ = types.new_class(
+        theirs.__name__, (theirs,), exec_body=lambda names: names.update(own | methods)
+    )
+    return manager
+
+
+def _methods(cls: type) -> list[tuple[str, Callable[..., Any]]]:
+    names = [name for name in dir(cls) if not name.startswith("__")]
+    found = ((name, inspect.getattr_static(cls, name)) for name in names)
+    return [(name, method) for name, method in found if inspect.isfunction(method)]
+
+
+def _at_home(method: Callable[..., Any], workspace: Workspace) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(*arguments: Any, **named: Any) -> Any:
+        with workspace.active():
+            return method(*arguments, **named)
+
+    return call
