@@ -29,6 +29,7 @@ from flops_fl.process.libraries import prepare_libraries
 from flops_fl.process.lines import speak
 from flops_fl.process.main import run_main
 from flops_fl.process.prints import last_lines, log_of
+from flops_fl.process.streams import outlive_streams
 
 STOP_TIMEOUT = 10.0  # seconds for learner processes to end by themselves
 KILL_TIMEOUT = 5.0  # and after they were asked to
@@ -100,6 +101,7 @@ class Hosts:
 
 def main() -> int:
     """The hosting process, and each of those that it becomes; an exit code."""
+    outlive_streams()
     speak()
     prepare_libraries(threads=0)  # their number stands in the environment
     import_module("flops_fl.actors.learner")  # takes its time: now, while there are no orders

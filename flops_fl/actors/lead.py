@@ -6,12 +6,12 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TextIO, TypeAlias
+from typing import Any, TextIO, TypeAlias
 
 from rich.console import Console
 
@@ -191,12 +191,19 @@ def _leave(run: Run, ending: Ending, *, stdout: TextIO | None) -> int:
         write_result(run.folder / RESULT, document)
     _say_where(run)
     if stdout:
-        stdout.write(json.dumps(document, indent=2) + "\n")
-        stdout.flush()
+        _print(document, stdout)
     if status != "interrupted":
         return 0
     sys.stderr.write("interrupted: go on with --resume\n")  # as run_main would: no time before it
     return INTERRUPTED
+
+
+def _print(document: Mapping[str, Any], stdout: TextIO) -> None:
+    try:
+        stdout.write(json.dumps(document, indent=2) + "\n")
+        stdout.flush()
+    except OSError as error:
+        log.warning("--json: %s cannot be printed on stdout (%s)", RESULT, error.strerror)
 
 
 def _status(ending: Ending) -> tuple[str, str | None]:

@@ -1,1 +1,1 @@
-"""Being a process: signals, threads, memory, files, health."""
+"""Being a process: signals, streams, memory, files, health."""

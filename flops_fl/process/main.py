@@ -13,6 +13,7 @@ from typing import TextIO
 from flops_fl.errors import INTERRUPTED, FlopsError, RepositoryError
 from flops_fl.process.lines import speak
 from flops_fl.process.signals import ignore_signals
+from flops_fl.process.streams import outlive_streams
 
 THREADS_GRACE = 3.0  # seconds for threads of user code that nobody has ended
 POOLS_GRACE = 0.5  # and for those that are ending
@@ -37,6 +38,7 @@ def run_main(main: Callable[[], int], *, quiet: bool = False) -> int:
     """
     # gRPC's own lines say that a handshake failed and not with whom. Before it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    outlive_streams()
     speak()
     code = _run(main, quiet=quiet)
     if _others():

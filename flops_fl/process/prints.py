@@ -19,6 +19,7 @@ from typing import TextIO
 from flops_fl.errors import UsageError
 from flops_fl.limits import LOG_SIZE
 from flops_fl.process.lines import speak
+from flops_fl.process.streams import lasting
 
 LEARNERS = "learners"  # the folder of these files within that of a run
 MOST_OPEN = 256  # files at a time
@@ -117,7 +118,7 @@ def prints_apart(folder: Path | None, largest: int = LOG_SIZE) -> Iterator[Print
             f"--log-folder {folder} cannot be made ({error.strerror}): choose another"
         ) from None
     out, err = os.dup(1), os.dup(2)
-    with open(err, "w", encoding="utf-8", errors="replace") as lines:
+    with lasting(err, encoding="utf-8", errors="replace") as lines:
         speak(lines)
         try:
             prints = Prints(folder, largest, out, err)
@@ -130,7 +131,8 @@ def prints_apart(folder: Path | None, largest: int = LOG_SIZE) -> Iterator[Print
 
 @contextmanager
 def stdout_kept(wanted: bool) -> Iterator[TextIO | None]:
-    """Standard output for one who reads it by machine: all else that is printed goes to stderr.
+    """Standard output for one who reads it by machine: all else that is printed goes to stderr,
+    to the end of the process: user code may print when Python ends, and C code's buffers do.
 
     None unless `wanted`: then nothing changes.
     """
@@ -138,14 +140,13 @@ def stdout_kept(wanted: bool) -> Iterator[TextIO | None]:
         yield None
         return
     sys.stdout.flush()
-    with open(os.dup(1), "w", encoding="utf-8") as kept:
-        os.dup2(2, 1)
-        try:
-            yield kept
-        finally:
-            with suppress(OSError, ValueError):
-                sys.stdout.flush()
-            os.dup2(kept.fileno(), 1)
+    kept = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    try:
+        yield kept
+    finally:
+        with suppress(OSError):  # whoever could not write has said so
+            kept.close()
 
 
 def log_of(folder: Path, learner: str) -> Path:
