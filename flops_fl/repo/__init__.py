@@ -1,1 +1,1 @@
-"""The user's ML repository: found, imported, held to the contract. User code runs here only."""
+"""The user's ML repository: fetches, imports and checks it. User code is called only here."""

@@ -1,4 +1,4 @@
-"""What a ModelManager may give as a parameter, as a NumPy array."""
+"""Turns what a ModelManager returns as parameters into NumPy arrays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flops_fl.dtypes import TENSOR_KINDS, kind_of
 from flops_fl.types import Array, Layout, Parameters
 
 _REMEDIES = {
-    "O": "make one array of numbers of it, or leave it out",
+    "O": "convert it to one array of numbers, or leave it out",
     "U": "text has no mean, leave it out",
     "S": "text has no mean, leave it out",
     "T": "text has no mean, leave it out",
@@ -21,13 +21,13 @@ _REMEDIES = {
 
 
 def as_array(value: Any) -> Array:
-    """An array of numbers or booleans from an array, a scalar, or what has ``__array__``.
+    """An array of numbers or booleans from an array, a scalar, or an object with ``__array__``.
 
-    That is how JAX arrays and tensors on the CPU give themselves to NumPy. The memory may be
-    shared with `value`.
+    JAX arrays and PyTorch tensors on the CPU have ``__array__``. The array may share its memory
+    with `value`.
 
     Raises:
-        ValueError: it is none; the message ends with a remedy.
+        ValueError: `value` is not such an array; the message ends with a remedy.
     """
     kind = "an array" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
     if not (np.isscalar(value) or hasattr(value, "__array__")):
@@ -35,9 +35,9 @@ def as_array(value: Any) -> Array:
     detach = getattr(value, "detach", None)  # a tensor that would record a gradient
     try:
         array = np.asarray(detach() if callable(detach) else value)
-    except Exception as error:  # each framework has its own
+    except Exception as error:  # each framework raises another type
         raise ValueError(
-            f"{kind} that NumPy cannot take ({type(error).__name__}: {error}): give it as a "
+            f"{kind} that NumPy cannot convert ({type(error).__name__}: {error}): give it as a "
             "NumPy array on the CPU"
         ) from error
     if kind_of(array.dtype) in TENSOR_KINDS:
@@ -47,10 +47,10 @@ def as_array(value: Any) -> Array:
 
 
 def in_layout(arrays: Sequence[Array], layout: Layout) -> list[Array]:
-    """Copies of as many arrays, in the dtypes of `layout`.
+    """Copies of `arrays`, in the dtypes of `layout`, which has as many tensors.
 
     Raises:
-        ValueError: a shape is another one.
+        ValueError: an array's shape differs from the layout's.
     """
     out = []
     for index, (array, spec) in enumerate(zip(arrays, layout.tensors, strict=True)):
@@ -59,8 +59,8 @@ def in_layout(arrays: Sequence[Array], layout: Layout) -> list[Array]:
                 f"shape {array.shape} for array {index}, {spec.shape} at the start: shapes are "
                 "fixed, unless the ModelManager says opaque_parameters = True"
             )
-        # Frameworks drift (scikit-learn gives float64 for float32): the contract's
-        # dtype wins. What does not fit becomes inf, which the aggregator refuses.
+        # Frameworks change dtypes (scikit-learn returns float64 for float32), so convert back
+        # to the initial one. A value too large for it becomes inf, which the aggregator refuses.
         with np.errstate(over="ignore", invalid="ignore"):
             out.append(array.astype(spec.dtype, order="C", copy=True))
     return out
@@ -69,7 +69,7 @@ def in_layout(arrays: Sequence[Array], layout: Layout) -> list[Array]:
 def owned(parameters: Parameters, layout: Layout) -> list[Array]:
     """Writable copies of a model's parameters, in the dtypes of `layout`.
 
-    They have these already, except from a stock Flower server.
+    Only parameters from a stock Flower server may have other dtypes.
     """
     known = len(parameters) == len(layout.tensors)
     return [

@@ -1,7 +1,7 @@
-"""What a model holds beside its parameters: frozen weights, buffers.
+"""Digest of a model's state outside its parameters: frozen weights and buffers.
 
-Learners whose models differ there train different models, whatever is averaged. The model is
-asked by the methods that PyTorch's and keras' models have; no framework is imported.
+Learners that differ in this state train different models, even though their parameters are
+averaged. The state is read with the methods of PyTorch and keras models; no framework is imported.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from flops_fl.types import Array, Parameters
 
-PIECE = 1 << 20  # numbers that are converted at once
+PIECE = 1 << 20  # numbers converted at a time
 
 
 def _hash(*parts: bytes) -> hashlib.blake2b:
@@ -24,19 +24,20 @@ def _hash(*parts: bytes) -> hashlib.blake2b:
 
 
 NOTHING = _hash().hexdigest()
-"""Digest where all that the model holds are parameters."""
+"""Digest of a model without state outside its parameters."""
 
 
 def digest_beside(model: Any, parameters: Parameters) -> str:
-    """Digest (hex) of what is in `model` and not among `parameters`; empty if it does not tell.
+    """Digest (hex) of the tensors in `model` that are not among `parameters`.
 
-    What has the values of a parameter is one, whatever its dtype. Values count as float32.
+    Values are compared as float32, so a tensor with a parameter's values counts as that parameter
+    whatever its dtype. Empty if the model has no known way to list its tensors.
     """
     entries = [entry for entry in _entries(model) if hasattr(entry, "shape")]
     if not entries:
         return ""
     sizes = Counter(parameter.size for parameter in parameters)
-    if Counter(map(_size, entries)) == sizes:  # as with most models: nothing need be read
+    if Counter(map(_size, entries)) == sizes:  # most models: no values need to be read
         return NOTHING
     possible = {_size(entry) for entry in entries}
     known = {_digest(parameter) for parameter in parameters if parameter.size in possible}
@@ -48,7 +49,7 @@ def _entries(model: Any) -> Iterable[Any]:
     if hasattr(model, "trainable_weights") and hasattr(model, "weights"):
         return list(model.weights)
     if callable(getattr(model, "named_buffers", None)):
-        # By name: a state_dict leaves buffers out that are not to be saved.
+        # Both: a state_dict leaves out buffers that are not persistent.
         return [*(dict(model.named_buffers()) | model.state_dict()).values()]
     return ()
 
@@ -65,8 +66,8 @@ def _digest(entry: Any) -> bytes:
 
 
 def _pieces(entry: Any) -> Iterator[Array]:
-    """Its values as float32, few at a time."""
-    detach = getattr(entry, "detach", None)  # a tensor of PyTorch, on any device
+    """The values of a tensor as float32, at most `PIECE` at a time."""
+    detach = getattr(entry, "detach", None)  # a PyTorch tensor, on any device
     flat: Any = (detach() if callable(detach) else np.asarray(entry)).reshape(-1)
     for start in range(0, _size(entry), PIECE):
         piece = flat[start : start + PIECE]

@@ -1,9 +1,9 @@
-"""What a ModelManager must do, and the one place where user code is called.
+"""Calls the user's ModelManager and checks that it keeps the contract.
 
 The contract (docs/ml-repositories.md): `ModelManager()` takes no arguments and touches no
-data; `set_model_data()` runs on learners only; parameters are a list of arrays whose dtypes and
-shapes never change, or opaque (`repo.opaque`); `fit_model()` returns the number of training
-samples, `evaluate_model()` loss, accuracy and the number of samples. No framework is named here.
+data. `set_model_data()` runs on learners only. Parameters are a list of arrays whose dtypes and
+shapes never change, or opaque (`repo.opaque`). `fit_model()` returns the number of training
+samples; `evaluate_model()` returns loss, accuracy and the number of samples.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ METHODS = (
 
 
 class ManagedModel:
-    """A user's ModelManager behind a contract that holds.
+    """A user's ModelManager, with every call checked against the contract.
 
     Args:
         folder: The ML repository's files.
-        load_data: Gives the learner's Dataset; an aggregator leaves it out.
-        before_build: Called before the repository's import and before each `ModelManager()`:
-            the place to seed random generators.
-        work: The folder that user code runs in; None: one of its own.
+        load_data: Returns the learner's Dataset; an aggregator leaves it out.
+        before_build: Called before the repository is imported and before each `ModelManager()`,
+            to seed random generators.
+        work: The folder in which user code runs; None: a new one.
 
     Raises:
         RepositoryError: the repository breaks the contract, or its code raised.
@@ -91,18 +91,18 @@ class ManagedModel:
 
     @property
     def manager(self) -> Any:
-        """The user's own object, built when it is first needed."""
+        """The user's ModelManager, built when it is first needed."""
         if self._built is None:
-            self._before_build()  # again: by now the user's framework is loaded
+            self._before_build()  # again: the import has loaded the user's framework
             self._built = self._call("__init__", self._build)
         return self._built
 
     def release(self) -> None:
-        """Let go of the user's object; it is built anew when it is needed again."""
+        """Drop the user's object to free its memory; the next call builds a new one."""
         self._built = None
 
     def close(self) -> None:
-        """End with it: what user code has written is kept, the rest of its folder is not."""
+        """Drop the user's object and its working folder, but keep files that user code wrote."""
         self.release()
         self.workspace.close()
 
@@ -117,7 +117,7 @@ class ManagedModel:
                 f"returned {len(arrays)} arrays, {len(self.layout.tensors)} at the start",
             )
         if self._opaque:
-            return arrays  # copies, of whatever size
+            return arrays  # already copies; their sizes may change
         try:
             return in_layout(arrays, self.layout)
         except ValueError as error:
@@ -132,8 +132,8 @@ class ManagedModel:
             )
         except ValueError as error:
             raise RepositoryError(
-                f"the global model cannot be given to set_model_parameters ({error}): the "
-                "strategy must make of it what get_model_parameters gives",
+                f"the global model does not fit set_model_parameters ({error}): the strategy "
+                "must produce parameters of the form that get_model_parameters returns",
                 stage="set_model_parameters",
             ) from error
         self._call("set_model_parameters", self.manager.set_model_parameters, own)
@@ -144,11 +144,11 @@ class ManagedModel:
 
     @property
     def takes_config(self) -> bool:
-        """Whether `fit_model` has an argument called config, for strategies that need help."""
+        """Whether `fit_model` has an argument ``config``, through which strategies pass values."""
         return "config" in inspect.signature(self.manager.fit_model).parameters
 
     def fit(self, config: Mapping[str, Scalar] | None = None) -> int:
-        """Train on the local data; the number of training samples, at least 1."""
+        """Train on the local data; returns the number of training samples, at least 1."""
         function = self.manager.fit_model
         self._call("fit_model", seed_layers, self.manager)
         if self.takes_config:
@@ -156,16 +156,16 @@ class ManagedModel:
         return self._count("fit_model", self._call("fit_model", function))
 
     def statistics(self) -> frozenset[int]:
-        """Indices of parameters that are measured, not learnt; see `repo.statistics`."""
+        """Indices of parameters that are statistics, not weights; see `repo.statistics`."""
         model = self._call("get_model", self.manager.get_model)
         return statistics_of(self.manager, model, len(self.layout.tensors))
 
     def beside(self) -> str:
-        """Digest of what the model holds beside its parameters; empty where nothing tells."""
+        """Digest of the model's state outside its parameters; empty if it cannot be read."""
         try:
             model = self.model()
             return self._call("get_model", digest_beside, model, self._arrays(self._items()))
-        except RepositoryError as error:  # it is no learner's business to see it
+        except RepositoryError as error:  # a run goes on without this comparison
             log.debug("the model's state cannot be compared: %s", error)
             return ""
 
@@ -181,13 +181,13 @@ class ManagedModel:
         return loss, accuracy, self._count("evaluate_model", got[2])
 
     def model(self) -> Any:
-        """The user's model object, as `get_model` gives it."""
+        """The user's model object, as `get_model` returns it."""
         return self._call("get_model", self.manager.get_model)
 
     # -- helpers -------------------------------------------------------------------------
 
     def _items(self) -> list[Any]:
-        """What the ModelManager gives as its parameters."""
+        """The parameters as the ModelManager returns them."""
         stage = "get_model_parameters"
         got = self._call(stage, self.manager.get_model_parameters)
         if not isinstance(got, Sequence) or isinstance(got, str | bytes | bytearray) or not got:
@@ -197,9 +197,9 @@ class ManagedModel:
         return list(got)
 
     def _arrays(self, items: Sequence[Any]) -> list[Array]:
-        """Items as arrays, which may be the ModelManager's own; copies of opaque ones."""
+        """Items as arrays. These may share the ModelManager's memory; opaque ones are copies."""
         arrays = []
-        with self.workspace.active():  # frameworks may import more when they are asked
+        with self.workspace.active():  # frameworks may import more when NumPy asks them
             for index, item in enumerate(items):
                 try:
                     taken = self._opaque.pack(index, item) if self._opaque else as_array(item)
@@ -234,7 +234,7 @@ class ManagedModel:
         return RepositoryError(f"ModelManager.{stage} {what}", stage=stage)
 
     def _call(self, stage: str, function: Callable[..., T], *arguments: Any) -> T:
-        """Run user code; whatever it raises is the user's, with their own traceback."""
+        """Run user code; report whatever it raises with the user's own part of the traceback."""
         process = os.getpid()
         try:
             with self.workspace.active():
@@ -242,7 +242,7 @@ class ManagedModel:
         except FlopsError:
             raise
         except BaseException as error:
-            if os.getpid() != process:  # a child that user code has forked: not our story
+            if os.getpid() != process:  # a child that user code forked must not go on as us
                 traceback.print_exc()
                 os._exit(1)
             if isinstance(error, KeyboardInterrupt) and asked_to_stop():
@@ -262,7 +262,7 @@ class ManagedModel:
 def _sentence(stage: str, error: BaseException) -> str:
     where = "model_manager.py" if stage == "import" else f"ModelManager.{stage}"
     said = _shown(error, str)
-    if isinstance(error, ImportError) and "Pillow" in said:  # as `datasets` says it
+    if isinstance(error, ImportError) and "Pillow" in said:  # the message of `datasets`
         return f"{where} failed: the data are images, which Pillow decodes: pip install pillow"
     if isinstance(error, ImportError):
         return (
@@ -275,7 +275,7 @@ def _sentence(stage: str, error: BaseException) -> str:
 
 
 def _shown(value: Any, text: Callable[[Any], str] = repr) -> str:
-    """A value of the user's as text, whatever its own methods do."""
+    """A user's value as text, even if its own methods raise."""
     try:
         return text(value)[:200]
     except Exception:

@@ -1,4 +1,4 @@
-"""What a repository's conda.yaml (or conda.yml) asks for."""
+"""Reads the dependencies in a repository's conda.yaml (or conda.yml)."""
 
 from __future__ import annotations
 
@@ -26,19 +26,18 @@ PIP_NAMES = {
     "opencv": "opencv-python",
     "python-duckdb": "duckdb",
 }
-"""What pip calls some of conda's packages."""
+"""pip's names of packages that conda calls otherwise."""
 
 NOT_FOR_PIP = {"cpuonly", "pytorch-cuda", "cudatoolkit", "cuda", "mkl", "libblas", "blas", "nomkl"}
 
 
 def pip_requirements(folder: Path) -> list[str]:
-    """The pip requirements of a repository; conda's own packages come under the same names.
+    """The pip requirements of a repository, conda's own packages included.
 
-    A repository without a dependency file has none: that is for its image to mind, not for
-    training where all is installed.
+    A repository without a dependency file has none: training needs only what is installed.
 
     Raises:
-        RepositoryError: the file is no conda environment.
+        RepositoryError: the file is not a conda environment.
     """
     file = next((folder / name for name in NAMES if (folder / name).is_file()), None)
     if file is None:
@@ -57,14 +56,15 @@ def pip_requirements(folder: Path) -> list[str]:
 
 
 def _from_conda(entry: str) -> list[str]:
-    """``name=1.2`` in conda's spelling as pip's ``name==1.2``; python and pip are no packages."""
+    """Turn conda's ``name=1.2`` into pip's ``name==1.2``; leave out python and pip themselves."""
     spec = entry.strip().rpartition("::")[2]  # without its channel
     name = re.split(r"[<>=! ]", spec, maxsplit=1)[0]
     if name in ("python", "pip"):
         return []
     if name in NOT_FOR_PIP:
         log.info(
-            "conda's %s is left out of the model's requirements: pip has no such package", name
+            "conda's package %s is left out of the model's requirements: pip has no such package",
+            name,
         )
         return []
     version = spec[len(name) :].strip()
@@ -74,16 +74,17 @@ def _from_conda(entry: str) -> list[str]:
 
 
 def installed_requirements(folder: Path) -> tuple[list[str], list[str]]:
-    """What a model trained here needs: the repository's requirements, as they are installed.
+    """The requirements of a model trained here: the repository's, in the installed versions.
 
-    A pin that is not what is installed would be a lie: the version that is there stands instead.
-    `flops-utils` is added where the code imports it, since FLOps' users seldom list it.
+    If another version is installed than the repository pins, the model was trained with the
+    installed one, so that one is listed. `flops-utils` is added if the code imports it, since
+    FLOps' users seldom list it.
 
     Returns:
-        Requirements for pip, and a sentence for each that is not what the repository asks for.
+        Requirements for pip, and a sentence for each that differs from the repository's own.
 
     Raises:
-        RepositoryError: the dependency file is no conda environment.
+        RepositoryError: the dependency file is not a conda environment.
     """
     asked = pip_requirements(folder)
     names = {_name_of(text) for text in asked}
@@ -94,7 +95,7 @@ def installed_requirements(folder: Path) -> tuple[list[str], list[str]]:
         try:
             requirement = Requirement(text)
             there = version(requirement.name)
-        except (InvalidRequirement, PackageNotFoundError):  # a URL, an option, or not here
+        except (InvalidRequirement, PackageNotFoundError):  # a URL, an option, or not installed
             found.append(text)
             continue
         if requirement.specifier.contains(there, prereleases=True):
@@ -107,7 +108,7 @@ def installed_requirements(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def sources(folder: Path) -> list[Path]:
-    """The repository's own Python files: at the top, and in folders that can be imported."""
+    """The repository's own Python files: at its top level and in folders it can import."""
     files = list(folder.glob("*.py"))
     for entry in code_folders(folder):
         files += entry.rglob("*.py")
@@ -115,7 +116,7 @@ def sources(folder: Path) -> list[Path]:
 
 
 def code_folders(folder: Path) -> list[Path]:
-    """Folders at the top with Python files in them, tools' own and virtual environments apart."""
+    """Top-level folders that can be imported and have Python files in them."""
     return sorted(
         entry
         for entry in folder.iterdir()
@@ -150,7 +151,7 @@ def _parse(file: Path) -> Any:
 
 
 def _indent_pip(text: str, name: str) -> str:
-    """Accept ``- pip:`` that stands left of the list it belongs to, a mistake often copied."""
+    """Indent ``- pip:`` if it stands left of its list, a mistake that is often copied."""
     lines = text.splitlines()
     for number, line in enumerate(lines):
         if re.fullmatch(r"\s*- pip:\s*", line):
@@ -159,7 +160,9 @@ def _indent_pip(text: str, name: str) -> str:
             if line.startswith(indent):
                 continue
             log.warning(
-                "%s line %d: '- pip:' is indented too little; read as meant", name, number + 1
+                "%s line %d: '- pip:' is not indented like its list: reading it as if it were",
+                name,
+                number + 1,
             )
             lines[number] = f"{indent}- pip:"
             _indent_items(lines, number + 1, len(indent) + 2)

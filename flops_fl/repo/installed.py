@@ -1,4 +1,4 @@
-"""What is installed here of what a training depends on."""
+"""The installed versions of the packages that a training depends on."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ OURS = ("flops-fl", "flwr", "numpy")
 
 
 def installed_versions(folder: Path) -> dict[str, str]:
-    """Versions by name: of Python, of ours, and of what a repository's conda.yaml names.
+    """Versions by name: Python, flops-fl and its own packages, and those in conda.yaml.
 
-    What is not installed is left out, and so is what tells builds of one version apart.
+    Packages that are not installed are left out. Build tags such as ``+cpu`` are cut off.
     """
     try:
         required = pip_requirements(folder)
-    except (FlopsError, OSError):  # training does without the file
+    except (FlopsError, OSError):  # training does not need the file
         required = []
     found = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
     for name in (*OURS, *map(_name, required)):
@@ -32,6 +32,6 @@ def installed_versions(folder: Path) -> dict[str, str]:
 
 
 def _name(requirement: str) -> str:
-    """The package's name, spelled as PEP 503 has it."""
+    """The package's name in PEP 503's normal form."""
     name = re.split(r"[^\w.-]", requirement.strip(), maxsplit=1)[0]
     return re.sub(r"[-_.]+", "-", name).lower()

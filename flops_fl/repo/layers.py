@@ -1,7 +1,7 @@
-"""Generators that keras' layers keep for themselves, such as Dropout's.
+"""Seeds the random generators inside keras layers, such as Dropout's.
 
-They count their draws: without a seed for each task a learner that was restarted would draw
-others than one that was not.
+Such a generator counts its draws. Without a new seed for each task, a learner that was restarted
+would draw other numbers than one that was not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def seed_layers(manager: Any) -> None:
-    """Seed those of the keras models that are attributes of a ModelManager, from Python's."""
+    """Seed the generators of keras models among a ModelManager's attributes, from `random`."""
     layer = getattr(sys.modules.get("keras"), "Layer", None)
     if layer is None:
         return

@@ -1,13 +1,13 @@
-"""Import a repository's modules, flat, without a trace and without meeting any other's.
+"""Imports a repository's modules, isolated from those of other repositories and learners.
 
-User code says ``from data_manager import DataManager``: names from the repository's root.
-A `Workspace` is one private set of such modules. While it is active its folder leads
-`sys.path`, its modules are in `sys.modules`, and the working folder is one of its own; afterwards
-all is as before. So several repositories, or several learners of one, live in one process without
-seeing each other.
+User code imports from the repository's root: ``from data_manager import DataManager``.
+A `Workspace` is one private set of such modules. While it is active, its folder is first in
+`sys.path`, its modules are in `sys.modules`, and the process is in its working folder. Afterwards
+all this is restored. So several repositories, or several learners of one, can share a process
+without seeing each other.
 
-`flops_utils` asks a top-level module ``data_loading`` for the learner's data; each
-workspace has its own, a module object: no file is written into the user's folder.
+`flops_utils` asks a top-level module ``data_loading`` for the learner's data. Each workspace
+has its own module object of that name, so no file is written into the user's folder.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from flops_fl.repo.namesakes import Namesakes, origin_of
 from flops_fl.repo.workfolder import WorkFolder, WorkFolders
 
 LoadData = Callable[[], Any]
-"""Gives the learner's `datasets.Dataset`."""
+"""Returns the learner's `datasets.Dataset`."""
 
 _INJECTED = ("data_loading", "flops_utils.flops_learner_files_wrapper")
 
 
 def no_data() -> Any:
-    """What an aggregator has instead of data."""
+    """The aggregator's `LoadData`: raises, as the aggregator has no data."""
     raise DataError(
         "the aggregator has no training data: load it in set_model_data(), which runs on "
         "learners only, not in ModelManager.__init__ or at import"
@@ -44,8 +44,8 @@ class Workspace:
 
     Args:
         folder: The repository's files.
-        load_data: Gives the learner's Dataset.
-        work: The folder that its code runs in; None: one of its own.
+        load_data: Returns the learner's Dataset.
+        work: The folder in which user code runs; None: a new one.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Workspace:
     ) -> None:
         self.folder = folder.resolve()
         self._namesakes = Namesakes(self.folder)
-        self._folders = WorkFolders(self.folder)  # of its own, unless it is given one
+        self._folders = WorkFolders(self.folder)  # unused if `work` is given
         self._work = work or self._folders.of("")
         self._modules = data_modules(load_data)
         self._depth = 0
@@ -64,19 +64,19 @@ class Workspace:
 
     def import_module(self, name: str) -> ModuleType:
         """Import one of the repository's modules, or an installed one."""
-        importlib.invalidate_caches()  # the folder may be younger than the last import
+        importlib.invalidate_caches()  # the folder may be newer than Python's cache of finders
         with self.active():
             ours = name.partition(".")[0] in self._namesakes.names
             return self._namesakes.load(name) if ours else importlib.import_module(name)
 
     def close(self) -> None:
-        """Remove the working folder, but for the files that user code has left there."""
+        """Remove the working folder, except for files that user code has written there."""
         self._work.close()
         self._folders.close()
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Let user code run: with its modules, in its working folder. May be nested in itself."""
+        """Let user code run with its modules and in its working folder. Calls may be nested."""
         with self.importable():
             if self._working:
                 yield
@@ -90,7 +90,7 @@ class Workspace:
 
     @contextmanager
     def importable(self) -> Iterator[None]:
-        """Make this workspace the one that ``import`` sees. May be nested, in `active` too."""
+        """Let ``import`` find this workspace's modules. Calls may be nested, also in `active`."""
         self._depth += 1
         if self._depth > 1:
             try:
@@ -113,8 +113,8 @@ class Workspace:
             self._depth -= 1
 
     def _take_modules(self) -> None:
-        """Take our modules out again, with those that user code has imported meanwhile."""
-        # `active` put ours at the end of the dictionary: what is younger stands behind them.
+        """Take the workspace's modules out of `sys.modules`, newly imported ones included."""
+        # `importable` put ours at the end of the dictionary, so newer ones stand behind them.
         eldest = next(iter(self._modules))
         for name in list(takewhile(lambda name: name != eldest, reversed(sys.modules))):
             if name in self._modules or self.owns(origin_of(sys.modules[name])):
@@ -122,7 +122,7 @@ class Workspace:
         self._modules[eldest] = sys.modules.pop(eldest, self._modules[eldest])
 
     def owns(self, file: str | None) -> bool:
-        """Whether a source file belongs to the repository (and not to a venv within it)."""
+        """Whether a source file belongs to the repository, and not to a venv inside it."""
         return self._namesakes.owns(file)
 
 
@@ -130,7 +130,7 @@ def data_modules(load_data: LoadData) -> dict[str, ModuleType]:
     """The modules in which user code looks for the learner's data, by name."""
 
     def load_data_from_ml_data_server() -> Any:
-        """Give this learner's local data."""
+        """Return this learner's local data."""
         try:
             return load_data()
         except ImportError as error:

@@ -1,9 +1,9 @@
-"""Modules of a repository that bear the name of one of Python's, or of an installed one.
+"""A repository's modules that have the name of a standard or an installed module.
 
-A repository may have its own ``statistics.py`` or ``datasets.py``. Its code then means its own;
-all other code, which may import lazily while user code runs, means the other. Neither is ever
-taken away from whoever has it: the repository's are kept apart from `sys.modules`. So they cannot
-be pickled by name.
+A repository may have its own ``statistics.py`` or ``datasets.py``. An ``import`` in its own code
+then gets its own module. All other code, which may import lazily while user code runs, gets the
+other one. The repository's namesakes are therefore kept out of `sys.modules`, and cannot be
+pickled by name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from types import ModuleType
 
 
 class Namesakes:
-    """Those of one repository, as its code sees them."""
+    """One repository's namesakes: imports them for its own code and hides them from all other."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -31,12 +31,12 @@ class Namesakes:
         self.names = _names(folder, folder.stat().st_mtime_ns)
 
     def owns(self, file: str | None) -> bool:
-        """Whether a source file belongs to the repository (and not to a venv within it)."""
+        """Whether a source file belongs to the repository, and not to a venv inside it."""
         return _is_within(file, self._prefix)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Let each ``import`` find what its code means. Costs nothing where there are none."""
+        """Choose the right namesake for each ``import``. Costs nothing if there are none."""
         if not self.names:
             yield
             return
@@ -66,14 +66,14 @@ class Namesakes:
             sys.meta_path.remove(self)
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """The other module of a name: the repository's folder leads `sys.path` for the rest."""
+        """Find the other module of a name, past the repository's folder, first in `sys.path`."""
         return _find(name, self._folder) if path is None and name in self.names else None
 
     def load(self, name: str) -> ModuleType:
-        """One of the repository's, a submodule perhaps, loaded when it is first asked for.
+        """The repository's module or submodule of a name, loaded on first use.
 
         Raises:
-            ModuleNotFoundError: there is none.
+            ModuleNotFoundError: the repository has no such module.
         """
         if name in self._modules:
             return self._modules[name]
@@ -94,7 +94,7 @@ class Namesakes:
         return module
 
     def _import(self, name: str, fromlist: Sequence[str] | None) -> ModuleType:
-        """As `__import__` does it for a full name."""
+        """Return what `__import__` returns for an absolute name."""
         module = self.load(name)
         for attribute in fromlist or ():
             if not hasattr(module, attribute) and hasattr(module, "__path__"):
@@ -105,9 +105,9 @@ class Namesakes:
 
 @lru_cache(maxsize=8)
 def _names(folder: Path, changed: int) -> frozenset[str]:
-    """Those of the folder's modules that are others' names, too; found once for all learners."""
-    # What Python would import from there; a folder without __init__.py yields to any other
-    # module of its name by Python's own rules.
+    """The folder's modules that exist elsewhere, too; cached for all learners of a process."""
+    # A folder without __init__.py is left out: by Python's own rules any other module of its
+    # name comes first.
     found = {module.name for module in pkgutil.iter_modules([str(folder)])}
     return frozenset(name for name in found if _is_elsewhere(name, folder))
 
@@ -120,7 +120,7 @@ def _is_elsewhere(name: str, folder: Path) -> bool:
 
 
 def _find(name: str, folder: Path) -> ModuleSpec | None:
-    """Where Python finds a module but in the repository."""
+    """Where Python finds a module outside the repository."""
     path = [entry for entry in sys.path if Path(entry).resolve() != folder]
     return PathFinder.find_spec(name, path)
 
@@ -130,7 +130,7 @@ def _is_within(file: str | None, prefix: str) -> bool:
 
 
 def origin_of(module: ModuleType) -> str | None:
-    """The file that a module comes from; of a folder without __init__.py, the folder."""
+    """The file that a module comes from; for a package without __init__.py, its folder."""
     file = getattr(module, "__file__", None)
     if isinstance(file, str):
         return file

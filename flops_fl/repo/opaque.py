@@ -1,8 +1,8 @@
-"""Parameters that have no mean: bytes on their way, and given back as what they were.
+"""Opaque parameters, which have no mean: they travel as bytes and come back as they were.
 
-A ModelManager that gives ``bytes`` has an opaque model. So has one whose arrays change their
-size from round to round, which it says by an attribute ``opaque_parameters = True``: they travel
-in NumPy's file format, in which Flower's strategies find them, too.
+A ModelManager that returns ``bytes`` has an opaque model. So has one whose arrays change their
+size from round to round; it says so with the attribute ``opaque_parameters = True``. Such arrays
+travel in NumPy's file format, which Flower's strategies read, too.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _Bytes: TypeAlias = bytes | bytearray
 
 @dataclass(frozen=True, slots=True)
 class OpaqueItems:
-    """The items of an opaque model, as what they are given back: bytes, or arrays."""
+    """The form in which the ModelManager gives and takes each item: bytes or an array."""
 
     as_bytes: tuple[bool, ...]
 
     def pack(self, index: int, item: Any) -> Array:
-        """An item as bytes on their way, a copy.
+        """A copy of an item as an array of dtype `OPAQUE`, for the wire.
 
         Raises:
-            ValueError: it is not what it was at first; the message ends with a remedy.
+            ValueError: the item changed between bytes and array; the message ends with a remedy.
         """
         expected = index >= len(self.as_bytes) or self.as_bytes[index]
         if isinstance(item, _Bytes) != expected:
@@ -42,10 +42,10 @@ class OpaqueItems:
         return np.frombuffer(bytes(item) if expected else _npy(as_array(item)), OPAQUE)
 
     def unpack(self, parameters: Parameters) -> list[bytes | Array]:
-        """What `pack` was given; arrays are new and may be written to.
+        """The items that `pack` was given; arrays are new and writable.
 
         Raises:
-            ValueError: another number of items, or what should be an array is none.
+            ValueError: the number of items is wrong, or one that was an array is not an array.
         """
         if len(parameters) != len(self.as_bytes):
             raise ValueError(f"{len(parameters)} items, expected {len(self.as_bytes)}")
@@ -61,7 +61,7 @@ def opaque_items(manager: Any, items: Sequence[Any]) -> OpaqueItems | None:
 
 def _npy(array: Array) -> bytes:
     if array.dtype.isbuiltin == 2:
-        raise ValueError(f"an array of dtype {array.dtype}, which files cannot have: give float32")
+        raise ValueError(f"an array of dtype {array.dtype}, which NumPy cannot save: give float32")
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     return file.getvalue()
@@ -70,6 +70,6 @@ def _npy(array: Array) -> bytes:
 def _array(data: bytes) -> Array:
     try:
         array: Array = np.load(io.BytesIO(data), allow_pickle=False)
-    except Exception as error:  # of many kinds
+    except Exception as error:  # NumPy raises many types here
         raise ValueError(f"{len(data)} bytes that are no array in NumPy's file format") from error
     return array

@@ -1,4 +1,4 @@
-"""Where an ML repository comes from: a folder, or a Git URL with an optional @ref."""
+"""Fetches an ML repository from a folder or from a Git URL with an optional @ref."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _URL = re.compile(r"^(?:[a-z][a-z0-9+.-]*://|[\w.-]+@[\w.-]+:)", re.IGNORECASE)
 class Checkout:
     """A repository's files on disk, and where they came from.
 
-    `source` is fit to be shown and stored: a password or token in a URL is left out. `commit` is
-    None outside Git, and ends in ``+changes`` where a folder's files differ from it.
+    `source` contains no password or token, so it may be shown and stored. `commit` is None outside
+    Git, and ends in ``+changes`` if the folder's files differ from that commit.
     """
 
     path: Path
@@ -32,7 +32,7 @@ class Checkout:
 
     @property
     def name(self) -> str:
-        """The repository's name, as a folder or a project may bear it."""
+        """The repository's name, usable as the name of a folder or project."""
         if _URL.match(self.source):
             url = split_ref(self.source)[0].rstrip("/").removesuffix(".git")
             name = re.split("[/:]", url)[-1]
@@ -43,14 +43,14 @@ class Checkout:
 
 @contextmanager
 def checkout(source: str, timeout: float = CLONE_TIMEOUT) -> Iterator[Checkout]:
-    """Give the repository's folder; a clone lives until the context ends.
+    """Yield the repository on disk; a clone is removed when the context ends.
 
     Args:
-        source: A folder, or a Git URL, with ``@`` and a branch, tag or commit if wanted.
-        timeout: Seconds for each of Git's steps.
+        source: A folder, or a Git URL, optionally with ``@`` and a branch, tag or commit.
+        timeout: Seconds for each call of Git.
 
     Raises:
-        UsageError: no such folder; Git is missing or cannot fetch the URL.
+        UsageError: there is no such folder, or Git is missing or cannot fetch the URL.
         RepositoryError: the folder has no model_manager.py.
     """
     folder = Path(source)
@@ -78,12 +78,12 @@ def _inspect(folder: Path, source: str, commit: str | None) -> Checkout:
 
 
 def split_ref(source: str) -> tuple[str, str]:
-    """Cut ``URL@ref`` into URL and ref; the @ of ``git@host:`` or ``user@host`` is no ref."""
+    """Split ``URL@ref`` at the @ of the ref, not at that of ``git@host:`` or ``user@host``."""
     match = _URL.match(source)
     host_end = match.end() if match else 0
     if match and match.group().endswith("//"):  # scheme://user@host/path: look past the host
         host_end = max(source.find("/", host_end), host_end)
-    # A ref may contain an @, too. One that begins a folder's name is none: /@scope/model.
+    # A ref may contain an @, too. The @ that begins a folder's name starts no ref: /@scope/model.
     found = re.search(r"(?<=[^/])@(?=.)", source[host_end:])
     if found is None:
         return source, "HEAD"
@@ -92,7 +92,7 @@ def split_ref(source: str) -> tuple[str, str]:
 
 
 def without_secrets(source: str) -> str:
-    """A URL, or text with URLs in it, without what stands before the host's @: a token, mostly."""
+    """Remove the credentials before the host's @ from all URLs in a text."""
     return re.sub(r"(https?://)[^/@\s]*@", r"\1", source)
 
 
@@ -104,7 +104,7 @@ def _clone(source: str, target: Path, timeout: float) -> str:
     try:
         git("fetch", "--quiet", "--depth", "1", "--", url, ref)
     except UsageError:
-        # Servers may refuse a bare commit id that no branch points at: fetch everything.
+        # A server may refuse a commit id that no branch points at. Then fetch everything.
         if not re.fullmatch(r"[0-9a-f]{7,40}", ref):
             raise
         git("fetch", "--quiet", "--", url, "+refs/*:refs/remotes/all/*")
@@ -115,7 +115,7 @@ def _clone(source: str, target: Path, timeout: float) -> str:
 
 
 def _commit_of(folder: Path) -> str | None:
-    """The commit of a folder that is the top of a Git work tree, or a folder within one."""
+    """The commit of a Git work tree, or of the one that a folder is in; None outside Git."""
     try:
         commit = _git(folder, str(folder), "rev-parse", "HEAD")
         changes = _git(folder, str(folder), "status", "--porcelain", "-z", "--", ".")
@@ -127,7 +127,7 @@ def _commit_of(folder: Path) -> str | None:
 
 
 def _is_run(top: Path, line: str) -> bool:
-    """Whether what Git does not know is the results of runs, which are no change of the code."""
+    """Whether an untracked entry is the results of runs, which do not change the code."""
     folder = top / line[3:]
     depths = ("result.json", "*/result.json", "*/*/result.json")  # a data folder may be huge
     return line.startswith("??") and any(any(folder.glob(depth)) for depth in depths)

@@ -1,8 +1,8 @@
-"""Which parameters are measured rather than learnt: moving means, variances, counters.
+"""Which parameters are statistics of the data and not weights: moving means, variances, counters.
 
-An optimiser on the server would take them for weights, and make variances negative. The
-ModelManager may name them by an attribute ``averaged_parameters``, a list of indices; else
-the model is asked, by the methods that PyTorch's and keras' models have.
+An optimiser on the aggregator must not treat them as weights: it could make variances negative.
+The ModelManager may list their indices in an attribute ``averaged_parameters``. Otherwise they
+are found with the methods of PyTorch and keras models.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ATTRIBUTE = "averaged_parameters"
 
 
 def statistics_of(manager: Any, model: Any, count: int) -> frozenset[int]:
-    """Indices into a model's `count` parameters; empty where nothing tells.
+    """Indices of the statistics among a model's `count` parameters; empty if unknown.
 
     Raises:
         RepositoryError: the attribute names parameters that do not exist.
@@ -32,7 +32,7 @@ def statistics_of(manager: Any, model: Any, count: int) -> frozenset[int]:
         learnt = [id(weight) in trainable for weight in model.weights]
     else:
         return frozenset()
-    if len(learnt) != count:  # the manager gives its parameters in another way: no telling
+    if len(learnt) != count:  # the manager returns other parameters than the model's own list
         return frozenset()
     return frozenset(index for index, is_learnt in enumerate(learnt) if not is_learnt)
 

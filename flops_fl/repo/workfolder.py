@@ -1,8 +1,9 @@
-"""The folder in which a repository's code runs: it looks like the repository, and is its own.
+"""The working folder of a repository's code: a mirror of the repository for one learner.
 
-What user code reads by a relative name is there. What it writes lies beside it and meets nobody
-else's: several learners may share a repository, which may be read-only. Small files are copies,
-so that they may be written over; large ones, and folders with many entries, are links.
+User code finds its files there under their relative names. What it writes there does not collide
+with other learners' files, although they may share one repository, which may be read-only. Small
+files are copied, so that user code may overwrite them. Large files, and folders with many
+entries, are links.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ from flops_fl.errors import UsageError
 
 log = logging.getLogger(__name__)
 
-SMALL = 256 << 10  # bytes of a file that is copied
-COPIED = 16 << 20  # bytes that are copied of a whole repository
-ENTRIES = 1000  # of all folders that are made, not linked
+SMALL = 256 << 10  # largest file that is copied, in bytes
+COPIED = 16 << 20  # bytes that are copied of a whole repository at most
+ENTRIES = 1000  # entries of all folders that are mirrored and not linked
 
 _Stamp = tuple[int, int]
 
 
 class WorkFolders:
-    """Those of one process for one repository; learners that have written nothing share one.
+    """A process's working folders for one repository; learners that wrote nothing share one.
 
     Args:
         source: The repository's folder.
-        keep_in: Folder that gets what learners have written, each under its name; None: it stays
-            where temporary folders are, and a line says where.
+        keep_in: Folder that receives what learners have written, in a subfolder for each. None:
+            it stays in a temporary folder, and the log says where.
     """
 
     def __init__(self, source: Path, keep_in: Path | None = None) -> None:
@@ -44,15 +45,15 @@ class WorkFolders:
         self._keep_in = keep_in
         self._spare: _Mirror | None = None
         self._made: dict[_Mirror, str] = {}
-        # Also when the process ends, or all forget about it.
+        # Runs at the latest when the process ends or nobody refers to this object any more.
         self.close = weakref.finalize(self, _leave_all, self._made, keep_in, os.getpid())
 
     def of(self, name: str) -> WorkFolder:
-        """The one of a learner (or the aggregator)."""
+        """The working folder of a learner (or the aggregator)."""
         return WorkFolder(self, name.replace("/", "_"))
 
     def take(self) -> _Mirror:
-        """One that nobody has written in, and nobody is in."""
+        """A mirror that nobody has written in and nobody is using."""
         mirror, self._spare = self._spare, None
         if mirror is None:
             try:
@@ -60,14 +61,14 @@ class WorkFolders:
             except OSError as error:
                 where = self._keep_in or tempfile.gettempdir()
                 raise UsageError(
-                    f"no working folder for the repository's code can be made in {where} "
+                    f"cannot make a working folder for the repository's code in {where} "
                     f"({error.strerror}): make room there, or set TMPDIR to another folder"
                 ) from error
             self._made[mirror] = ""
         return mirror
 
     def give(self, mirror: _Mirror, name: str) -> bool:
-        """Give back what `take` gave; whether it has become `name`'s own."""
+        """Return a mirror from `take`; True if `name` has written in it, so that it keeps it."""
         if mirror.touched():
             self._made[mirror] = name
             return True
@@ -75,7 +76,7 @@ class WorkFolders:
         return False
 
     def leave(self, mirror: _Mirror) -> None:
-        """Remove somebody's own, but for what has been written."""
+        """Remove a learner's own mirror, except for what it has written."""
         name = self._made.pop(mirror, None)
         if name is not None:
             _leave(mirror, name, self._keep_in)
@@ -87,7 +88,7 @@ class WorkFolders:
 
 
 class WorkFolder:
-    """A learner's own, from the moment that its code has written something."""
+    """One learner's working folder: a shared mirror until its code writes something in it."""
 
     def __init__(self, folders: WorkFolders, name: str) -> None:
         self._folders = folders
@@ -96,9 +97,9 @@ class WorkFolder:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Make it this process's working folder; afterwards it is what it was before."""
+        """Make it this process's working folder, and go back to the former one afterwards."""
         mirror = self._own or self._folders.take()
-        before = os.open(".", os.O_PATH)  # it may have lost its name
+        before = os.open(".", os.O_PATH)  # the former folder may have been deleted or renamed
         os.chdir(mirror.path)
         try:
             yield
@@ -110,14 +111,14 @@ class WorkFolder:
                 self._own = mirror
 
     def close(self) -> None:
-        """Remove it, but for what has been written."""
+        """Remove the folder, except for what the learner has written."""
         if self._own is not None:
             self._folders.leave(self._own)
             self._own = None
 
 
 class _Mirror:
-    """A folder that looks like another."""
+    """A folder with the same entries as another, as copies and links."""
 
     def __init__(self, source: Path, path: Path) -> None:
         self.path = path
@@ -145,7 +146,7 @@ class _Mirror:
             for entry in inside:
                 place = target / entry.name
                 if self.path.is_relative_to(entry.path):
-                    place.mkdir()  # of our own files nobody wants a mirror
+                    place.mkdir()  # holds the mirror itself, so it stays empty
                 elif entry.is_dir(follow_symlinks=False) and not _is_apart(entry):
                     pending.append(Path(entry.path))
                 elif entry.is_file() and entry.stat().st_size <= min(SMALL, room):
@@ -154,10 +155,10 @@ class _Mirror:
                     self._link(Path(entry.path), place)
 
     def _copy(self, file: Path, place: Path) -> int:
-        """Bytes copied; the time is the file's, so that whatever is written to it changes it."""
+        """Copy a file with its time, by which a later write is noticed; returns bytes copied."""
         try:
             shutil.copy2(file, place)
-        except OSError:  # it cannot be read, and perhaps need not be
+        except OSError:  # it cannot be read, and perhaps user code does not need it
             self._link(file, place)
             return 0
         place.chmod(place.stat().st_mode | stat.S_IWUSR)
@@ -171,7 +172,7 @@ class _Mirror:
             self._shared[file] = _stamp(file)
 
     def touched(self) -> bool:
-        """Whether anything has been written in it, or taken away."""
+        """Whether anything has been written in the mirror or removed from it."""
         try:
             return any(
                 set(os.listdir(folder)) != names for folder, names in self._folders.items()
@@ -180,18 +181,18 @@ class _Mirror:
             return True
 
     def warn_of_changes(self) -> None:
-        """Say it, once, when a file has changed that whoever has this repository shares."""
+        """Warn once if user code has written to a linked file, which all learners share."""
         for file, before in list(self._shared.items()):
             with suppress(OSError):
                 if _stamp(file) != before:
                     del self._shared[file]
                     log.warning(
-                        "%s has been written to, which all learners share that use this folder: "
+                        "%s has been written to, but all learners of this repository share it: "
                         "files over %d KB are not copied, write to another name", file, SMALL >> 10
                     )  # fmt: skip
 
     def remove(self) -> None:
-        """Remove what is still as it was made, and folders that are empty."""
+        """Remove links, unchanged copies and folders that are empty then."""
         for place in self._links:
             if place.is_symlink():
                 place.unlink()
@@ -207,7 +208,7 @@ class _Mirror:
 
 
 def _leave_all(made: dict[_Mirror, str], keep_in: Path | None, process: int) -> None:
-    if os.getpid() == process:  # and not a child that user code has forked
+    if os.getpid() == process:  # not in a child that user code has forked
         for mirror, name in made.items():
             _leave(mirror, name, keep_in)
 
@@ -218,7 +219,7 @@ def _leave(mirror: _Mirror, name: str, keep_in: Path | None) -> None:
         if mirror.path.exists():
             log.info("files that the repository's code has written are in %s", mirror.path)
     elif not mirror.path.exists():
-        with suppress(OSError):  # others have left something
+        with suppress(OSError):  # not empty: other learners have left files
             keep_in.rmdir()
     else:
         names = (f"{name}-{number}" if number > 1 else name for number in count(1))
@@ -226,7 +227,7 @@ def _leave(mirror: _Mirror, name: str, keep_in: Path | None) -> None:
 
 
 def _is_apart(entry: os.DirEntry[str]) -> bool:
-    """Whether a folder is for tools, and large: .git, a virtual environment."""
+    """Whether a folder belongs to tools and may be large: .git, a virtual environment."""
     return entry.name.startswith((".", "__pycache__")) or Path(entry.path, "pyvenv.cfg").exists()
 
 

@@ -1,1 +1,1 @@
-"""The wire: frames, conversations and gRPC. Knows bytes and peers, no learning."""
+"""The wire: frames, conversations and gRPC. Knows bytes and peers, nothing about learning."""

@@ -1,8 +1,8 @@
-"""Tensors <-> chunks: a model's bytes cut into frames and put together again. Pure.
+"""Tensors <-> chunks: cut a model's bytes into frames and put them together again. No I/O.
 
-A chunk is the protobuf message Frame{Chunk} of flops.proto, written and read by hand: its
-head has a fixed layout, so its data is joined once on the way out and sliced on the way
-in, where protobuf would copy every byte twice more.
+A chunk is the protobuf message Frame{Chunk} of flops.proto, encoded and decoded by hand. Its
+head has a fixed layout, so the sender joins its data once and the receiver slices it out of
+the frame. Protobuf would copy every byte twice more.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ INLINE_BYTES = 256 << 10  # models up to this size travel with a message's heade
 
 
 def byte_views(parameters: Parameters) -> list[memoryview]:
-    """Each tensor's bytes in C order; copies only what is not contiguous."""
+    """Each tensor's bytes in C order; copies only tensors that are not contiguous."""
     return [np.ascontiguousarray(p).reshape(-1).view(np.uint8).data for p in parameters]
 
 
 class Chunks:
-    """A model's frames, of `CHUNK_BYTES` of data each; they may span tensors.
+    """A model's frames, of `CHUNK_BYTES` of data each; a frame may span tensors.
 
-    Each is made when it is first asked for. The latest are kept: learners that are sent the
-    same model at about the same pace share them, and memory does not hold the model twice.
+    A frame is encoded when it is first asked for, and only the latest `RECENT_CHUNKS` are kept.
+    Learners that receive the same model at about the same pace share these frames, so memory
+    does not hold the model twice.
     """
 
     def __init__(self, version: int, parameters: Parameters) -> None:
@@ -52,13 +53,13 @@ class Chunks:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Bytes of each item, if the model is an opaque one."""
+        """Bytes of each item of an opaque model; empty for any other model."""
         opaque = self.parameters[0].dtype == OPAQUE
         return tuple(len(view) for view in self._views) if opaque else ()
 
     @cached_property
     def inline(self) -> bytes:
-        """All of it in one piece, if it is small enough to travel with a message's header."""
+        """The whole model in one piece if it is at most `INLINE_BYTES` long, else empty."""
         return b"".join(self._views) if self._starts[-1] <= INLINE_BYTES else b""
 
     def __iter__(self) -> Iterator[tuple[bytes, int]]:
@@ -77,7 +78,7 @@ class Chunks:
             yield frame, min(CHUNK_BYTES, self._starts[-1] - offset)
 
     def _pieces(self, offset: int) -> list[memoryview]:
-        """The data from `offset` on, of the tensors that it lies in."""
+        """The data of the chunk that begins at `offset`: one piece for each tensor it spans."""
         end = min(offset + CHUNK_BYTES, self._starts[-1])
         index, pieces = bisect_right(self._starts, offset) - 1, []
         while offset < end:
@@ -89,7 +90,7 @@ class Chunks:
 
 
 class Assembler:
-    """Puts chunks together, straight into the arrays they belong to."""
+    """Writes the data of chunks straight into the arrays that it belongs to."""
 
     def __init__(self, arrays: list[Array]) -> None:
         self.arrays = arrays
@@ -106,11 +107,11 @@ class Assembler:
         """Take the next piece.
 
         Raises:
-            ProtocolError: it is not the next one, or more than was announced.
+            ProtocolError: this is not the next piece, or goes beyond the announced size.
         """
         if offset != self.received or offset + len(data) > self.expected:
             raise ProtocolError(
-                f"tensor bytes {offset} to {offset + len(data)}, expected to go on at "
+                f"tensor bytes {offset} to {offset + len(data)}, expected them to continue at "
                 f"{self.received} of {self.expected}"
             )
         source = np.frombuffer(data, np.uint8)
@@ -134,7 +135,7 @@ _TAG_VERSION, _TAG_VERSIONFSET, _TAG_DATA = 1 << 3 | 1, 2 << 3 | 1, 3 << 3 | 2
 
 
 def chunk_frame(version: int, offset: int, pieces: list[memoryview]) -> bytes:
-    """Frame{Chunk{version, offset, data}} in protobuf's wire format, the pieces joined once."""
+    """Encode Frame{Chunk{version, offset, data}} in protobuf's wire format, copying data once."""
     size = _varint(sum(len(p) for p in pieces))
     head = _FIXED.pack(_TAG_VERSION, version, _TAG_VERSIONFSET, offset, _TAG_DATA) + size
     body = len(head) + sum(len(p) for p in pieces)
@@ -142,7 +143,7 @@ def chunk_frame(version: int, offset: int, pieces: list[memoryview]) -> bytes:
 
 
 def slice_chunk(frame: bytes) -> Chunk | None:
-    """Read what `chunk_frame` writes; None for any other frame, equivalent ones included."""
+    """Decode a frame of `chunk_frame`; None for any other frame, even an equivalent encoding."""
     if not frame or frame[0] != _TAG_FRAME_CHUNK:
         return None
     body, at = _read_varint(frame, 1)
@@ -167,7 +168,7 @@ def _varint(value: int) -> bytes:
 
 
 def _read_varint(frame: bytes, at: int) -> tuple[int, int]:
-    """Value and the position after it; -1 where none ends within five bytes."""
+    """The value and the position after it; the value is -1 if it does not end in five bytes."""
     value = 0
     for shift, byte in enumerate(frame[at : at + 5]):
         value |= (byte & 0x7F) << (7 * shift)

@@ -1,10 +1,10 @@
 """Messages <-> frames. Pure: bytes in, values out, no I/O.
 
 A frame is the protobuf message `Frame` of flops.proto. Chunks of tensors take a short cut
-that yields the very same bytes: their data is sliced out of the frame, not parsed, which
-saves two copies of every byte of every model.
+(`chunks.py`): their data is sliced out of the frame and not parsed. The bytes on the wire are
+the same, and two copies of every byte of every model are saved.
 
-`decode` raises ProtocolError, and nothing else, on anything that is not a valid frame.
+For anything that is not a valid frame, `decode` raises ProtocolError and no other exception.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from flops_fl.wire.messages import (
 
 MAX_FRAME = CHUNK_BYTES + (1 << 20)
 LONGEST_TEXT = 1 << 15  # characters
-MAX_MODEL = 1 << 40  # bytes; what is beyond it is an attack or a bug, not a model
+MAX_MODEL = 1 << 40  # bytes; a larger size is an attack or a bug, not a model
 
 
-# Messages whose fields are plain and named alike in flops.proto.
+# Messages whose fields are plain values and have the same names in flops.proto.
 _PLAIN: dict[str, type[Any]] = {
     "hello": Hello,
     "welcome": Welcome,
@@ -80,7 +80,7 @@ def decode(frame: bytes) -> Message:
         ProtocolError: `frame` is too long, or not a frame of this protocol.
     """
     if len(frame) > MAX_FRAME:
-        raise ProtocolError(f"frame of {len(frame)} bytes, at most {MAX_FRAME} are allowed")
+        raise ProtocolError(f"frame of {len(frame)} bytes, expected at most {MAX_FRAME}")
     chunk = slice_chunk(frame)
     if chunk is not None:
         return chunk
@@ -90,7 +90,7 @@ def decode(frame: bytes) -> Message:
         raise ProtocolError("not a frame of the flops protocol") from error
     kind = parsed.WhichOneof("body")
     if kind is None:
-        raise ProtocolError("a frame without a message: is the peer a newer version?")
+        raise ProtocolError("frame without a known message: does the peer run a newer version?")
     body = getattr(parsed, kind)
     if kind == "chunk":
         return Chunk(version=body.version, offset=body.offset, data=memoryview(body.data))
@@ -106,7 +106,7 @@ def decode(frame: bytes) -> Message:
     return message
 
 
-# -- the parts of messages --------------------------------------------------------------------
+# -- parts of messages ------------------------------------------------------------------------
 
 
 def _fill_order(body: pb.Task, message: Order) -> None:
@@ -162,14 +162,14 @@ def _read_size(body: Any) -> int | None:
     if body.inline and nbytes != len(body.inline):
         raise ProtocolError(f"{len(body.inline)} bytes of tensors, announced as {nbytes}")
     if nbytes and nbytes > MAX_MODEL:
-        raise ProtocolError(f"a model of {nbytes} bytes, at most {MAX_MODEL} are allowed")
+        raise ProtocolError(f"a model of {nbytes} bytes, expected at most {MAX_MODEL}")
     return nbytes
 
 
 def _fill_scalars(target: Any, values: Mapping[str, Scalar]) -> None:
     for name, value in values.items():
         scalar = target[_utf8(name)]
-        if isinstance(value, bool):  # before int: a bool is one
+        if isinstance(value, bool):  # before int: a bool is an int, too
             scalar.flag = value
         elif isinstance(value, int):
             scalar.integer = value
@@ -192,5 +192,5 @@ def _read_scalars(source: Any) -> dict[str, Scalar]:
 
 
 def _utf8(text: str) -> str:
-    """Text that protobuf accepts, not too long: user code may put anything into its messages."""
+    """Text that protobuf accepts, cut to `LONGEST_TEXT`: user code may send any string."""
     return text[:LONGEST_TEXT].encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""What an aggregator and a learner say to each other: flops.proto as frozen dataclasses."""
+"""The messages between aggregator and learner: flops.proto as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROTOCOL = 2
 
 
 def _beyond(nbytes: int | None, inline: bytes) -> bool:
-    """Whether there are tensors that do not travel with the message itself."""
+    """Whether there are tensors that do not travel inside the message."""
     return nbytes is not None and nbytes > len(inline)
 
 
@@ -26,10 +26,10 @@ class Hello:
     commit: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     task: str = ""
-    """Key of the task that it works on, or has finished and not delivered."""
+    """Key of the task that the learner works on, or has finished and not delivered."""
     run_id: str = ""
     version: int = -1
-    """Of the parameters that it holds, with `run_id`; -1: none."""
+    """With `run_id`, the parameters that the learner holds; -1: none."""
     state: str = ""
 
     @property
@@ -52,14 +52,14 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
-    """A task on the wire; `nbytes` of parameters come with it, inline or in chunks."""
+    """A task on the wire, with `nbytes` of parameters, inline or in chunks that follow."""
 
     task: Task
     nbytes: int | None = None
     """None: the learner holds the task's version already."""
     inline: bytes = b""
     sizes: tuple[int, ...] = ()
-    """Of an opaque model's items."""
+    """Bytes of each item of an opaque model."""
 
     @property
     def chunks_follow(self) -> bool:
@@ -68,7 +68,7 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """A task is done; a fit's parameters come with it, inline or in chunks once granted."""
+    """A task is done. A fit's parameters come inline, or in chunks after a Grant."""
 
     key: str
     examples: int
@@ -77,9 +77,9 @@ class Result:
     nbytes: int | None = None
     inline: bytes = b""
     sizes: tuple[int, ...] = ()
-    """Of an opaque model's items."""
+    """Bytes of each item of an opaque model."""
     parameters: Parameters | None = None
-    """Those of a Flower client, whose message has been read; never on our own wire."""
+    """Decoded tensors from a Flower client; None on our own wire."""
 
     @property
     def needs_grant(self) -> bool:
@@ -121,7 +121,7 @@ class Ping:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chunk:
-    """A piece of a model's bytes; `version` as in flops.proto."""
+    """A piece of a model's bytes. `version`: see flops.proto."""
 
     version: int
     offset: int
@@ -129,10 +129,10 @@ class Chunk:
 
 
 def layout_of(message: Order | Result, layout: Layout) -> Layout:
-    """The layout of the parameters that come with a message, for a model of this layout.
+    """The layout of the parameters that come with `message`, for a model of `layout`.
 
     Raises:
-        ValueError: they are those of no such model; says why.
+        ValueError: the parameters do not fit such a model; says why.
     """
     nbytes, sizes = message.nbytes or 0, message.sizes
     if not layout.opaque:

@@ -1,4 +1,4 @@
-"""The sending half of a stream, the same on both ends: one writer, in order."""
+"""The sending half of a stream, the same on both ends: one writer keeps messages in order."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from flops_fl.wire.pipe import Pipe
 from flops_fl.wire.session import Conversation, Side
 
 Version: TypeAlias = tuple[str, int]
-"""Run id and version of a set of parameters."""
+"""A run id and the version of the parameters in it."""
 
 
 class Sender(Protocol):
     """What the hub needs of a link's sending half."""
 
     held: Version | None
-    """Which parameters the other end holds, as far as they have been sent."""
+    """The parameters that have been sent completely, so that the other end holds them."""
 
     def send(self, message: Message) -> None:
-        """Queue a message; its effect on the conversation is immediate."""
+        """Queue a message. The conversation's state changes at once."""
 
     def send_order(self, order: Order, model: Chunks | None, frame: bytes | None = None) -> None:
         """Queue a task, and its model if the learner does not hold it.
 
         Args:
-            frame: The order, encoded: it is the same for many learners.
+            frame: The encoded order, shared by many learners.
         """
 
     def close(self) -> None:
@@ -44,8 +44,8 @@ class Sender(Protocol):
 class Outbox:
     """Messages and tensors on their way out of one conversation.
 
-    Tensors are taken from their iterable a chunk at a time, as the stream accepts them
-    (backpressure), and dropped in the middle when their task is no longer the current one.
+    Tensors are taken from their `Chunks` one chunk at a time, as the stream accepts them
+    (backpressure). Those of a task that is no longer the current one are dropped midway.
     """
 
     def __init__(self, side: Side, conversation: Conversation) -> None:
@@ -55,10 +55,11 @@ class Outbox:
         self._pipe: Pipe[bytes | tuple[str, Chunks, Version | None]] = Pipe()
 
     def send(self, message: Message, frame: bytes | None = None) -> None:
-        """Queue a message, encoded already if `frame` is given."""
+        """Queue a message; `frame` is its encoding, if the caller has one."""
         if self._conversation.step(self._side, message):
             if isinstance(message, Cancel):
-                self._pipe.drop(message.key)  # its tensors: who reads nothing holds one model
+                # Its tensors, so that for a learner who reads nothing one model is queued at most.
+                self._pipe.drop(message.key)
             self._pipe.put(encode(message) if frame is None else frame)
 
     def send_order(self, order: Order, model: Chunks | None, frame: bytes | None = None) -> None:
@@ -75,7 +76,7 @@ class Outbox:
         """Queue the chunks of a model that belong to the task `key`.
 
         Args:
-            version: What the other end holds once it has them all.
+            version: The parameters that the other end holds once it has all chunks.
         """
         self._pipe.put((key, model, version), key)
 

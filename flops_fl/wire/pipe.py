@@ -1,4 +1,4 @@
-"""What is still to be written to a stream: in order, by one writer."""
+"""A queue of what one writer has yet to write to a stream."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Pipe(Generic[T]):
-    """A queue for one reader, whose items can be taken out again before they are read."""
+    """A queue for one reader. Items can be taken out again before they are read."""
 
     def __init__(self) -> None:
         self._items: deque[tuple[str, T]] = deque()
@@ -20,12 +20,12 @@ class Pipe(Generic[T]):
         self._since: float | None = None
 
     def put(self, item: T, key: str = "") -> None:
-        """Append an item; `key` is what `drop` goes by."""
+        """Append an item; `drop` takes out items by `key`."""
         self._items.append((key, item))
         self._wake()
 
     def drop(self, key: str) -> bool:
-        """Take out all items of `key`, a task's; whether there was one."""
+        """Take out all items of `key`, a task's key. Returns whether there was one."""
         kept = [pair for pair in self._items if pair[0] != key]
         found = len(kept) < len(self._items)
         if found:
@@ -33,12 +33,12 @@ class Pipe(Generic[T]):
         return found
 
     def close(self) -> None:
-        """Let `get` end after what is there."""
+        """Let `get` return None after the items that are queued."""
         self._closed = True
         self._wake()
 
     async def get(self) -> T | None:
-        """The next item, waited for; None at the end. The one before counts as written."""
+        """Wait for the next item; None at the end. The call counts the last item as written."""
         self._since = None
         while not self._items:
             if self._closed:
@@ -49,7 +49,7 @@ class Pipe(Generic[T]):
         return self._items.popleft()[1]
 
     def progress(self) -> None:
-        """A piece of what `get` gave has been written."""
+        """Take note that the reader has written a piece of its item."""
         self._since = time.monotonic()
 
     def stuck_for(self) -> float:

@@ -1,7 +1,7 @@
 """One conversation between an aggregator and a learner, as a table. Pure, no I/O.
 
 Both ends keep a `Conversation` and pass it every message they send or receive, so that
-both refuse the same things. After the idea of h11's connection state machine.
+both refuse the same messages. The idea is that of h11's connection state machine.
 
     HELLO --Hello--> GREETED --Welcome--> IDLE --Order--> WORKING --Result--> IDLE
                         |                                    |  (large tensors)
@@ -11,8 +11,8 @@ both refuse the same things. After the idea of h11's connection state machine.
                                                                     --last Chunk--> IDLE
 
 Failure and Cancel lead back to IDLE from WORKING, OFFERED and UPLOADING. A Cancel may
-cross an answer on the wire: messages about a task that is no longer the current one are
-legal, and stale.
+cross an answer on the wire. So messages about a task that is no longer the current one
+are legal but stale: the receiver drops them.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ for _side in Side:
 
 
 class Conversation:
-    """Where a conversation stands, and the task it is about."""
+    """The state of a conversation, and the task it is about."""
 
     def __init__(self) -> None:
         self.state = State.HELLO
@@ -83,10 +83,10 @@ class Conversation:
         self._upload = 0  # bytes still to come
 
     def step(self, sender: Side, message: Message) -> bool:
-        """Take note of a message; False when it is stale and to be dropped.
+        """Take note of a message; False if it is stale and must be dropped.
 
         Raises:
-            ProtocolError: `sender` must not say this now.
+            ProtocolError: `sender` must not send this message now.
         """
         if self._stale(sender, message):
             return False
@@ -108,7 +108,7 @@ class Conversation:
         return True
 
     def sent_chunk(self, size: int) -> None:
-        """Take note of a piece of `size` bytes that this side sends, without reading it again."""
+        """Take note of a chunk of `size` bytes that this side sends, without decoding it."""
         if self.state is State.UPLOADING:
             self.state = self._uploaded(size)
             if self.state is State.IDLE:
@@ -138,7 +138,7 @@ class Conversation:
         if isinstance(message, Result | Failure | Grant | Cancel):
             return self.task is None or message.key != self.task.key
         if isinstance(message, Chunk) and sender is Side.LEARNER:
-            # Of an upload that was cancelled, on its way when the evaluation was ordered, too.
+            # A chunk of a cancelled upload. An evaluation may have been ordered meanwhile.
             task = self.task
             return task is None or task.stage != "fit" or message.version != task.round
         return False

@@ -8,10 +8,10 @@ METHOD = "/flops.Federation/Join"
 def channel_arguments(max_message: int, keepalive: float) -> list[tuple[str, int]]:
     """Arguments of a channel or a server that takes messages of at most `max_message` bytes.
 
-    Idle links are pinged every `keepalive` seconds, so that no proxy forgets them during a long fit
-    and a machine that vanished is noticed within half as long again (gRPC's keepalive guide).
-    Messages are not compressed: noise such as a model's does not shrink, and a small one could
-    swell to gigabytes.
+    gRPC pings idle links every `keepalive` seconds, so that no proxy drops them during a long fit.
+    It notices a vanished machine half as long again after a ping (gRPC's keepalive guide).
+    Messages are not compressed: a model's weights do not shrink, and a small compressed message
+    could expand to gigabytes.
     """
     pause = min(int(keepalive * 1000), (1 << 31) - 1)
     return [
@@ -21,5 +21,5 @@ def channel_arguments(max_message: int, keepalive: float) -> list[tuple[str, int
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_receive_message_length", max_message),
-        ("grpc.compression_enabled_algorithms_bitset", 1),  # the identity alone
+        ("grpc.compression_enabled_algorithms_bitset", 1),  # only "identity"
     ]

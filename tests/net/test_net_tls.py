@@ -18,5 +18,5 @@ def test_a_certificate_without_a_name_is_nobodys(authority, tmp_path):
     names = names_in((tmp_path / "nameless.pem").read_bytes())
     hello = Hello(learner="somebody", nonce="", fingerprint="f")
     refusal = judge(hello, names, fingerprint="f", setup=None, anonymous=False, closing=False)
-    assert "says no name" in refusal.reason
+    assert "names nobody" in refusal.reason
     assert judge(hello, None, fingerprint="f", setup=None, anonymous=False, closing=False) is None

@@ -24,7 +24,7 @@ def test_a_number_of_flowers_is_nobodys_name_and_streams_that_have_gone_are_not_
     asyncio.run(come_and_go(100))
     impostor = processes.learner(NUMPY, digits / "part-1", "flower-101")
     processes.finish(impostor, code=5)
-    assert "is one that Flower's clients are given" in processes.stderr(impostor)
+    assert "is reserved for Flower clients without a name" in processes.stderr(impostor)
     client = stock(processes, "works")
     processes.learner(NUMPY, digits / "part-0", "native")
     result = processes.result(aggregator)

@@ -114,13 +114,13 @@ def test_narrow_floats_and_arrays_of_frameworks_are_taken(repo, name):
     [
         ("object()", "a object, expected a NumPy array"),
         ("[1, 2]", "a list, expected a NumPy array"),
-        ("np.array([[1], [2, 3]], object)", "an array of dtype object, .* make one array"),
+        ("np.array([[1], [2, 3]], object)", "an array of dtype object, .* convert it to one array"),
         ("np.array(['a'])", "an array of dtype <U1, .* leave it out"),
         ("'a'", "a str of dtype <U1"),
         ("np.array('2020-01-01', 'M8[s]')", r"an array of dtype datetime64\[s\], .*int64"),
         ("np.zeros(1, [('a', 'f4')])", "an array of dtype .*'a'.*, expected numbers"),
         ("np.zeros(1, __import__('ml_dtypes').int4)", "an array of dtype int4, expected numbers"),
-        ("Lent(None)", "a Lent that NumPy cannot take .* on the CPU"),
+        ("Lent(None)", "a Lent that NumPy cannot convert .* on the CPU"),
     ],
 )
 def test_an_array_that_is_refused_is_named_with_its_dtype_and_a_remedy(repo, value, said):

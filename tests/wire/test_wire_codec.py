@@ -166,7 +166,7 @@ def test_narrow_floats_travel_under_their_names(name):
 def test_a_piece_out_of_place_is_refused(offset):
     target = Assembler([np.zeros(4, "<f4")])
     target.add(0, b"12345")
-    with pytest.raises(ProtocolError, match="expected to go on at 5 of 16"):
+    with pytest.raises(ProtocolError, match="expected them to continue at 5 of 16"):
         target.add(offset, b"x")
 
 

@@ -53,5 +53,5 @@ def test_a_certificate_that_does_not_fit_is_final(details):
 
 
 def test_another_service_is_no_aggregator():
-    with pytest.raises(ProtocolError, match="check the port"):
+    with pytest.raises(ProtocolError, match="check host and port"):
         explain(error("Method not found!", grpc.StatusCode.UNIMPLEMENTED))

@@ -216,8 +216,8 @@ def test_another_layout_is_refused_before_a_byte_of_it_is_sent():
         assert "28 bytes, expected 32" in reason
         assert learners.granted == []
         for sizes, said in (
-            ((3, 50), "53 bytes, at most 40 are allowed"),
-            ((3, 2**63), "at most 40 are allowed"),
+            ((3, 50), "53 bytes, expected at most 40"),
+            ((3, 2**63), "expected at most 40"),
             ((3,), "1 items of 3 bytes in 3, expected 2"),
             ((), "0 items of 0 bytes in 0, expected 2"),
         ):
@@ -248,7 +248,7 @@ def test_where_there_is_no_room_for_a_spool_file_early_updates_wait(tmp_path, ca
         for name in ("l3", "l2"):  # ahead of the first in order, which is late
             learners.offer(name)
         assert learners.granted == []
-        assert "they wait for late ones" in caplog.text
+        assert "they wait for the late ones" in caplog.text
         learners.offer("l1")
         sums = []
 

@@ -1,4 +1,4 @@
-"""Who is let in: the judgement of a learner's Hello. Pure."""
+"""Admission: decides from its Hello whether a learner is let in. No I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flops_fl.types import Setup
 from flops_fl.wire.messages import PROTOCOL, Hello, Refusal
 
 _ID = re.compile(r"[\w.@:+=-]{1,128}")
-_NUMBERED = re.compile(r"flower-\d+")  # what clients without a name are called
+_NUMBERED = re.compile(r"flower-\d+")  # the names given to Flower clients that have none
 
 
 def judge(
@@ -26,15 +26,15 @@ def judge(
 
     Args:
         certified: Names in its certificate; None without mutual TLS.
-        fingerprint: Of the global model's tensors, which the learner's must equal.
-        setup: From which the learner's must not differ; None if it may.
-        anonymous: Whether it was given its name.
+        fingerprint: Of the global model's tensors; the learner's must be equal.
+        setup: The aggregator's setup if the learner's must equal it; None if it may differ.
+        anonymous: Whether the aggregator chose the client's name.
         closing: Whether the aggregator is about to end.
     """
     if hello.protocol != PROTOCOL:
         return Refusal(
             reason=f"protocol version {hello.protocol}, this aggregator speaks {PROTOCOL}: "
-            "install the same flops-fl version on both"
+            "install the same version of flops-fl on both"
         )
     refusal = _judge_name(hello.learner, certified, anonymous=anonymous)
     refusal = refusal or _judge_model(hello, fingerprint, setup)
@@ -47,14 +47,14 @@ def _judge_name(name: str, certified: Sequence[str] | None, *, anonymous: bool) 
     shown = repr(sentence(name, 60))
     if certified is not None and name not in certified:
         return Refusal(
-            reason=f"learner id {shown} is not in the certificate, which says "
-            f"{', '.join(certified) or 'no name'}: use that id, or another certificate"
+            reason=f"learner id {shown} is not in the certificate, which names "
+            f"{', '.join(certified) or 'nobody'}: use that id, or another certificate"
         )
     if not _ID.fullmatch(name):
         return Refusal(reason=f"learner id {shown}: expected 1 to 128 letters, digits or _.@:+=-")
     if _NUMBERED.fullmatch(name) and not anonymous:
         return Refusal(
-            reason=f"learner id {shown} is one that Flower's clients are given: choose "
+            reason=f"learner id {shown} is reserved for Flower clients without a name: choose "
             "another --learner-id"
         )
     return None

@@ -1,4 +1,4 @@
-"""What an intake knows of each learner's answer, and the room that it has for them."""
+"""What an intake knows about each learner's answer, and the memory it may use for them."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ class Entry:
     """One learner's task and the answer to it."""
 
     task: Task
-    layout: Layout  # of the update, or what is expected of it
+    layout: Layout  # of the update; the expected one until the update is announced
     status: Status = Status.WORKING
     result: Result | None = None
     upload: Assembler | None = None
-    charge: int = 0  # bytes of the budget
+    charge: int = 0  # bytes of the budget that the update takes
     answer: Answer | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Room:
-    """Where updates may lie until they are given out. Sizes in bytes, times in seconds."""
+    """Where updates are kept until they are given out. Sizes in bytes, times in seconds."""
 
     budget: int = limits.MEMORY_BUDGET
-    """Of updates in memory at a time; one is always allowed."""
+    """Bytes of all updates in memory at a time. One update is always allowed."""
     spool: Path | None = None
-    """Folder for updates beyond it; None: where temporary files go."""
+    """Folder for the updates beyond the budget; None: the folder for temporary files."""
     opaque_update: int = limits.OPAQUE_UPDATE
-    """Of one update of an opaque model, whose sizes are free: what is beyond is refused."""
+    """Largest size of one update of an opaque model, whose arrays may have any size."""
     patience: float = limits.SPOOL_PATIENCE
-    """How long the next in order is waited for before others go to the spool."""
+    """How long to wait for the next update in order before later ones go to the spool."""
 
     def admitted(self, result: Result, layout: Layout) -> Layout:
-        """The layout of an update, for a model of this layout.
+        """The layout of the update in `result`, for a global model of `layout`.
 
         Raises:
-            ValueError: it is no update of such a model, or too large; says why.
+            ValueError: the update does not fit such a model, or is too large; says why.
         """
         if result.parameters is None:
             own = layout_of(result, layout)
@@ -62,6 +62,6 @@ class Room:
                 raise ValueError(difference)
         if own.opaque and own.nbytes > self.opaque_update:
             raise ValueError(
-                f"{own.nbytes} bytes, at most {self.opaque_update} are allowed (--opaque-update)"
+                f"{own.nbytes} bytes, expected at most {self.opaque_update} (--opaque-update)"
             )
         return own

@@ -1,4 +1,4 @@
-"""The hub: every learner's stream on one event loop, as the `Cohort` that rounds talk to."""
+"""The hub: all learners' streams on one event loop, as the `Cohort` of `core.rounds`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Hub:
     """The connected learners; the `Cohort` that `core.rounds` talks to.
 
     Args:
-        run_id: Names this run in tasks and parameters' versions.
-        layout: Of the global model, which every learner must have.
-        on_presence: Called with the learners present, as they come and go.
-        on_join: Called with a learner that is let in, and what it trains with.
-        on_return: Called with a learner whose connection was lost and is back.
+        run_id: Names this run in tasks and in versions of the parameters.
+        layout: Of the global model; every learner's model must have the same.
+        on_presence: Called with all learners present whenever one comes or goes.
+        on_join: Called with each learner that is let in, and what it trains with.
+        on_return: Called with each learner that is back after it had lost its connection.
     """
 
     def __init__(
@@ -61,11 +61,15 @@ class Hub:
     # -- the Cohort ----------------------------------------------------------------------
 
     def present(self) -> Sequence[str]:
-        """Learners connected, or cut off so shortly that they are expected back."""
+        """Learners that are connected, or were cut off so recently that they may come back."""
         return self.links.present()
 
     async def gather(self, minimum: int, timeout: float) -> None:
-        """Wait until `minimum` learners are present."""
+        """Wait until `minimum` learners are present.
+
+        Raises:
+            FederationError: there are fewer after `timeout` seconds.
+        """
         started = time.monotonic()
         try:
             async with asyncio.timeout(timeout):
@@ -87,7 +91,7 @@ class Hub:
         deadline: Deadline,
         on_answer: Callable[[str, str | None], None],
     ) -> Stage:
-        """Send the tasks; their answers come in learner-id order. See `core.plan.Cohort`."""
+        """Send the tasks; the stage gives the answers in learner-id order. See `Cohort`."""
         stage = self.open(deadline, on_answer, ById())
         stage.ask(tasks, self.publish(next(iter(tasks.values())).version, parameters))
         return stage
@@ -98,9 +102,9 @@ class Hub:
         on_answer: Callable[[str, str | None], None],
         order: Precedence,
     ) -> Stage:
-        """Begin a stage that nobody has been asked in; several may go on beside each other.
+        """Begin a stage without tasks; several stages may go on at the same time.
 
-        A learner has one task at a time, in one of them.
+        A learner has at most one task at a time, in one of them.
         """
         self._stages = [stage for stage in self._stages if not stage.closed]
         stage = Stage(
@@ -115,10 +119,10 @@ class Hub:
         return stage
 
     def publish(self, version: int, parameters: Parameters) -> Chunks:
-        """A version of the global model ready to be sent: encoded once for all learners."""
+        """Prepare a version of the global model for sending; all learners share its frames."""
         if self._model is None or self._model.version != version:
             self._model = Chunks(version, parameters)
-        forget(parameters)  # if they lie in a file: whoever has read them there is done
+        forget(parameters)  # frees the pages of a model that lies in a file
         return self._model
 
     def dismiss(self, learner: str, reason: str) -> None:
@@ -126,11 +130,11 @@ class Hub:
         self.links.dismiss(learner, reason)
 
     def traffic(self) -> tuple[int, int]:
-        """Bytes sent and received so far, without HTTP/2's and TLS's own."""
+        """Bytes sent and received so far, without the overhead of HTTP/2 and TLS."""
         return self.links.bytes_down, self.links.bytes_up
 
     async def close(self, reason: str, *, final: bool, failed: bool = False) -> None:
-        """Say goodbye to all. `final`: the project has ended, learners need not come back."""
+        """Say goodbye to all. `final`: the project has ended and learners need not come back."""
         self.links.close(reason, final=final, failed=failed)
 
     # -- what the links report -----------------------------------------------------------
@@ -140,7 +144,7 @@ class Hub:
         await self.links.join(requests, context)
 
     def entered(self, link: Link, *, again: bool) -> None:
-        """Give a learner the task it has yet to answer, if there is one."""
+        """Send a learner the task that it has yet to answer, if there is one."""
         self._on_join(link.learner, link.setup)
         if again:
             self._on_return(link.learner)
@@ -149,7 +153,7 @@ class Hub:
         self._announce()
 
     def heard(self, link: Link, message: Message) -> None:
-        """Pass on an answer, or a piece of one."""
+        """Hand an answer, or a piece of one, to its stage."""
         if stage := self._stage_of(link.learner):
             stage.heard(link, message)
 

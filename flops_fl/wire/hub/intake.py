@@ -1,9 +1,9 @@
-"""What comes back for the tasks of a stage: let in within a memory budget, given out in order.
+"""Receives the answers to a stage's tasks within a memory budget and gives them out in order.
 
-Updates are announced first and uploaded when granted. The one that comes next in order
-always gets its grant; others as far as the budget goes. Only when all that is held waits
-for a learner that is late do further ones go to a temporary file. So the aggregator's
-memory does not depend on the number of learners, and nobody waits without need.
+A learner announces its update, and uploads it when the intake grants that. The next update in
+order always gets its grant; others get one while the budget lasts. When every update in memory
+waits for a learner that is late, further ones go to a temporary file. So the aggregator's
+memory does not depend on the number of learners, and no learner waits without need.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Intake:
     """The answers to a stage's tasks.
 
     Args:
-        layout: Of the global model, which updates must have, too.
+        layout: Of the global model; updates must have the same.
         order: Says whose answer is given out next.
         grant: Called to let a learner upload.
-        on_answer: Called as each answer becomes final: learner, reason of failure if any.
+        on_answer: Called when an answer is final, with the learner and why it failed, or None.
     """
 
     def __init__(
@@ -76,19 +76,19 @@ class Intake:
         return [n for n, e in self._entries.items() if e.status is not Status.SETTLED]
 
     def has_announced(self, learner: str) -> bool:
-        """Whether an answer is on its way."""
+        """Whether the learner has announced its update."""
         return self._entries[learner].status in (Status.OFFERED, Status.UPLOADING)
 
     def progress(self, learner: str) -> int | None:
-        """Bytes received of an upload under way, else None."""
+        """Bytes received so far of an upload; None if none is under way."""
         upload = self._entries[learner].upload
         return upload.received if upload else None
 
     def offer(self, learner: str, result: Result) -> str | None:
-        """Take a result's header, and its tensors if they are with it.
+        """Take a result's header, and its tensors if it carries them.
 
         Returns:
-            Why it is refused, if it is; the learner's answer is then a failure.
+            Why the update is refused, and so counts as a failure; None if it is not.
         """
         entry = self._entries[learner]
         if entry.task.stage == "evaluate":
@@ -116,7 +116,7 @@ class Intake:
         """Take a piece of a granted upload.
 
         Raises:
-            ProtocolError: it was not granted, or is not the next piece.
+            ProtocolError: the upload was not granted, or this is not its next piece.
         """
         entry = self._entries[learner]
         upload = entry.upload
@@ -124,12 +124,12 @@ class Intake:
             raise ProtocolError("tensor bytes without a grant")
         upload.add(chunk.offset, chunk.data)
         if not entry.charge and (upload.complete or upload.received % FORGET_BYTES == 0):
-            forget(upload.arrays)  # they lie in a file, and are not looked at yet
+            forget(upload.arrays)  # they lie in a file, and nobody reads them yet
         if upload.complete:
             self._complete(learner, entry, upload.arrays)
 
     def interrupt(self, learner: str) -> None:
-        """The connection broke: an answer that was not complete will be offered again."""
+        """The connection broke: the learner will offer an incomplete answer again."""
         entry = self._entries.get(learner)
         if entry is None or entry.status is Status.SETTLED:
             return
@@ -139,7 +139,7 @@ class Intake:
         self._admit()
 
     def fail(self, learner: str, stage: str, reason: str, traceback: str = "") -> None:
-        """Settle for a failure."""
+        """Record a failure as the learner's final answer."""
         entry = self._entries[learner]
         self._release(entry)
         entry.result = entry.upload = None
@@ -149,7 +149,7 @@ class Intake:
     async def next(self) -> Answer | None:
         """The next answer in order; None when every learner's has been given.
 
-        Drop it before the next call: an update's arrays are then filled with a later one.
+        Do not use an answer after the next call, which reuses an update's arrays for a later one.
         """
         self._take_back()
         while (learner := self._order.next()) is None:
@@ -164,7 +164,7 @@ class Intake:
         if entry.charge and isinstance(answer, Update) and not self._layout.opaque:
             self._given_arrays = list(answer.parameters)
         self._order.give()
-        self._admit()  # the next in order must not wait for this one's folding
+        self._admit()  # the next update uploads while the caller folds this one
         return answer
 
     def close(self) -> None:
@@ -175,7 +175,7 @@ class Intake:
             entry.result = entry.upload = entry.answer = None
 
     def _take_back(self) -> None:
-        """What was given out last has been folded: its memory is free."""
+        """Free the memory of the answer given out last: the caller has folded it by now."""
         if self._given is None:
             return
         entry, self._given = self._given, None
@@ -188,14 +188,14 @@ class Intake:
     # -- the budget ----------------------------------------------------------------------
 
     def _admit(self) -> None:
-        """Grant what can be granted within the budget; the first in order is never stuck."""
+        """Grant uploads within the budget; the first in order never waits for a later one."""
         if not self._offered:
             return
         head = self._order.awaited()
         for learner in list(self._offered):
             entry, first = self._entries[learner], head in (None, learner)
             size = entry.layout.nbytes
-            # Keep room for the next in order, so that it finds some when it comes.
+            # Reserve room for the next update in order.
             reserved = size if head and not first and not self._entries[head].charge else 0
             if self._held + size + reserved <= self._room.budget or (
                 first and not self._will_shrink(head)
@@ -207,24 +207,28 @@ class Intake:
                 try:
                     self._start_upload(learner, spooled(entry.layout, self._room.spool))
                 except OSError as error:
-                    log.warning("no room for early updates (%s): they wait for late ones", error)
+                    log.warning(
+                        "cannot store early updates in a temporary file (%s): they wait for the "
+                        "late ones",
+                        error,
+                    )
                     break
             else:
-                break  # what does not fit for one fits for no other
+                break  # what does not fit for one learner does not fit for any other
 
     def _will_shrink(self, head: str | None) -> bool:
-        """Whether memory comes back without anything from `head` (None: from anybody)."""
+        """Whether memory becomes free without an answer from `head` (None: from anybody)."""
         if head is None and self._uploading and self._held:
             return True
         folding = self._given is not None and self._given.charge > 0
         return folding or any(self._entries[name].charge for name in self._order.ready())
 
     def _all_wait_for(self, head: str) -> bool:
-        """Nothing moves, and nothing can be folded before `head` has been heard of."""
+        """Whether nothing is on its way and nothing can be folded before `head` answers."""
         return not (self._uploading or self._order.ready() or self._will_shrink(head))
 
     def _waited_enough_for(self, head: str) -> bool:
-        """Whether `head` is late; if not yet, ask again when it is."""
+        """Whether `head` is late; if not yet, `_admit` runs again when it is."""
         if self._missed != head:
             self._missed, self._is_late = head, self._room.patience <= 0
             if not self._is_late:
@@ -248,7 +252,7 @@ class Intake:
         entry.charge = 0
 
     def _mark(self, learner: str, entry: Entry, status: Status) -> None:
-        """Change a status, and the counts that depend on it."""
+        """Change a status and the counts that depend on it."""
         if entry.status is Status.OFFERED:
             self._offered.remove(learner)
         self._uploading += (status is Status.UPLOADING) - (entry.status is Status.UPLOADING)

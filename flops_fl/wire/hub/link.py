@@ -1,4 +1,4 @@
-"""One learner's stream at the aggregator."""
+"""One learner's stream at the aggregator, as long as it is open."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flops_fl.wire.messages import Goodbye, Ping
 from flops_fl.wire.outbox import Sender
 from flops_fl.wire.session import Conversation
 
-PARTING = 5.0  # seconds for a goodbye to be read
+PARTING = 5.0  # seconds that a learner has to read a goodbye
 
 
 class Link:
@@ -28,9 +28,9 @@ class Link:
         self.learner = ""
         self.nonce = ""
         self.setup = Setup()
-        self.task = ""  # key of the one that it came with, in progress or finished
+        self.task = ""  # key of the task that its Hello named, in progress or finished
         self.alive = asyncio.Event()
-        """Set when it answers a question, and when its stream has ended."""
+        """Set when the learner answers a Ping, and when its stream has ended."""
         self.over = False
         self.replaced = False
         self._stream = asyncio.current_task()
@@ -45,14 +45,14 @@ class Link:
 
     @property
     def name(self) -> str:
-        """What it is called, fit to be shown."""
+        """The learner's id, cleaned and cut for logs."""
         return sentence(self.learner, 60) or "(unnamed)"
 
     async def is_alive(self, vanishing: float) -> bool:
-        """Whether the learner is there: it answers, or its stream stays open without an answer.
+        """Whether the learner answers a Ping, or its stream is open after `vanishing` seconds.
 
-        A process may be too busy to answer. If it has vanished gRPC's keepalive ends its stream
-        within `vanishing` seconds.
+        A process may be too busy to answer. The stream of one that has vanished is ended by
+        gRPC's keepalive within `vanishing` seconds.
         """
         self.alive.clear()
         self.outbox.send(Ping())
@@ -61,21 +61,21 @@ class Link:
         return not self.over
 
     def replace(self, reason: str) -> None:
-        """Say goodbye; the stream ends soon, whether or not anybody reads that."""
+        """Say goodbye; the stream ends after `PARTING` seconds even if nobody reads it."""
         self.replaced = True
         self.outbox.send(Goodbye(reason=reason))
         if self._stream is not None:
             asyncio.get_running_loop().call_later(PARTING, self._stream.cancel)
 
     def ended(self) -> None:
-        """Its stream is over."""
+        """Take note that the stream has ended."""
         self.over = True
         self.alive.set()
         self.outbox.close()
 
 
 def certified_names(context: Any) -> Sequence[str] | None:
-    """The names in the client's certificate (mutual TLS); None if it has shown none."""
+    """The names in the client's certificate (mutual TLS); None if it has sent none."""
     shown = context.auth_context().get("x509_pem_cert")
     return names_in(shown[0]) if shown else None
 

@@ -1,4 +1,4 @@
-"""Who is connected: streams come, say who they are, speak, break, come back."""
+"""Who is connected: streams open, identify themselves, carry messages, break and come back."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ log = logging.getLogger(__name__)
 
 
 class Audience(Protocol):
-    """Whoever wants to hear from the links."""
+    """Whoever the links report to: the hub."""
 
     def entered(self, link: Link, *, again: bool) -> None:
         """A learner is let in, for the first time or again after its connection was lost."""
 
     def heard(self, link: Link, message: Message) -> None:
-        """It said something about its task."""
+        """A learner sent a message about its task."""
 
     def left(self, learner: str) -> None:
-        """Its stream broke; it may be back soon."""
+        """A learner's stream broke; it may be back soon."""
 
     def gone(self, learner: str, reason: str, *, returns: bool) -> None:
-        """It did not come back in time, or never can: nobody else will bear its name."""
+        """A learner did not come back in time. `returns`: it may still come back later."""
 
 
 class Links:
     """The learners' streams, one a learner.
 
     Args:
-        fingerprint: Of the global model's layout, which every learner must have.
-        setup: From which a learner's must not differ; None if it may.
+        fingerprint: Of the global model's layout; every learner's must be equal.
+        setup: The aggregator's setup if learners' must equal it; None if theirs may differ.
         reconnect_timeout: Seconds for which a learner that was cut off counts as present.
-        stall_timeout: Seconds for which one may take nothing of what it is sent.
-        hello_timeout: Seconds for a new stream to say who it is.
-        keepalive: Seconds between pings of a quiet connection.
+        stall_timeout: Seconds for which a learner may read nothing of what it is sent.
+        hello_timeout: Seconds that a new stream has for its Hello.
+        keepalive: Seconds between pings of an idle connection.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Links:
         return self._links.get(learner)
 
     def present(self) -> list[str]:
-        """Learners connected, or cut off so shortly that they are expected back."""
+        """Learners that are connected, or were cut off so recently that they may come back."""
         return sorted({*self._links, *self._lost})
 
     async def join(self, requests: AsyncIterator[bytes], context: Any) -> None:
@@ -93,7 +93,7 @@ class Links:
         requests: AsyncIterator[bytes],
         context: Any,
     ) -> None:
-        """Serve a stream of any kind of client, from its greeting to its end."""
+        """Serve the stream of a client of any kind, from its greeting to its end."""
         link = Link(speaker, peer_of(context))
 
         async def write(frame: bytes) -> None:
@@ -105,15 +105,15 @@ class Links:
             if await self._greet(link, requests):
                 await self._listen(link, requests)
         except asyncio.CancelledError:
-            # The peer vanished, or the server stops: gRPC cancels the stream's task, and
-            # would print a traceback if it ended that way.
+            # The peer vanished or the server stops, so gRPC has cancelled this stream's task.
+            # It would print a traceback if the task ended with this error.
             pass
         except ProtocolError as error:
             self.drop(link, str(error))
         finally:
             self._leave(link)
             link.ended()
-            with suppress(Exception):  # the peer may be gone: nothing to tell it
+            with suppress(Exception):  # the peer may be gone already
                 await asyncio.wait_for(writer, PARTING)
 
     async def _listen(self, link: Link, requests: AsyncIterator[bytes]) -> None:
@@ -161,7 +161,7 @@ class Links:
         return True
 
     async def _contest(self, link: Link) -> Refusal | None:
-        """A second process under a connected id is refused, if the first one is alive."""
+        """Refuse a second process under a connected id if the first one is alive."""
         other = self._links.get(link.learner)
         if other is None:
             return None
@@ -171,12 +171,12 @@ class Links:
                     reason=f"learner id {link.learner!r} is in use by another running process: "
                     "stop it, or choose another --learner-id"
                 )
-            log.warning("learner %s was gone: its place is taken again", link.learner)
+            log.warning("learner %s had vanished: another process takes its place", link.learner)
         self._replace(other, "replaced by a newer connection")
         return None
 
     def drop(self, link: Link, reason: str) -> None:
-        """End a stream on which something went wrong; its learner may come again."""
+        """End a stream that broke the protocol; its learner may connect again."""
         said = sentence(reason, 160)
         log.warning("learner %s at %s broke the protocol: %s", link.name, link.peer, said)
         self._replace(link, f"protocol error: {said}")
@@ -196,7 +196,7 @@ class Links:
         self._audience.entered(link, again=timer is not None)
 
     def _look_for_stuck(self) -> None:
-        """Drop those who read nothing: what they are sent is not to pile up."""
+        """Drop learners that read nothing, so that messages to them do not pile up."""
         for link in list(self._links.values()):
             if link.outbox.stuck_for() > self._stall_timeout:
                 self.drop(link, f"it has read nothing for {self._stall_timeout:.0f} s")
@@ -204,7 +204,7 @@ class Links:
         self._look = loop.call_later(self._stall_timeout / 4, self._look_for_stuck)
 
     def _leave(self, link: Link) -> None:
-        """Its stream has ended."""
+        """Count a learner as cut off: its stream has ended."""
         learner = link.learner
         if self._links.get(learner) is not link:
             return
@@ -241,7 +241,7 @@ class Links:
         return Refusal(reason=f"put aside: {reason}") if reason else None
 
     def close(self, reason: str, *, final: bool, failed: bool = False) -> None:
-        """Say goodbye to all. `final`: the project has ended, learners need not come back."""
+        """Say goodbye to all. `final`: the project has ended and learners need not come back."""
         self._closing = True
         if self._look:
             self._look.cancel()

@@ -1,4 +1,4 @@
-"""In which order a stage's answers are given out."""
+"""The order in which a stage gives out its answers."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Protocol
 
 
 class Precedence(Protocol):
-    """Who is next. Told of each learner that is asked, and of each answer that is final."""
+    """Says whose answer is next. It is told who is asked and whose answer is final."""
 
     def ask(self, learners: Iterable[str]) -> None:
-        """These have been asked."""
+        """Take note that these learners have been asked."""
 
     def settle(self, learner: str) -> None:
-        """Its answer is there."""
+        """Take note that a learner's answer is final."""
 
     def next(self) -> str | None:
-        """Whose answer is to be given out now; None: it is not there yet."""
+        """The learner whose answer is given out next; None if that answer is not there yet."""
 
     def give(self) -> None:
-        """What `next` says is given out."""
+        """Take note that the answer of `next` is given out."""
 
     def awaited(self) -> str | None:
-        """The one learner before whose answer no other can be given; None: any will do."""
+        """The learner whose answer must come before any other; None if any answer will do."""
 
     def ready(self) -> Sequence[str]:
-        """Learners whose answers are there, and will be given without waiting for another."""
+        """Learners whose answers are there and wait for no other."""
 
 
 class ById:
-    """By learner id: a sum of floats depends on its order, and so has the same bits always."""
+    """By learner id. A sum of floats depends on its order, so a fixed order gives fixed bits."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
-        self._given = 0  # names before this place have been given out
-        self._head = 0  # names before this place are settled
+        self._given = 0  # answers of the names before this index have been given out
+        self._head = 0  # answers of the names before this index are final
         self._settled: set[str] = set()
 
     def ask(self, learners: Iterable[str]) -> None:
@@ -63,7 +63,7 @@ class ById:
 
 
 class ByArrival:
-    """As they come: nobody is waited for. The result then depends on learners' speed."""
+    """By arrival: no answer waits for another. The result then depends on learners' speed."""
 
     def __init__(self) -> None:
         self._ready: deque[str] = deque()

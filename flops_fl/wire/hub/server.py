@@ -1,4 +1,4 @@
-"""The aggregator's gRPC server: an event loop, not a thread a learner."""
+"""The aggregator's gRPC server: one event loop serves all learners, without a thread for each."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from flops_fl.wire.transport import METHOD, channel_arguments
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A server that learners can join, until it is stopped. `port` is the one it got."""
+    """A running server that learners can join. `port` is the port that it listens on."""
 
     port: int
     _server: grpc.aio.Server
     _health: aio.HealthServicer
 
     async def stop(self, grace: float) -> None:
-        """Let nobody in; end what goes on after `grace` seconds."""
+        """Let nobody in any more; end the streams that are still open after `grace` seconds."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)
 
 
 Join: TypeAlias = Callable[[AsyncIterator[bytes], Any], Coroutine[Any, Any, None]]
-"""Serves one stream: its requests, and gRPC's context."""
+"""Serves one stream, given its requests and gRPC's context."""
 
 
 async def serve(
@@ -44,21 +44,21 @@ async def serve(
     max_message: int = MAX_FRAME,
     keepalive: float = KEEPALIVE,
 ) -> Serving:
-    """Start serving bidirectional streams, and gRPC's health service, on one port.
+    """Start serving bidirectional streams and gRPC's health service on one port.
 
     Args:
-        services: What serves a stream, by the method that it is opened with.
-        max_message: Bytes of the largest message that is taken, decompressed.
-        keepalive: Seconds between pings of a quiet connection.
+        services: For each gRPC method, the function that serves its streams.
+        max_message: Bytes of the largest message accepted, after decompression.
+        keepalive: Seconds between pings of an idle connection.
 
     Raises:
-        UsageError: the address cannot be listened on, or the TLS files are no good.
+        UsageError: the server cannot listen on the address, or the TLS files are not valid.
     """
     _probe(listen)
     server = grpc.aio.server(
         options=[
             *channel_arguments(max_message, keepalive),
-            # Learners ping for hours while they train; gRPC would take that for abuse.
+            # Learners ping for hours while they train. gRPC would take that for abuse.
             ("grpc.http2.max_ping_strikes", 0),
             ("grpc.so_reuseport", 0),
         ]
@@ -85,7 +85,7 @@ async def serve(
 
 
 def _probe(listen: Address) -> None:
-    """Bind once by hand: gRPC's own message does not say that the port is in use."""
+    """Bind the port once ourselves: gRPC's own error does not say that the port is in use."""
     try:
         family, kind, protocol, _, target = socket.getaddrinfo(
             listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

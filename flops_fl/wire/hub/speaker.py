@@ -1,4 +1,4 @@
-"""How a kind of client speaks on its stream: our own learners here, Flower's in `flower`."""
+"""The protocol of one kind of client: our own learners here, Flower clients in `flower/`."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ LARGEST_HELLO = 1 << 16  # bytes
 
 
 class Speaker(Protocol):
-    """One client on one stream: between its frames and the messages of a `Conversation`."""
+    """Translates one client's frames to and from the messages of a `Conversation`."""
 
     @property
     def conversation(self) -> Conversation:
-        """Where it stands."""
+        """The state of the conversation with the client."""
 
     @property
     def outbox(self) -> Sender:
-        """What it is told goes here."""
+        """Takes the messages to the client."""
 
     @property
     def certified(self) -> Sequence[str] | None:
-        """Names in its certificate; None without mutual TLS."""
+        """Names in the client's certificate; None without mutual TLS."""
 
     @property
     def anonymous(self) -> bool:
-        """Whether its name is a number that it was given: it cannot come back under it."""
+        """Whether we gave the client its name; it cannot come back under such a name."""
 
     async def hello(self, requests: AsyncIterator[bytes]) -> Hello | None:
-        """Who it says it is; None if it left without a word.
+        """The client's Hello; None if it left without one.
 
         Raises:
-            ProtocolError: it does not say so in this language.
+            ProtocolError: the first frames are not a greeting of this protocol.
         """
 
     def read(self, frame: bytes) -> Message:
-        """What it says.
+        """The message in a frame.
 
         Raises:
-            ProtocolError: nothing of this language.
+            ProtocolError: the frame does not belong to this protocol.
         """
 
 
 class Native:
-    """A learner of ours."""
+    """A learner of flops-fl, which speaks flops.proto."""
 
     anonymous = False
 
@@ -60,11 +60,11 @@ class Native:
         self.certified = certified
 
     async def hello(self, requests: AsyncIterator[bytes]) -> Hello | None:
-        """Its Hello, with the name of its certificate where it says none."""
+        """The learner's Hello; without an id in it, the certificate's first name is the id."""
         frame = await anext(requests, None)
         if frame is None:
             return None
-        if len(frame) > LARGEST_HELLO:  # from somebody whom nobody knows yet
+        if len(frame) > LARGEST_HELLO:  # the sender is not identified yet
             raise ProtocolError(f"{len(frame)} bytes instead of a Hello")
         hello = decode(frame)
         if not isinstance(hello, Hello):
@@ -74,5 +74,5 @@ class Native:
         return replace(hello, learner=self.certified[0])
 
     def read(self, frame: bytes) -> Message:
-        """A message of flops.proto."""
+        """The message in a frame of flops.proto."""
         return decode(frame)

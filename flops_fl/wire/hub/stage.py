@@ -30,26 +30,26 @@ class HubOptions:
     """Limits of the aggregator's side. Times in seconds, sizes in bytes."""
 
     setup: Setup | None = None
-    """From which a learner's must not differ; None if it may."""
+    """The aggregator's setup if learners' must equal it; None if theirs may differ."""
     reconnect_timeout: float = limits.ABSENCE_TIMEOUT
     hello_timeout: float = limits.HELLO_TIMEOUT
     keepalive: float = limits.KEEPALIVE
     stall_timeout: float = limits.STALL_TIMEOUT
-    """For the next 1 MiB of an upload, and for a learner to take anything of what it is sent."""
+    """Longest wait for the next 1 MiB of an upload, and for a learner to read what it is sent."""
     room: Room = field(default_factory=Room)
 
 
 class Stage:
-    """The tasks of one stage, and what comes back for them.
+    """The tasks of one stage and the answers to them.
 
-    More may be asked while it lasts: with answers given out by arrival, a stage can span many
-    aggregations, and a task outlive the one during which it was given.
+    More learners may be asked while a stage is open. If it gives out answers by arrival, it can
+    span many aggregations, and a task may outlive the aggregation during which it was given.
 
     Args:
         layout: Of the global model.
-        deadline: When those who have not answered are given up.
-        order: In which order answers are given out.
-        on_answer: Called as each answer becomes final: learner, reason of failure if any.
+        deadline: When to give up those who have not answered.
+        order: In which order to give out answers.
+        on_answer: Called when an answer is final, with the learner and why it failed, or None.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Stage:
         self._intake = Intake(
             layout, options.room, order, grant=self._grant, on_answer=self._answered
         )
-        self._models: dict[str, Chunks] = {}  # what each learner's task is about
+        self._models: dict[str, Chunks] = {}  # the model that each learner's task is about
         self._frames: list[tuple[Task, bool, Order, bytes]] = []
         self._timers: list[asyncio.TimerHandle] = []
         self._good = 0
@@ -86,7 +86,7 @@ class Stage:
         self._frames.clear()
         timeout, names = self._deadline.timeout, list(tasks)
         self._expire_after(timeout, names, self._deadline.reason(early=False))
-        # Who has announced an update in time may need time to deliver it, but not for ever.
+        # A learner that has announced its update in time gets as long again to deliver it.
         stuck = f"announced, and not delivered within another {timeout:g} s"
         self._expire_after(2 * timeout, names, stuck, announced=True)
         for learner in names:
@@ -95,18 +95,18 @@ class Stage:
     async def next(self) -> Answer | None:
         """The next answer in order; None when every learner's has been given.
 
-        Drop it before the next call: an update's arrays are then filled with a later one.
+        Do not use an answer after the next call, which reuses an update's arrays for a later one.
         """
         return await self._intake.next()
 
     def close(self) -> None:
-        """Wait for nobody any more; who has not answered is told so."""
+        """Stop waiting, and cancel the tasks of those who have not answered."""
         self.closed = True
         for timer in self._timers:
             timer.cancel()
         for learner in self._intake.open():
             self._cancel(learner, "the stage is over")
-        # Now, not when the collector of garbage comes to it: these are whole models.
+        # Free these whole models now, not when the garbage collector finds them.
         self._intake.close()
         self._models.clear()
         self._frames.clear()
@@ -118,7 +118,7 @@ class Stage:
         return not self.closed and self._intake.open_task(learner) is not None
 
     def entered(self, link: Link | None) -> None:
-        """Send a learner its open task, and the parameters if it does not hold them."""
+        """Send a learner its open task, with the parameters if it does not hold them."""
         task = self._intake.open_task(link.learner) if link else None
         if link is None or task is None:
             return
@@ -127,7 +127,7 @@ class Stage:
         order, frame = self._order(task, model)
         try:
             link.outbox.send_order(order, model, frame)
-        except ProtocolError as error:  # this learner's trouble, not the round's
+        except ProtocolError as error:  # ends this learner's stream, but not the round
             self._links.drop(link, str(error))
 
     def heard(self, link: Link, message: Message) -> None:
@@ -136,7 +136,7 @@ class Stage:
         if isinstance(message, Result):
             waits = message.needs_grant
             refused = intake.offer(learner, message)
-            if refused and waits:  # for a grant that will not come
+            if refused and waits:  # the learner would wait for its grant for ever
                 link.outbox.send(Cancel(key=message.key, reason=refused))
         elif isinstance(message, Chunk):
             intake.chunk(learner, message)
@@ -144,13 +144,14 @@ class Stage:
             intake.fail(learner, message.stage, message.reason, message.traceback)
 
     def left(self, learner: str) -> None:
-        """Its stream broke: what it had not finished sending will be offered again."""
+        """A learner's stream broke: it will offer again what it had not sent completely."""
         self._intake.interrupt(learner)
 
     def gone(self, learner: str, reason: str, *, returns: bool = True) -> None:
-        """Stop waiting for it, unless the stage would fail without one that may return.
+        """Count a learner that was lost as failed.
 
-        Then it has until the deadline.
+        If it may return and the stage cannot reach its quorum without it, wait for it until the
+        deadline.
         """
         if returns and self._asked - self._failed <= self._deadline.quorum:
             return
@@ -159,7 +160,7 @@ class Stage:
     # -- helpers -------------------------------------------------------------------------
 
     def _order(self, task: Task, model: Chunks | None) -> tuple[Order, bytes]:
-        """The order and its frame, made once for all learners that are told the same."""
+        """The order and its frame, encoded once for all learners that get the same order."""
         with_model = model is not None
         for known, had_model, order, frame in self._frames:
             if had_model == with_model and known == task:
@@ -186,7 +187,7 @@ class Stage:
         self._watch_upload(learner, task, None)
 
     def _watch_upload(self, learner: str, task: Task, seen: int | None) -> None:
-        """Give up on an upload that stands still, or all but does."""
+        """Give up an upload that makes less than `LEAST_PROGRESS` in a stall timeout."""
         if self.closed or self._intake.open_task(learner) is not task:
             return
         received = self._intake.progress(learner)
@@ -196,7 +197,8 @@ class Stage:
         if seen is not None and received - seen < LEAST_PROGRESS:
             self._fail(
                 learner,
-                f"its upload came to {received} bytes, {received - seen} more in {timeout:.0f} s",
+                f"its upload stalled at {received} bytes, {received - seen} more in "
+                f"{timeout:.0f} s",
             )
             return
         loop = asyncio.get_running_loop()
@@ -210,7 +212,7 @@ class Stage:
         self._timers.append(loop.call_later(seconds, self._expire, open_, reason, announced))
 
     def _expire(self, tasks: Mapping[str, Task | None], reason: str, announced: bool) -> None:
-        """Wait no longer for those still at these tasks; with `announced`, for any of them."""
+        """Give up those still at these tasks; `announced`: even if they announced an update."""
         names = [n for n, task in tasks.items() if task and self._intake.open_task(n) is task]
         for learner in names if announced else late(self._intake, names):
             lost = "" if self._links.get(learner) else "; its connection is lost"

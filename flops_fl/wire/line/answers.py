@@ -1,4 +1,4 @@
-"""A learner's answer as the message that carries or announces it."""
+"""Turns a learner's answer into the message that carries or announces it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flops_fl.wire.messages import Failure, Message, Result
 
 
 def as_message(task: Task, answer: Answer) -> Message:
-    """Small models travel with the header; large ones are announced by it."""
+    """The message for an answer: it carries a small model and announces a large one."""
     if isinstance(answer, LearnerFailure):
         return Failure(
             key=task.key, stage=answer.stage, reason=answer.reason, traceback=answer.traceback

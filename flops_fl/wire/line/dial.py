@@ -1,10 +1,10 @@
-"""The learner's side of the wire: dial, and let user code have the main thread.
+"""Connects a process's learners to the aggregator and leaves the main thread to user code.
 
 `converse` holds all conversations of a process (one, or many under `simulate`) on the event loop
-that it is called on. `serve_workers` gives it a loop on a thread of its own: user code gets the
-thread that calls, since frameworks, signal handlers and people's code expect the main one.
-What was computed is kept until the aggregator has moved on: a connection lost in the middle
-costs a new Hello, no training.
+that calls it. `serve_workers` runs it on a thread of its own, and runs user code on the thread
+that calls: frameworks, signal handlers and users' code expect the main thread.
+A learner keeps its answer until the aggregator asks for something else. So a connection lost
+in the middle costs a new Hello, but no training.
 """
 
 from __future__ import annotations
@@ -28,36 +28,38 @@ from flops_fl.wire.messages import Goodbye
 from flops_fl.wire.transport import channel_arguments
 
 _RECONNECTING = [
-    # Back-off is ours, with jitter; gRPC's own would grow to two minutes.
+    # `Redial` does the back-off, with jitter. gRPC's own would grow to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 
 Jobs: TypeAlias = "queue.SimpleQueue[Callable[[], None] | None]"
-"""Work for the main thread; None ends it."""
+"""Work for the main thread; None ends the queue."""
 
 
 class BlockingWorker(Protocol):
-    """A worker that takes the thread it is called on until it is done."""
+    """A worker that blocks the calling thread until its work is done."""
 
     learner: str
     layout: Layout
     setup: Setup
 
     def perform(self, task: Task, parameters: Parameters) -> Update | Evaluation:
-        """Fit or evaluate; raises as `Worker.perform`."""
+        """Fit or evaluate. Raises like `Worker.perform`."""
 
 
 async def converse(workers: Sequence[Worker], options: DialOptions) -> Goodbye:
-    """Work for an aggregator until it says that the project has ended; its last word.
+    """Work for an aggregator until it says that the project has ended.
 
-    Of several it is that for one that was there to the end, if any was.
+    Returns:
+        Its goodbye. Of several workers' goodbyes, one that does not say `failed` if there is
+        one, so that a worker put aside does not make the process fail.
 
     Raises:
         Unreachable: nobody answered for `connect_timeout` seconds.
         Refused: the aggregator does not let a learner in.
-        ProtocolError: it speaks another language.
+        ProtocolError: the peer speaks another protocol.
     """
     arguments = [*channel_arguments(MAX_FRAME, options.keepalive), *_RECONNECTING]
     faults = Faults(options.address, options.tls)
@@ -73,7 +75,7 @@ async def converse(workers: Sequence[Worker], options: DialOptions) -> Goodbye:
 
 
 def serve_workers(workers: Sequence[BlockingWorker], options: DialOptions) -> Goodbye:
-    """The same for workers that block. Call it on the main thread: the work is done here.
+    """Like `converse`, for workers that block. They work on the thread that calls this.
 
     Returns, Raises: as `converse`.
     """
@@ -151,7 +153,7 @@ class _Dialer:
             self._jobs.put(None)
 
     def stop(self) -> None:
-        """End the conversations from another thread; without effect when they have ended."""
+        """End the conversations, called from another thread. Does nothing after their end."""
         if self._loop and self._main and not self._main.done():
             with suppress(RuntimeError):  # the loop closed in this moment
                 self._loop.call_soon_threadsafe(self._main.cancel)
@@ -162,8 +164,8 @@ class _Dialer:
 
 
 def open_channel(api: Any, options: DialOptions, arguments: Sequence[tuple[str, int]]) -> Any:
-    """A channel of `api`, which is `grpc` or `grpc.aio`, with TLS or without."""
-    if options.address.loopback:  # a proxy has another loopback
+    """A channel with TLS or without, made by `api`, which is `grpc` or `grpc.aio`."""
+    if options.address.loopback:  # a proxy would dial its own machine
         arguments = [*arguments, ("grpc.enable_http_proxy", 0)]
     if options.tls is None:
         return api.insecure_channel(str(options.address), arguments)

@@ -1,4 +1,4 @@
-"""One learner's conversations, one after the other, and what it keeps between them."""
+"""One learner's end of the wire: its conversations and what it keeps between them."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ from flops_fl.wire.transport import METHOD
 
 log = logging.getLogger(__name__)
 
-PARTING_TIMEOUT = 2.0  # seconds for it to close the stream after a Goodbye
+PARTING_TIMEOUT = 2.0  # seconds that the aggregator has to close the stream after a Goodbye
 
 
 class Worker(Protocol):
-    """What does the work of one learner, on the event loop of the line."""
+    """Does the work of one learner, on the line's event loop."""
 
     learner: str
     layout: Layout
@@ -59,7 +59,7 @@ class Worker(Protocol):
     async def perform(self, task: Task, parameters: Parameters) -> Update | Evaluation:
         """Fit or evaluate; cancelled when nobody wants the answer any more.
 
-        What it raises as FlopsError is reported as a failure of this task, and not fatal.
+        A FlopsError that it raises is reported as a failure of this task; the line goes on.
         """
 
 
@@ -90,7 +90,7 @@ class Line:
                 why = goodbye.reason or "connection closed"
             except grpc.aio.AioRpcError as error:
                 why = await asyncio.to_thread(self._faults.explain, error)
-            except TimeoutError:  # whoever is no aggregator would have said so
+            except TimeoutError:  # a server of another kind would have answered with an error
                 why = f"no answer to the greeting for {self._options.greeting_timeout:g} s"
             self._outbox = None
             patient = self._options.stay and self._held is not None
@@ -164,7 +164,7 @@ class Line:
 
     def _take(self, order: Order) -> None:
         if self._task and self._task.key == order.task.key:
-            self._deliver()  # a task it had before the connection broke
+            self._deliver()  # it had this task before the connection broke
             return
         self._forget()
         if order.nbytes is not None:
@@ -221,7 +221,7 @@ class Line:
         )
 
     def _deliver(self) -> None:
-        """Send the answer if there is one and this conversation is about its task."""
+        """Send the answer if it is there and belongs to this conversation's task."""
         current = self._conversation.task
         if self._outbox is None or self._task is None or self._answer is None or current is None:
             return
@@ -240,7 +240,7 @@ class Line:
 
 
 async def _part(call: Any) -> None:
-    """End a stream in order, so that neither side takes it for a broken one."""
+    """Close a stream in order, so that neither side takes it for a broken one."""
     with suppress(Exception):
         await call.done_writing()
         await asyncio.wait_for(call.code(), PARTING_TIMEOUT)

@@ -1,4 +1,4 @@
-"""How to reach the aggregator: when to dial again, when to give up, what to say meanwhile."""
+"""Connecting to the aggregator: when to try again, when to give up, what to report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flops_fl.net.tls import Tls
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DialOptions:
-    """How to reach the aggregator. Times in seconds."""
+    """How to reach the aggregator, and how long to try. Times in seconds."""
 
     address: Address
     tls: Tls | None = None
@@ -28,7 +28,7 @@ class DialOptions:
     remind: float = limits.REMIND
     stay: bool = False
     on_event: Callable[[str, str], None] = lambda learner, event: None
-    """Told what happens, in words: (learner, event)."""
+    """Called with the learner and, in words, what happened."""
     on_presence: Callable[[str, bool], None] = lambda learner, connected: None
 
 
@@ -45,26 +45,26 @@ class Redial:
         self._said, self._pause = 0.0, 0.0
 
     def welcomed(self) -> None:
-        """Let in: what comes next begins anew."""
+        """The aggregator let the learner in: waits and reports start over."""
         self._welcomed = self._connected = True
         self._wait, self._pause = self._options.backoff, 0.0
         self._options.on_presence(self._learner, True)
         self._options.on_event(self._learner, f"connected to the {self._whom}")
 
     def failed(self, why: str, *, patient: bool = False) -> float:
-        """Seconds to wait before the next try.
+        """Report a failed or lost connection; returns the seconds to wait before the next try.
 
         Args:
-            why: What went wrong, for people.
+            why: What went wrong, in words.
             patient: Never give up.
 
         Raises:
-            Unreachable: it has been too long.
+            Unreachable: the aggregator has been away longer than the timeout.
         """
         self._options.on_presence(self._learner, False)
         lost, self._connected = self._connected, False
         if lost:
-            self._last_contact = time.monotonic()  # until now
+            self._last_contact = time.monotonic()  # the connection was open until now
         away = time.monotonic() - self._last_contact
         limit, name = self._options.connect_timeout, "--connect-timeout"
         if self._welcomed:
@@ -72,17 +72,17 @@ class Redial:
         if away > limit and not patient:
             raise Unreachable(
                 f"no {self._whom} for {away:.0f} s ({name}): {why}. Check the address, and that "
-                "it runs"
+                "the aggregator runs"
             )
         self._tell(why, away, lost)
-        # Full jitter, so that a thousand learners do not return in the same moment
+        # Jitter, so that a thousand learners do not return in the same moment
         # (Brooker 2015, "Exponential Backoff And Jitter").
         wait = random.SystemRandom().uniform(0.5, 1.0) * self._wait
         self._wait = min(self._wait * 2, self._options.max_backoff)
         return wait
 
     def _tell(self, why: str, away: float, lost: bool) -> None:
-        """Say it once, and again from time to time."""
+        """Report it once, then again after `remind` seconds and ever longer pauses."""
         if lost:
             event = f"disconnected ({why}), trying again"
         elif self._pause and time.monotonic() < self._said + self._pause:
