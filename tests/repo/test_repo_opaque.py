@@ -110,7 +110,8 @@ def test_what_else_is_given_breaks_the_contract_in_one_sentence(
 
 def test_a_global_model_that_is_no_array_names_the_strategy(model):
     managed = model("[np.zeros(1)]", attribute="opaque_parameters = True")
-    with pytest.raises(RepositoryError, match=r"3 bytes that are no array.*the strategy must produce"):
+    message = "3 bytes that are no array.*the strategy must produce"
+    with pytest.raises(RepositoryError, match=message):
         managed.load([np.frombuffer(b"abc", "V1")])
     with pytest.raises(RepositoryError, match="2 items, expected 1"):
         managed.load([np.frombuffer(b"abc", "V1")] * 2)
