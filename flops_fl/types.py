@@ -252,9 +252,14 @@ class RoundRecord:
     bytes_up: int
     learners: tuple[str, ...]
     failures: tuple[LearnerFailure, ...] = ()
-    metrics: Mapping[str, Scalar] = field(default_factory=dict)
     not_evaluated: str = ""
     """Why there is no loss."""
+    fit_metrics: Mapping[str, Scalar] = field(default_factory=dict)
+    """What the strategy made of the updates' metrics; those of the evaluations are in `metrics`."""
+    metrics: Mapping[str, Scalar] = field(default_factory=dict)
+    server_loss: float | None = None
+    """What the strategy itself found of the model, if it looks; and what else it found."""
+    server_metrics: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

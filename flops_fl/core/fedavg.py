@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from flops_fl.core.aggregation import Judgement, not_accepted, require_accepted
 from flops_fl.core.mean import MeanAggregation
 from flops_fl.core.seeding import selection
-from flops_fl.types import Layout, Scalar, Stage, Update
+from flops_fl.types import Array, Evaluation, Layout, Parameters, Scalar, Stage, Update
 
 
 class FedAvg:
@@ -21,10 +22,11 @@ class FedAvg:
         min_fit_clients: Fewest that fit, whatever the share.
         min_evaluate_clients: Fewest that evaluate, whatever the share.
         min_available_clients: With fewer present nobody is asked.
+        accept_failures: Whether a round goes on without learners that failed.
     """
 
     name = "FedAvg"
-    options: Mapping[str, Scalar] = {}
+    foreign = False
 
     def __init__(
         self,
@@ -36,15 +38,22 @@ class FedAvg:
         min_fit_clients: int = 1,
         min_evaluate_clients: int = 1,
         min_available_clients: int = 1,
+        accept_failures: bool = True,
     ) -> None:
+        self.options: Mapping[str, Scalar] = {"accept_failures": accept_failures}
+        self._accepts = accept_failures
         self._layout = layout
         self._seed = seed
         self._available = min_available_clients
         self._share = {"fit": fraction_fit, "evaluate": fraction_evaluate}
         self._fewest = {"fit": min_fit_clients, "evaluate": min_evaluate_clients}
 
+    def initial(self, parameters: Parameters) -> Parameters:
+        """The repository's model."""
+        return parameters
+
     def choose(
-        self, round: int, stage: Stage, learners: Sequence[str]
+        self, round: int, stage: Stage, learners: Sequence[str], parameters: Parameters
     ) -> dict[str, dict[str, Scalar]]:
         """Config by learner id, in id order; empty if too few learners are present."""
         share, present = self._share[stage], sorted(learners)
@@ -58,7 +67,18 @@ class FedAvg:
         self, round: int, bound: Callable[[Update], Update] | None = None
     ) -> MeanAggregation:
         """Begin a round's mean; `bound` limits an update, or raises BadUpdate."""
-        return MeanAggregation(self._layout, bound)
+        return _Mean(self._layout, bound, self._accepts)
+
+    def evaluate(self, round: int, parameters: Parameters) -> None:
+        """It has no data."""
+
+    def judge(
+        self, round: int, evaluations: Sequence[Evaluation], failures: int
+    ) -> Judgement | None:
+        """Nothing of its own, unless somebody failed who must not."""
+        if failures and not self._accepts:
+            return Judgement(missing=not_accepted(self.name, failures))
+        return None
 
     def state(self) -> dict[str, Any]:
         """Nothing."""
@@ -66,3 +86,15 @@ class FedAvg:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Nothing to do."""
+
+
+class _Mean(MeanAggregation):
+    def __init__(
+        self, layout: Layout, bound: Callable[[Update], Update] | None, accepts: bool
+    ) -> None:
+        super().__init__(layout, bound)
+        self._accepts = accepts
+
+    def result(self, failures: int) -> list[Array]:
+        require_accepted(FedAvg.name, failures, self._accepts)
+        return super().result(failures)

@@ -13,14 +13,14 @@ associative: whoever wants the same bits again adds updates in the same order.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from flops_fl.dtypes import kind_of
 from flops_fl.errors import BadUpdate
-from flops_fl.types import MAX_EXAMPLES, Array, Layout, Update
+from flops_fl.types import MAX_EXAMPLES, Array, Layout, Scalar, Update
 
 SMALL = 1 << 20  # bytes; below, another copy costs nothing
 BLOCK = 1 << 15  # elements: three float64 blocks of 256 KB stay in a core's second-level cache
@@ -117,6 +117,8 @@ class MeanAggregation:
     Args:
         bound: Limits an update, or raises BadUpdate.
     """
+
+    metrics: Mapping[str, Scalar] = {}
 
     def __init__(self, layout: Layout, bound: Callable[[Update], Update] | None = None) -> None:
         self.mean = WeightedMean(layout)

@@ -54,6 +54,9 @@ class Observer:
     def on_answer(self, round: int, stage: Stage, learner: str, failure: str | None) -> None:
         """One of them has answered; `failure` is the reason if it failed."""
 
+    def on_initial(self, record: RoundRecord) -> None:
+        """The strategy has judged the initial model itself: its figures, as those of a round 0."""
+
     def on_round(self, record: RoundRecord, best: Best | None) -> None:
         """A round is complete; `best` is the best of those that were evaluated, if any was."""
 
@@ -94,6 +97,9 @@ class Observers(Observer):
 
     def on_answer(self, round: int, stage: Stage, learner: str, failure: str | None) -> None:
         self._each(lambda o: o.on_answer(round, stage, learner, failure))
+
+    def on_initial(self, record: RoundRecord) -> None:
+        self._each(lambda o: o.on_initial(record))
 
     def on_round(self, record: RoundRecord, best: Best | None) -> None:
         self._each(lambda o: o.on_round(record, best))

@@ -99,6 +99,8 @@ class State:
     round: int = 0
     history: tuple[RoundRecord, ...] = ()
     best: Best | None = None
+    initial: RoundRecord | None = None
+    """What the strategy found of the initial model, if it looks itself: its `server_loss`."""
     pending: RoundRecord | None = None
     """The newest round, while its model is there and its evaluation is not."""
 

@@ -8,16 +8,24 @@ it. Updates are folded in learner-id order as the cohort hands them out, and dro
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from flops_fl.core.aggregation import Strategy
+from flops_fl.core.aggregation import Judgement, Strategy
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Cohort, Journal, Plan, State
-from flops_fl.core.stages import Evaluate, Fit, StageOutcome, maybe_off_loop
+from flops_fl.core.stages import (
+    NOBODY,
+    Evaluate,
+    Fit,
+    StageOutcome,
+    accuracy_in,
+    maybe_off_loop,
+)
 from flops_fl.errors import FederationError
 from flops_fl.types import Best, RoundRecord
 
@@ -61,10 +69,27 @@ class Training:
         """
         if self._journal:
             self._journal.begin(self.state)
+        if self.state.round == 0 and self.state.initial is None:
+            await self._look_at_the_start()
+        if self.state.initial is not None:
+            self._observer.on_initial(self.state.initial)
         self._observer.on_wait(cohort.present(), self.plan.min_available)
         while not self.over:
             await self._play_round(cohort)
         return self.state
+
+    async def _look_at_the_start(self) -> None:
+        started = time.monotonic()
+        found = await self._server_side(0)
+        if found is not None:
+            seconds = time.monotonic() - started
+            empty = replace(_empty(0), seconds=seconds, evaluate_seconds=seconds)
+            await self._take(replace(self.state, initial=_with_server(empty, found)))
+
+    async def _server_side(self, round: int) -> Judgement | None:
+        """What the strategy itself finds of the global model."""
+        look = partial(self._strategy.evaluate, round, self.state.parameters)
+        return await asyncio.to_thread(look) if self._strategy.foreign else look()
 
     async def _play_round(self, cohort: Cohort) -> None:
         """One round: fit and fold, then evaluate the new global model.
@@ -99,6 +124,7 @@ class Training:
     async def _evaluate(self, stage: Evaluate, began: _Began) -> None:
         state = self.state
         assert state.pending is not None
+        found = await self._server_side(state.round)
         figures = await stage.run(state.parameters, state.round)
         record = replace(
             began.add(state.pending, stage.outcome),
@@ -106,7 +132,10 @@ class Training:
             accuracy=figures.accuracy,
             examples=figures.examples,
             not_evaluated=figures.missing,
+            metrics=figures.metrics,
         )
+        if found is not None:
+            record = _with_server(record, found)
         best = Best.after(state.best, record)
         await self._take(replace(state, history=(*state.history, record), best=best, pending=None))
 
@@ -133,6 +162,22 @@ def put_aside(history: Sequence[RoundRecord], max_failures: int | None) -> list[
     return sorted(aside)
 
 
+def _empty(round: int) -> RoundRecord:
+    return RoundRecord(
+        round=round, seconds=0.0, fit_seconds=0.0, evaluate_seconds=0.0, loss=None, accuracy=None,
+        examples=0, bytes_down=0, bytes_up=0, learners=(),
+    )  # fmt: skip
+
+
+def _with_server(record: RoundRecord, found: Judgement) -> RoundRecord:
+    """With the strategy's own figures: the round's, too, where no learner was to give any."""
+    record = replace(record, server_loss=found.loss, server_metrics=found.metrics)
+    if record.not_evaluated != NOBODY or found.loss is None:
+        return record
+    accuracy = accuracy_in(found.metrics)
+    return replace(record, loss=found.loss, accuracy=accuracy, not_evaluated="")
+
+
 class _Began:
     """The clock and the bytes at the start of a stage: what a record counts from."""
 
@@ -143,11 +188,13 @@ class _Began:
 
     def record(self, round: int, fit: StageOutcome) -> RoundRecord:
         """A round as it stands after its fit."""
-        empty = RoundRecord(
-            round=round, seconds=0.0, fit_seconds=fit.seconds, evaluate_seconds=0.0, loss=None,
-            accuracy=None, examples=0, bytes_down=0, bytes_up=0, learners=tuple(fit.answered),
-        )  # fmt: skip
-        return replace(self._since(empty), failures=tuple(fit.failures))
+        return replace(
+            self._since(_empty(round)),
+            fit_seconds=fit.seconds,
+            learners=tuple(fit.answered),
+            failures=tuple(fit.failures),
+            fit_metrics=fit.metrics,
+        )
 
     def add(self, fitted: RoundRecord, evaluation: StageOutcome) -> RoundRecord:
         """The same after its evaluation."""

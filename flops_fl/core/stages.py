@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from flops_fl.core.aggregation import Strategy
+from flops_fl.core.aggregation import Judgement, Strategy
 from flops_fl.core.failures import in_short
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Cohort, Plan
@@ -30,6 +30,7 @@ from flops_fl.types import (
 T = TypeVar("T")
 
 OFF_LOOP_BYTES = 1 << 20
+NOBODY = "no learner was asked to evaluate (--fraction-evaluate)"
 LARGEST_LOSS = 1e30  # far beyond any loss; a sum of such is still finite
 LARGEST_ACCURACY = 100.0  # in percent; one learner's absurd value would name the best round
 
@@ -41,6 +42,7 @@ class StageOutcome:
     answered: list[str] = field(default_factory=list)
     failures: list[LearnerFailure] = field(default_factory=list)
     seconds: float = 0.0
+    metrics: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Figures:
     accuracy: float | None = None
     examples: int = 0
     missing: str = ""
+    metrics: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 class _Stage:
@@ -70,14 +73,19 @@ class _Stage:
         self.plan = plan
         self.strategy = strategy
         self.outcome = StageOutcome()
+        self._unasked = "nobody was asked"
         self._cohort = cohort
         self._observer = observer
 
     async def _ask(self, parameters: Parameters, version: int) -> None:
         """Ask and hand on to `_take` what comes; failures apart."""
-        chosen = self.strategy.choose(self.round, self.kind, self._cohort.present())
+        present = self._cohort.present()
+        choose = partial(self.strategy.choose, self.round, self.kind, present, parameters)
+        chosen = await asyncio.to_thread(choose) if self.strategy.foreign else choose()
         tasks = {learner: self._task(version, chosen[learner]) for learner in chosen}
         if not tasks:
+            name = self.strategy.name
+            self._unasked = f"strategy {name} chose none of the {len(present)} learners present"
             return
         self._observer.on_stage(self.round, self.kind, list(tasks))
         timeout, grace = self.plan.round_timeout, self.plan.grace
@@ -123,7 +131,7 @@ class Fit(_Stage):
         return max(1, self.plan.min_fit)
 
     async def run(self, parameters: Parameters, version: int) -> Parameters:
-        """Play the stage.
+        """Play the stage; the same parameters if the strategy leaves them as they are.
 
         Raises:
             FederationError: there are too few updates, or nothing can be made of them.
@@ -135,15 +143,16 @@ class Fit(_Stage):
         self._small = is_small(parameters)
         await self._ask(parameters, version)
         if len(self.outcome.answered) < self.quorum:
-            why = in_short(self.outcome.failures) or "nobody could be asked"
+            why = in_short(self.outcome.failures) or self._unasked
             raise FederationError(
                 f"round {self.round} needs {self.quorum} updates (--min-fit-clients) and got "
                 f"{len(self.outcome.answered)}. Missing: {why}"
             )
-        failures = len(self.outcome.failures)
-        result = await maybe_off_loop(parameters, partial(self._aggregation.result, failures))
+        result = partial(self._aggregation.result, len(self.outcome.failures))
+        made = await maybe_off_loop(parameters, result, anyway=self.strategy.foreign)
+        self.outcome.metrics = self._aggregation.metrics
         self.outcome.seconds = time.monotonic() - started
-        return result
+        return parameters if made is None else made
 
     async def _take(self, answer: Update | Evaluation) -> None:
         assert isinstance(answer, Update)
@@ -177,12 +186,14 @@ class Evaluate(_Stage):
         started = time.monotonic()
         self._evaluations: list[Evaluation] = []
         await self._ask(parameters, version)
-        self.outcome.seconds = time.monotonic() - started
         found, failures = self._evaluations, self.outcome.failures
+        self.outcome.seconds = time.monotonic() - started
         if len(found) >= self.quorum:
-            return _figures(found)
+            judge = partial(self.strategy.judge, self.round, found, len(failures))
+            judged = await asyncio.to_thread(judge) if self.strategy.foreign else judge()
+            return _figures(found) if judged is None else _judged(judged, found)
         if not (found or failures):
-            return Figures(missing="no learner was asked to evaluate (--fraction-evaluate)")
+            return Figures(missing=NOBODY)
         why = in_short(failures) or "no more were asked"
         return Figures(
             missing=f"{len(found)} of {self.quorum} evaluations (--min-evaluate-clients): {why}"
@@ -197,9 +208,12 @@ class Evaluate(_Stage):
             self._evaluations.append(answer)
 
 
-async def maybe_off_loop(parameters: Parameters, work: Callable[[], T]) -> T:
-    """Do work on a model: here if it is small, else on a thread."""
-    return work() if is_small(parameters) else await asyncio.to_thread(work)
+async def maybe_off_loop(
+    parameters: Parameters, work: Callable[[], T], *, anyway: bool = False
+) -> T:
+    """Do work on a model: on a thread if it is large, or `anyway`; else here."""
+    here = is_small(parameters) and not anyway
+    return work() if here else await asyncio.to_thread(work)
 
 
 def is_small(parameters: Parameters) -> bool:
@@ -235,3 +249,20 @@ def _figures(evaluations: Sequence[Evaluation]) -> Figures:
         return Figures(loss, None, total)
     accuracy = sum(float(e.metrics["accuracy"]) * e.examples for e in known) / seen
     return Figures(loss, accuracy, total)
+
+
+def _judged(judged: Judgement, evaluations: Sequence[Evaluation]) -> Figures:
+    """The strategy's word on evaluations; the accuracy is our mean where it says none."""
+    if judged.loss is None:
+        return Figures(missing=judged.missing, metrics=judged.metrics)
+    ours = _figures(evaluations)
+    accuracy = accuracy_in(judged.metrics)
+    known = ours.accuracy if accuracy is None else accuracy
+    return Figures(judged.loss, known, ours.examples, metrics=judged.metrics)
+
+
+def accuracy_in(metrics: Mapping[str, Scalar]) -> float | None:
+    """The accuracy that a strategy tells, if it is a number that may name the best round."""
+    told = metrics.get("accuracy")
+    sound = isinstance(told, float | int) and -LARGEST_LOSS <= told <= LARGEST_ACCURACY
+    return float(told) if sound else None  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import flwr.server.strategy as flower
-from flwr.common import ndarrays_to_parameters
+import flwr.serverapp.strategy as newer
 
 from flops_fl.core.aggregation import Strategy
 from flops_fl.core.fedavg import FedAvg
@@ -23,17 +23,13 @@ from flops_fl.flower.catalogue import (
     NAMES,
     NEEDS_CONFIG,
     UNFIT,
+    WRAPS,
     Entry,
 )
+from flops_fl.flower.kinds import FlowerMean, FlowerOptimiser, floats_of
 from flops_fl.flower.opaque import TAKES_OPAQUE, FlowerOpaque, as_flower
-from flops_fl.flower.strategy import (
-    FlowerChoice,
-    FlowerMean,
-    FlowerOptimiser,
-    FlowerStrategy,
-    floats_of,
-)
-from flops_fl.flower.values import plain
+from flops_fl.flower.own import HOOKS, FlowerOwn, FlowerOwnOpaque
+from flops_fl.flower.strategy import FlowerStrategy, as_parameters
 from flops_fl.flower.xgboost import FlowerBagging
 from flops_fl.options.training import COHORT_OPTIONS
 from flops_fl.repo.contract import ManagedModel
@@ -44,7 +40,8 @@ _QUIET: dict[str, Any] = {
     f"{stage}_metrics_aggregation_fn": lambda _: {} for stage in ("fit", "evaluate")
 }
 """Without these Flower warns that there are none."""
-_METHODS = ("configure_fit", "aggregate_fit", "configure_evaluate")
+_CALLABLE = ("_fn", "_function")
+"""Ends of the names of options that are functions."""
 
 
 def strategy_for(
@@ -98,7 +95,8 @@ def strategy_called(
         _require_fit(name, layout, FlowerMean)
         return _fedavg(options, seed, layout)
     if ":" in name:
-        entry = Entry(_found(name, repository), FlowerChoice)
+        entry = Entry(_found(name, repository), FlowerOwn)
+        _require_known_api(name, entry.make)
     elif name in CATALOGUE:
         entry = CATALOGUE[name]
         _require_fit(name, layout, entry.kind)
@@ -118,7 +116,7 @@ def strategy_called(
         model = initial()
         if layout.opaque:
             return as_flower(model)
-        return ndarrays_to_parameters([plain(model[index]) for index in floats])
+        return as_parameters(model if ":" in name else [model[index] for index in floats])
 
     own = repository is not None and ":" in name
     within = repository.active if repository and own else nullcontext
@@ -133,7 +131,18 @@ def strategy_called(
 def _kind_of(built: Any) -> type[FlowerStrategy]:
     """The kind of an object of the user's own, by what it says or is."""
     theirs = isinstance(built, flower.FedXgbBagging | flower.FedXgbCyclic)
-    return FlowerOpaque if getattr(built, TAKES_OPAQUE, theirs) else FlowerChoice
+    return FlowerOwnOpaque if getattr(built, TAKES_OPAQUE, theirs) else FlowerOwn
+
+
+def _require_known_api(name: str, made: Any) -> None:
+    """Refuse a strategy, or a class of one, that speaks in messages."""
+    kind = made if inspect.isclass(made) else type(made)
+    if issubclass(kind, newer.Strategy):
+        raise UsageError(
+            f"--strategy {name} is one of Flower's message API (flwr.serverapp.strategy), which "
+            "leads the rounds itself: take the class of flwr.server.strategy, or derive yours "
+            "from one of those"
+        )
 
 
 def _require_fit(name: str, layout: Layout, kind: type[FlowerStrategy]) -> None:
@@ -153,10 +162,22 @@ def _require_fit(name: str, layout: Layout, kind: type[FlowerStrategy]) -> None:
 
 
 def _fedavg(options: Mapping[str, Any], seed: int, layout: Layout) -> FedAvg:
-    unknown = sorted(set(options) - set(COHORT_OPTIONS))
+    own = ("accept_failures",)
+    unknown = sorted(set(options) - {*COHORT_OPTIONS, *own})
     if unknown:
-        raise _unbuilt("FedAvg", f"it takes no {unknown[0]}", ())
+        _require_no_function("FedAvg", unknown[0])
+        raise _unbuilt("FedAvg", f"it takes no {unknown[0]}", own)
     return FedAvg(layout, seed=seed, **options)
+
+
+def _require_no_function(name: str, option: str) -> None:
+    """Refuse an option that is a function: no text can be one."""
+    if option.endswith(_CALLABLE) or option in ("initial_parameters", "strategy"):
+        raise UsageError(
+            f"--strategy-option {option} cannot be given as text, it is an object: write a "
+            "function in the repository that builds the strategy with it and returns it, and give "
+            f"--strategy MODULE:FUNCTION instead of {name} (docs/flower.md has an example)"
+        )
 
 
 def _build(
@@ -171,13 +192,16 @@ def _build(
     own = {key: p.default for key, p in accepted.items() if _is_own(key, p, entry)}
     given = dict(entry.defaults)
     for key, value in options.items():
+        _require_no_function(name, key)
         if key in own or anything or (key in accepted and key in COHORT_OPTIONS):
             given[key] = value
         elif key not in COHORT_OPTIONS:  # not necessarily a user's class has those
             raise _unbuilt(name, entry.without.get(key, f"it takes no {key}"), own)
     used = own | {key: value for key, value in given.items() if key not in COHORT_OPTIONS}
-    if inspect.isclass(entry.make) and issubclass(entry.make, flower.FedAvg):
+    if ":" not in name and inspect.isclass(entry.make) and issubclass(entry.make, flower.FedAvg):
         given |= _QUIET
+    if "strategy" in accepted and str(entry.make.__module__).startswith("flwr."):
+        raise UsageError(f"--strategy {name} does not fit: {WRAPS}")
     # A copy of the model: not for those that never look at it.
     if "initial_parameters" in accepted and (":" in name or entry.kind is FlowerOptimiser):
         given["initial_parameters"] = start()
@@ -185,7 +209,8 @@ def _build(
         built = entry.make(**given)
     except Exception as error:
         raise _unbuilt(name, str(error), own) from error
-    missing = [method for method in _METHODS if not callable(getattr(built, method, None))]
+    _require_known_api(name, built)
+    missing = [method for method in HOOKS if not callable(getattr(built, method, None))]
     if missing:
         raise UsageError(
             f"--strategy {name} gave a {type(built).__name__} without {', '.join(missing)}: "
@@ -204,7 +229,7 @@ def _unbuilt(name: str, why: str, own: Collection[str]) -> UsageError:
 def _is_own(key: str, parameter: inspect.Parameter, entry: Entry) -> bool:
     """Whether an argument is an option of the strategy's own, which can be given as text."""
     variadic = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-    inner = key in (*COHORT_OPTIONS, "initial_parameters") or key.endswith(("_fn", "_function"))
+    inner = key in (*COHORT_OPTIONS, "initial_parameters") or key.endswith(_CALLABLE)
     return not (variadic or inner or key in entry.without)
 
 

@@ -16,8 +16,9 @@ import flwr.server.strategy as flower
 from flwr.common import FitRes, Parameters
 from flwr.server.client_proxy import ClientProxy
 
+from flops_fl.flower.kinds import FlowerChoice, FlowerMean, FlowerOptimiser
 from flops_fl.flower.opaque import Cyclic, FlowerOpaque
-from flops_fl.flower.strategy import FlowerChoice, FlowerMean, FlowerOptimiser, FlowerStrategy
+from flops_fl.flower.strategy import FlowerStrategy
 from flops_fl.flower.xgboost import Bagging, FlowerBagging
 
 
@@ -102,7 +103,18 @@ CATALOGUE = {
 NAMES = ("FedAvg", *CATALOGUE)
 FOR_OPAQUE = [name for name, entry in CATALOGUE.items() if issubclass(entry.kind, FlowerOpaque)]
 FOR_TENSORS = [name for name in NAMES if name not in FOR_OPAQUE]
+WRAPS = (
+    "it wraps another strategy: write a function in the repository that returns both in one, and "
+    "give --strategy MODULE:FUNCTION"
+)
 UNFIT = {
+    **{
+        f"DifferentialPrivacy{side}Side{kind}Clipping": WRAPS
+        for side in ("Client", "Server")
+        for kind in ("Fixed", "Adaptive")
+    },
+    "DPFedAvgFixed": WRAPS,
+    "DPFedAvgAdaptive": WRAPS,
     "QFedAvg": "it judges models on data of the server's own, which an aggregator does not have",
     "FedAvgAndroid": "its clients send another format; Android learners can use FedAvg",
 }

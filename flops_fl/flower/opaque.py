@@ -7,6 +7,7 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import flwr.server.strategy as flower
@@ -20,14 +21,14 @@ from flops_fl.core.mean import check_update
 from flops_fl.dtypes import OPAQUE
 from flops_fl.errors import BadUpdate, FederationError
 from flops_fl.flower.strategy import Bound, FlowerStrategy, fit_result
-from flops_fl.types import Array, Parameters, Update
+from flops_fl.types import Array, Parameters, Scalar, Update
 
 TAKES_OPAQUE = "takes_opaque"
 """By which a class of the user's own says that it is a strategy for opaque models."""
 
 
 class FlowerOpaque(FlowerStrategy):
-    """All updates at once, as bytes (FedXgbCyclic, classes of the user's own)."""
+    """All updates at once, as bytes (FedXgbCyclic)."""
 
     def aggregation(self, round: int, bound: Bound = None) -> OpaqueAggregation:
         """See `FlowerStrategy.aggregation`; there is no norm to bound."""
@@ -36,6 +37,8 @@ class FlowerOpaque(FlowerStrategy):
 
 class OpaqueAggregation:
     """The updates of a round, kept until all are there."""
+
+    metrics: Mapping[str, Scalar] = {}
 
     def __init__(self, strategy: FlowerStrategy, round: int) -> None:
         self._strategy = strategy
@@ -52,15 +55,17 @@ class OpaqueAggregation:
         if not any(array.size for array in update.parameters):
             raise BadUpdate("it is empty: get_model_parameters gave no bytes after fit_model")
         made = as_flower(update.parameters)
-        self._kept.append(fit_result(update.learner, made, update.examples))
+        self._kept.append(fit_result(update.learner, made, update.examples, update.metrics))
 
-    def result(self, failures: int) -> list[Array]:
-        """What the strategy makes of them.
+    def result(self, failures: int) -> list[Array] | None:
+        """What the strategy makes of them; None if the model stays as it is.
 
         Raises:
             FederationError: nothing, or something else than a model.
         """
-        made = self._strategy.aggregate(self._round, self._kept, failures)
+        made, self.metrics = self._strategy.aggregate(self._round, self._kept, failures)
+        if made is None:
+            return None
         count, expected = len(made.tensors), len(self._strategy.layout.tensors)
         if count != expected:
             raise FederationError(

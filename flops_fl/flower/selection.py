@@ -46,7 +46,33 @@ class SeededCohort(ClientManager):  # type: ignore[misc]
 class Named(ClientProxy):  # type: ignore[misc]
     """A learner's name in Flower's calls; it answers none of them itself."""
 
-    def _absent(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError("the wire talks to learners, not Flower's proxies")
+    def get_properties(self, *_: Any, **__: Any) -> Any:
+        """See `_absent`."""
+        self._absent("get_properties")
 
-    get_properties = get_parameters = fit = evaluate = reconnect = _absent
+    def get_parameters(self, *_: Any, **__: Any) -> Any:
+        """See `_absent`."""
+        self._absent("get_parameters")
+
+    def fit(self, *_: Any, **__: Any) -> Any:
+        """See `_absent`."""
+        self._absent("fit")
+
+    def evaluate(self, *_: Any, **__: Any) -> Any:
+        """See `_absent`."""
+        self._absent("evaluate")
+
+    def reconnect(self, *_: Any, **__: Any) -> Any:
+        """See `_absent`."""
+        self._absent("reconnect")
+
+    def _absent(self, call: str) -> None:
+        """Rounds ask learners, all at once: a strategy chooses them, and is given their answers.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            f"{call} of learner {self.cid} cannot be called here: learners are asked to fit and to "
+            "evaluate in rounds, nothing else. What is known of one is its id, proxy.cid"
+        )

@@ -1,27 +1,28 @@
-"""Flower's Strategy classes behind core's protocol: a class here for each kind of theirs.
+"""Flower's Strategy classes behind core's protocol: what all kinds of them share.
 
-A strategy of Flower's chooses who fits and evaluates, and makes the next model of the updates.
-Whatever it makes, integers keep the weighted mean.
+The kinds are in `kinds` and `opaque`, and in `own` those of users. A strategy of Flower's chooses
+who fits and evaluates, and makes the next model of the updates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import numpy as np
 from flwr.common import Code, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays
 from flwr.common import Parameters as FlowerParameters
 from flwr.server.client_proxy import ClientProxy
+from flwr.server.strategy import Strategy
 
-from flops_fl.core.aggregation import Aggregation
-from flops_fl.core.mean import MeanAggregation
-from flops_fl.dtypes import OPAQUE, dtype_of, kind_of
-from flops_fl.errors import FederationError
+from flops_fl.core.aggregation import Aggregation, Judgement, not_accepted, require_accepted
+from flops_fl.dtypes import OPAQUE, dtype_of
+from flops_fl.errors import FederationError, FlopsError
 from flops_fl.flower.selection import Named, SeededCohort
-from flops_fl.flower.values import plain
-from flops_fl.types import Array, Layout, Parameters, Scalar, Stage, Update
+from flops_fl.flower.values import plain, recordable
+from flops_fl.types import Array, Evaluation, Layout, Parameters, Scalar, Stage, Update
 
 Bound: TypeAlias = Callable[[Update], Update] | None
 Within: TypeAlias = Callable[[], AbstractContextManager[Any]]
@@ -42,6 +43,8 @@ class FlowerStrategy:
         within: A context in which its code runs.
     """
 
+    foreign = False
+
     def __init__(
         self,
         name: str,
@@ -59,15 +62,59 @@ class FlowerStrategy:
         self._seed = seed
         self._within = within
 
+    def initial(self, parameters: Parameters) -> Parameters:
+        """The repository's model; see `core.aggregation.Strategy`, here and below."""
+        return parameters
+
     def choose(
-        self, round: int, stage: Stage, learners: Sequence[str]
+        self, round: int, stage: Stage, learners: Sequence[str], parameters: Parameters
     ) -> dict[str, dict[str, Scalar]]:
         """Config by learner id, in id order; empty if the strategy finds too few present."""
+        shown = self.shown(parameters)
         flower, cohort = self._flower, SeededCohort(learners, self._seed, round, stage)
         configure = flower.configure_fit if stage == "fit" else flower.configure_evaluate
-        with self._within():
-            chosen = configure(round, _NOT_SENT, cohort)
-        return {proxy.cid: dict(ins.config) for proxy, ins in sorted(chosen, key=_cid)}
+        with self.called(f"in configure_{stage} of round {round}"):
+            chosen = [(proxy.cid, ins) for proxy, ins in configure(round, shown, cohort)]
+            return {cid: self.told(cid, ins, shown) for cid, ins in sorted(chosen, key=_cid)}
+
+    def shown(self, parameters: Parameters) -> FlowerParameters:
+        """The global model as its `configure_fit` sees it: not at all, since it does not look."""
+        return _NOT_SENT
+
+    def told(self, learner: str, ins: Any, shown: FlowerParameters) -> dict[str, Scalar]:
+        """What a learner is told by one of its FitIns or EvaluateIns."""
+        return dict(ins.config)
+
+    def evaluate(self, round: int, parameters: Parameters) -> Judgement | None:
+        """It has no data."""
+        return None
+
+    def judge(
+        self, round: int, evaluations: Sequence[Evaluation], failures: int
+    ) -> Judgement | None:
+        """Nothing of its own, unless somebody failed who must not."""
+        if failures and not self.accepts_failures:
+            return Judgement(missing=not_accepted(self.name, failures))
+        return None
+
+    @contextmanager
+    def called(self, where: str, remedy: str = "") -> Iterator[None]:
+        """Run its code; what that raises becomes a sentence.
+
+        Raises:
+            FederationError: its code raised.
+        """
+        try:
+            with self._within():
+                yield
+        except FlopsError:
+            raise
+        except Exception as error:
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            raise FederationError(
+                f"strategy {self.name} failed {where} ({type(error).__name__}: {error}, "
+                f"{at.filename} line {at.lineno}){remedy}"
+            ) from error
 
     def aggregation(self, round: int, bound: Bound = None) -> Aggregation:
         """Begin a round's aggregation; `bound` limits an update, or raises BadUpdate."""
@@ -75,27 +122,36 @@ class FlowerStrategy:
 
     def aggregate(
         self, round: int, results: list[tuple[ClientProxy, FitRes]], failures: int
-    ) -> FlowerParameters:
-        """What Flower's class makes of a round's results.
+    ) -> tuple[FlowerParameters | None, dict[str, Scalar]]:
+        """What Flower's class makes of a round's results, and of their metrics.
 
         Raises:
             FederationError: nothing.
         """
+        self.require_accepted(failures)
         missing = [RuntimeError("no update")] * failures
-        try:
-            with self._within():
-                parameters, _ = self._flower.aggregate_fit(round, results, missing)
-        except Exception as error:
-            raise FederationError(
-                f"strategy {self.name} failed in round {round} with {len(results)} updates "
-                f"({type(error).__name__}: {error}): check --strategy-option"
-            ) from error
-        if parameters is None:
-            raise FederationError(
-                f"strategy {self.name} took none of round {round}'s {len(results)} updates with "
-                f"{failures} failures"
-            )
-        return parameters
+        where = f"in round {round} with {len(results)} updates"
+        with self.called(where, ": check --strategy-option"):
+            parameters, metrics = self._flower.aggregate_fit(round, results, missing)
+            if parameters is None:
+                self.took_none(round, len(results), failures)
+            return parameters, recordable(metrics)
+
+    def took_none(self, round: int, results: int, failures: int) -> None:
+        """The class gives no model.
+
+        Raises:
+            FederationError: that ends the training.
+        """
+        raise FederationError(
+            f"strategy {self.name} took none of round {round}'s {results} updates with "
+            f"{failures} failures"
+        )
+
+    @property
+    def accepts_failures(self) -> bool:
+        """Whether a round goes on without learners that failed."""
+        return bool(getattr(self._flower, "accept_failures", True))
 
     def require_accepted(self, failures: int) -> None:
         """Let failures pass, unless the class was told not to accept any.
@@ -103,13 +159,20 @@ class FlowerStrategy:
         Raises:
             FederationError: there are some.
         """
-        if failures and not getattr(self._flower, "accept_failures", True):
-            raise FederationError(
-                f"strategy {self.name} accepts no failures, and {failures} learners gave no update"
-            )
+        require_accepted(self.name, failures, self.accepts_failures)
 
-    def put(self, made: FlowerParameters, arrays: list[Array], indices: Sequence[int]) -> None:
-        """Let what Flower's class made take the place of the mean at `indices` of `arrays`.
+    def put(
+        self,
+        made: FlowerParameters,
+        arrays: list[Array],
+        indices: Sequence[int],
+        taken: Collection[int] | None = None,
+    ) -> None:
+        """Let what Flower's class made take its place in `arrays`.
+
+        Args:
+            indices: Of the tensors that it made.
+            taken: Of those that count; default: all.
 
         Raises:
             FederationError: it is of another shape.
@@ -122,138 +185,67 @@ class FlowerStrategy:
                 f"strategy {self.name} made arrays of the shapes {shapes[0]}, expected {shapes[1]}"
             )
         for index, spec, array in zip(indices, expected, found, strict=True):
-            arrays[index] = array.astype(dtype_of(spec.dtype), copy=False)
+            if taken is None or index in taken:
+                arrays[index] = array.astype(dtype_of(spec.dtype), copy=False)
 
     def state(self) -> dict[str, Any]:
         """What the class remembers between rounds: bytes, lists of arrays, and plain values."""
-        out: dict[str, Any] = {}
-        for name, value in vars(self._flower).items():
-            if isinstance(value, FlowerParameters):
-                out[name] = [np.frombuffer(data, OPAQUE) for data in value.tensors]
-            elif isinstance(value, bytes):
-                out[name] = [np.frombuffer(value, OPAQUE)]
-            elif (
-                isinstance(value, list) and value and isinstance(value[0], np.ndarray | np.generic)
-            ):
-                out[name] = [np.asarray(item) for item in value]
-            elif value is None or isinstance(value, bool | int | float | str):
-                out[name] = value
-        return out
+        return _state_of(self._flower)
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
-        for name, value in state.items():
-            now = getattr(self._flower, name, None)
-            if isinstance(value, list) and value and value[0].dtype == OPAQUE:
-                data = [array.tobytes() for array in value]
-                value = data[0]  # noqa: PLW2901
-                if isinstance(now, FlowerParameters):
-                    value = FlowerParameters(tensors=data, tensor_type=now.tensor_type)  # noqa: PLW2901
-            setattr(self._flower, name, value)
+        _restore(self._flower, state)
 
 
-class FlowerMean(FlowerStrategy):
-    """The mean as it is (FedProx): Flower's class has a say in who is told what."""
-
-    def aggregation(self, round: int, bound: Bound = None) -> Aggregation:
-        """See `FlowerStrategy.aggregation`."""
-        return _Mean(self, bound)
-
-
-class _Mean(MeanAggregation):
-    def __init__(self, strategy: FlowerStrategy, bound: Bound) -> None:
-        super().__init__(strategy.layout, bound)
-        self._strategy = strategy
-
-    def result(self, failures: int) -> list[Array]:
-        self._strategy.require_accepted(failures)
-        return super().result(failures)
-
-
-class FlowerOptimiser(FlowerStrategy):
-    """The mean is the direction of a step (FedAvgM, FedAdam, FedYogi, FedAdagrad).
-
-    The class is handed one result, the mean, so that memory stays that of the mean. Reddi et
-    al. 2021, arXiv:2003.00295.
-
-    Args:
-        learnt: Indices of the tensors that it may touch: an optimiser would make integers
-            fractions, and moving variances negative.
-    """
-
-    def __init__(self, *arguments: Any, learnt: Collection[int], **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.learnt = sorted(learnt)
-
-    def aggregation(self, round: int, bound: Bound = None) -> Aggregation:
-        """See `FlowerStrategy.aggregation`."""
-        return _Step(self, round, bound)
+def _state_of(flower: Any) -> dict[str, Any]:
+    """What an object remembers, and a strategy that it wraps: under its attribute, with a dot."""
+    out: dict[str, Any] = {}
+    for name, value in vars(flower).items():
+        if isinstance(value, FlowerParameters):
+            out[name] = [np.frombuffer(data, OPAQUE) for data in value.tensors]
+        elif isinstance(value, bytes):
+            out[name] = [np.frombuffer(value, OPAQUE)]
+        elif isinstance(value, list) and value and isinstance(value[0], np.ndarray | np.generic):
+            out[name] = [np.asarray(item) for item in value]
+        elif value is None or isinstance(value, bool | int | float | str):
+            out[name] = value
+        elif isinstance(value, Strategy):
+            out |= {f"{name}.{inner}": kept for inner, kept in _state_of(value).items()}
+    return out
 
 
-class _Step(MeanAggregation):
-    def __init__(self, strategy: FlowerOptimiser, round: int, bound: Bound) -> None:
-        super().__init__(strategy.layout, bound)
-        self._strategy = strategy
-        self._round = round
-
-    def result(self, failures: int) -> list[Array]:
-        examples, arrays = self.mean.examples, super().result(failures)
-        indices = self._strategy.learnt
-        results = [_result("mean", [arrays[index] for index in indices], examples)]
-        made = self._strategy.aggregate(self._round, results, failures)
-        self._strategy.put(made, arrays, indices)
-        return arrays
-
-
-class FlowerChoice(FlowerStrategy):
-    """All updates at once (median, trimmed mean, Krum, Bulyan, classes of the user's own)."""
-
-    def aggregation(self, round: int, bound: Bound = None) -> Aggregation:
-        """See `FlowerStrategy.aggregation`."""
-        return _Choice(self, round, bound)
+def _restore(flower: Any, state: Mapping[str, Any]) -> None:
+    for name, value in state.items():
+        outer, _, inner = name.partition(".")
+        if inner:
+            _restore(getattr(flower, outer), {inner: value})
+            continue
+        now = getattr(flower, name, None)
+        if isinstance(value, list) and value and value[0].dtype == OPAQUE:
+            data = [array.tobytes() for array in value]
+            value = data[0]  # noqa: PLW2901
+            if isinstance(now, FlowerParameters):
+                value = FlowerParameters(tensors=data, tensor_type=now.tensor_type)  # noqa: PLW2901
+        setattr(flower, name, value)
 
 
-class _Choice(MeanAggregation):
-    """Floats are kept for Flower's class, all others folded into a mean."""
-
-    def __init__(self, strategy: FlowerStrategy, round: int, bound: Bound) -> None:
-        super().__init__(strategy.layout, bound)
-        self._strategy = strategy
-        self._round = round
-        self._indices = floats_of(strategy.layout)
-        self._kept: list[tuple[ClientProxy, FitRes]] = []
-
-    def add(self, update: Update) -> None:
-        update = self.checked(update)
-        self.mean.add(update)
-        floats = [update.parameters[index] for index in self._indices]
-        self._kept.append(_result(update.learner, floats, update.examples))
-
-    def result(self, failures: int) -> list[Array]:
-        arrays = super().result(failures)
-        made = self._strategy.aggregate(self._round, self._kept, failures)
-        self._strategy.put(made, arrays, self._indices)
-        return arrays
-
-
-def floats_of(layout: Layout) -> list[int]:
-    """Indices of the tensors that a strategy may calculate with."""
-    return [i for i, spec in enumerate(layout.tensors) if kind_of(dtype_of(spec.dtype)) in "fc"]
-
-
-def _result(learner: str, arrays: Parameters, examples: int) -> tuple[ClientProxy, FitRes]:
-    parameters = ndarrays_to_parameters([plain(array) for array in arrays])
-    return fit_result(learner, parameters, examples)
+def as_parameters(arrays: Parameters) -> FlowerParameters:
+    """Arrays as Flower's message has them, in dtypes that its code can read."""
+    return ndarrays_to_parameters([plain(array) for array in arrays])
 
 
 def fit_result(
-    learner: str, parameters: FlowerParameters, examples: int
+    learner: str, parameters: FlowerParameters, examples: int, metrics: Mapping[str, Scalar]
 ) -> tuple[ClientProxy, FitRes]:
     """A learner's update as Flower's classes get it."""
-    status = Status(code=Code.OK, message="")
-    result = FitRes(status=status, parameters=parameters, num_examples=examples, metrics={})
+    result = FitRes(
+        status=Status(code=Code.OK, message=""),
+        parameters=parameters,
+        num_examples=examples,
+        metrics=dict(metrics),
+    )
     return Named(learner), result
 
 
-def _cid(pair: tuple[ClientProxy, Any]) -> str:
-    return str(pair[0].cid)
+def _cid(pair: tuple[str, Any]) -> str:
+    return pair[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from flwr.proto import transport_pb2 as flower
 
 from flops_fl.dtypes import OPAQUE
 from flops_fl.errors import ProtocolError
+from flops_fl.text import sentence
 from flops_fl.types import Array, Layout, Scalar
 
 METHOD = "/flwr.proto.FlowerService/Join"
@@ -88,3 +90,14 @@ def from_scalar(value: Any) -> Scalar:
     kind = value.WhichOneof("scalar")
     scalar: Scalar = getattr(value, kind) if kind else ""
     return scalar
+
+
+def recordable(metrics: Mapping[str, Any] | None) -> dict[str, Scalar]:
+    """Metrics of a strategy as a history has them: numbers as they are, all else as short text."""
+    out: dict[str, Scalar] = {}
+    for name, value in (metrics or {}).items():
+        single = isinstance(value, np.generic | np.ndarray) and value.size == 1
+        known = value.item() if single else value
+        number = isinstance(known, bool | int | float)
+        out[sentence(str(name), 64)] = known if number else sentence(str(known), 200)
+    return out

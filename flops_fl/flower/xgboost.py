@@ -7,7 +7,7 @@ Reads models as `Booster.save_raw("json")` writes them
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flwr.server.strategy as flower
@@ -51,10 +51,10 @@ class FlowerBagging(FlowerOpaque):
                 raise UsageError(f"--strategy {self.name}: the initial model is {error}") from error
 
     def choose(
-        self, round: int, stage: Stage, learners: Sequence[str]
+        self, round: int, stage: Stage, learners: Sequence[str], parameters: Parameters
     ) -> dict[str, dict[str, Scalar]]:
         """See `FlowerStrategy.choose`."""
-        chosen = super().choose(round, stage, learners)
+        chosen = super().choose(round, stage, learners, parameters)
         return {name: {LEARNERS: len(chosen), **config} for name, config in chosen.items()}
 
     def aggregation(self, round: int, bound: Bound = None) -> _Bagging:  # type: ignore[override]
@@ -64,6 +64,8 @@ class FlowerBagging(FlowerOpaque):
 
 class _Bagging:
     """A forest, and the trees that join it."""
+
+    metrics: Mapping[str, Scalar] = {}
 
     def __init__(self, strategy: FlowerStrategy, own: Any) -> None:
         self._strategy = strategy

@@ -28,8 +28,8 @@ from flops_fl.core.observer import Observer, RunInfo
 from flops_fl.limits import REMIND
 from flops_fl.process.lines import stamp
 from flops_fl.process.prints import last_lines, log_of
-from flops_fl.text import paragraph, some
-from flops_fl.types import Best, RoundRecord, Stage
+from flops_fl.text import paragraph, sentence, some
+from flops_fl.types import Best, RoundRecord, Scalar, Stage
 
 FEW = 3  # lines on who has joined before they become rare
 LAST_LINES = 5  # of what a learner has printed that failed
@@ -124,6 +124,10 @@ class ConsoleObserver(Observer):
         if self._progress is not None and self._bar is not None:
             self._progress.advance(self._bar)
 
+    def on_initial(self, record: RoundRecord) -> None:
+        self._say(f"round 0/{self._rounds}, the initial model")
+        self._say_strategys(record)
+
     def on_round(self, record: RoundRecord, best: Best | None) -> None:
         self._history.append(record)
         self._best = best
@@ -133,12 +137,24 @@ class ConsoleObserver(Observer):
             f"loss {_figure(record.loss)}  accuracy {_figure(record.accuracy)}  "
             f"{_count(len(record.learners), 'learner')}{mark}"
         )
+        self._say_strategys(record)
         self._say_failures(record)
         if record.not_evaluated and not self._unevaluated:
             self._unevaluated = True
             why = record.not_evaluated.partition(": ")[0]  # the failures stand above
             said = f"  not evaluated: {why}. A round without figures is not called best"
             self._say(said, "yellow")
+
+    def _say_strategys(self, record: RoundRecord) -> None:
+        """What the strategy has to say: its own figures, and what it made of the learners'."""
+        server: dict[str, Scalar] = dict(record.server_metrics)
+        if record.server_loss is not None:
+            server = {"loss": record.server_loss, **server}
+        said = {"server": server, "fit": record.fit_metrics, "evaluate": record.metrics}
+        for what, metrics in said.items():
+            if metrics:
+                told = ", ".join(f"{name} {_shown(value)}" for name, value in metrics.items())
+                self._say(f"  {what}: {sentence(told)}")
 
     def on_failed_round(self, record: RoundRecord) -> None:
         self._say(f"round {record.round}/{self._rounds} failed", "red")
@@ -256,6 +272,10 @@ class _Reminder:
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def _shown(value: Scalar) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _count(number: int, name: str) -> str:

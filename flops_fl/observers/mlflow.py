@@ -88,6 +88,9 @@ class MlflowObserver(Observer):
         for record in history:
             self._deliver(record)
 
+    def on_initial(self, record: RoundRecord) -> None:
+        self._deliver(record)
+
     def on_round(self, record: RoundRecord, best: Best | None) -> None:
         self._deliver(record)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
@@ -108,7 +109,12 @@ class MlflowStore:
         """A round's metrics, the options as parameters."""
         from mlflow.entities import Metric, Param
 
-        values = {"accuracy": record.accuracy, "loss": record.loss, **_system_metrics()}
+        values = {
+            "accuracy": record.accuracy,
+            "loss": record.loss,
+            **_strategys(record),
+            **_system_metrics(),
+        }
         metrics = [
             Metric(key, value, stamp, record.round)
             for key, value in values.items()
@@ -184,6 +190,18 @@ def make_store(uri: str) -> None:
     for leftover in ("-wal", "-shm"):
         path.with_name(f"{aside.name}{leftover}").unlink(missing_ok=True)
     aside.replace(path)
+
+
+def _strategys(record: RoundRecord) -> dict[str, float | None]:
+    """What the strategy has to say, where that is numbers: ``server/loss``, ``fit/...``."""
+    said = {"server": record.server_metrics, "fit": record.fit_metrics, "evaluate": record.metrics}
+    numbers: dict[str, float | None] = {
+        re.sub(r"[^\w./ -]", "_", f"{what}/{name}", flags=re.ASCII): float(value)
+        for what, metrics in said.items()
+        for name, value in metrics.items()
+        if isinstance(value, int | float)
+    }
+    return {"server/loss": record.server_loss, **numbers}
 
 
 def _system_metrics() -> dict[str, float]:

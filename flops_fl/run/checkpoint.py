@@ -44,6 +44,7 @@ class Checkpoint:
     run: RunInfo
     history: tuple[RoundRecord, ...]
     best: Best | None
+    initial: RoundRecord | None
     pending: RoundRecord | None
     parameters: list[Array]
     strategy: dict[str, Any]
@@ -57,6 +58,7 @@ class Checkpoint:
             round=len(self.history) + (self.pending is not None),
             history=self.history,
             best=self.best,
+            initial=self.initial,
             pending=self.pending,
         )
 
@@ -115,6 +117,7 @@ def _load(path: Path) -> Checkpoint:
         run=RunInfo(**state["run"]),
         history=tuple(_record(entry) for entry in state["history"]),
         best=Best(**state["best"]) if state["best"] else None,
+        initial=_record(state["initial"]) if state["initial"] else None,
         pending=_record(state["pending"]) if state["pending"] else None,
         parameters=_series(arrays, "t"),
         strategy={
@@ -180,6 +183,7 @@ class CheckpointWriter:
             "run": _as_json(self._run),
             "history": f"[{', '.join(self._history)}]",
             "best": _as_json(state.best),
+            "initial": _as_json(state.initial),
             "pending": _as_json(state.pending),
             "strategy": json.dumps(self._plain),
             "arrays": json.dumps(self._arrays),

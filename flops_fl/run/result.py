@@ -81,6 +81,7 @@ def result_document(
         "strategy": run.strategy,
         "options": run.options,
         "seed": run.seed,
+        "initial": None if state.initial is None else _server(state.initial),
         "rounds": [_round(record) for record in state.history],
         "failed_round": None if failed_round is None else _round(failed_round),
         "best": None
@@ -122,11 +123,18 @@ def _round(record: RoundRecord) -> dict[str, Any]:
         "examples": record.examples,
         "bytes_down": record.bytes_down,
         "bytes_up": record.bytes_up,
+        "fit_metrics": dict(record.fit_metrics),
+        "metrics": dict(record.metrics),
+        "server": None if record.server_loss is None else _server(record),
         "learners": list(record.learners),
         "failures": [
             {"learner": f.learner, "stage": f.stage, "reason": f.reason} for f in record.failures
         ],
     }
+
+
+def _server(record: RoundRecord) -> dict[str, Any]:
+    return {"loss": record.server_loss, "metrics": dict(record.server_metrics)}
 
 
 def _finite(value: Any) -> Any:

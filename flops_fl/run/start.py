@@ -52,7 +52,7 @@ def starting_point(
     """
     checkpoint = load_checkpoint(folder) if resume else None
     if checkpoint is None:
-        state = State(parameters=model.parameters())
+        state = State(parameters=strategy.initial(model.parameters()))
     else:
         _require_same(checkpoint, info, model.layout)
         strategy.restore(checkpoint.strategy)

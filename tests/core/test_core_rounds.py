@@ -65,6 +65,11 @@ class FakeCohort:
                 yield Evaluation(learner=name, loss=loss, examples=2, metrics=metrics)
 
 
+def plan_of(rounds, **more):
+    options = {"seed": 0, "min_available": 1, "min_fit": 1, "min_evaluate": 1}
+    return Plan(run_id="r", rounds=rounds, round_timeout=9, join_timeout=9, **(options | more))
+
+
 def play(
     cohort, rounds=2, observer=None, seed=0, min_fit=1, state=None, more=None, journal=None,
     started=None, **options,
@@ -74,17 +79,7 @@ def play(
         "min_evaluate_clients": 1,
         "min_available_clients": 1,
     } | options
-    plan = Plan(
-        run_id="r",
-        rounds=rounds,
-        seed=seed,
-        min_available=1,
-        min_fit=min_fit,
-        min_evaluate=1,
-        round_timeout=9,
-        join_timeout=9,
-        **(more or {}),
-    )
+    plan = plan_of(rounds, seed=seed, min_fit=min_fit, **(more or {}))
     strategy = FedAvg(Layout.of(START), seed=seed, **options)
     training = Training(state or State(parameters=START), plan, strategy, observer, journal)
     if started is not None:

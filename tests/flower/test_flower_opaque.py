@@ -89,11 +89,11 @@ def test_strategies_and_models_that_do_not_go_together_are_refused_by_name():
 
 def test_turns_are_taken_in_id_order_and_all_evaluate():
     strategy, names = build("FedXgbCyclic", {"min_available_clients": 2}), ["c", "a", "b"]
-    assert [list(strategy.choose(round, "fit", names)) for round in (1, 2, 3, 4)] == [
+    assert [list(strategy.choose(round, "fit", names, [])) for round in (1, 2, 3, 4)] == [
         ["a"], ["b"], ["c"], ["a"],
     ]  # fmt: skip
-    assert list(strategy.choose(1, "evaluate", names)) == ["a", "b", "c"]
-    assert strategy.choose(1, "fit", ["a"]) == {}
+    assert list(strategy.choose(1, "evaluate", names, [])) == ["a", "b", "c"]
+    assert strategy.choose(1, "fit", ["a"], []) == {}
     assert play(strategy, 1, (b"forest",)) == [b"forest"]
     with pytest.raises(UsageError, match="asks one learner a round, --min-fit-clients must be 1"):
         build("FedXgbCyclic", {"min_fit_clients": 2})
@@ -155,7 +155,7 @@ def test_bagging_goes_on_with_a_forest_and_says_how_many_learners_there_are():
     resumed.restore(strategy.state())
     update = grown(BINARY, 3, forest)
     assert play(resumed, 2, (update,)) == play(strategy, 2, (update,))
-    chosen = strategy.choose(1, "fit", ["a", "b", "c"])
+    chosen = strategy.choose(1, "fit", ["a", "b", "c"], [])
     assert chosen == {name: {"learners": 3} for name in "abc"}
     with pytest.raises(UsageError, match="the initial model is 7 bytes that are no XGBoost"):
         build("FedXgbBagging", start=(b"nothing",))
