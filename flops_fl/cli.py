@@ -1,4 +1,4 @@
-"""``flops-fl``: simulate a federation, prepare data, write a Flower app."""
+"""``flops-fl``: simulate a federation, prepare data, write a Flower app, make certificates."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ commands:
   run REPO --data D -- PROGRAM  your own program, with a learner's data
   data partition SOURCE ...     cut a dataset into one part for each learner
   flower export REPO --out DIR  write a Flower app, for flwr run
+
+  pki init                      make an authority, which signs whom you let in
+  pki request NAME --role ROLE  make a key, and a request to sign it
+  pki sign NAME.csr ...         sign a request: a certificate for TLS
+  pki enroll NAME --role ROLE   all three at once, on one machine
 
   python -m aggregator REPO     lead the rounds, on the root node
   python -m learner REPO ...    train, in an edge container
@@ -140,9 +145,67 @@ def _flower_export(argv: Sequence[str]) -> int:
     return 0
 
 
+def _pki_init(argv: Sequence[str]) -> int:
+    description = "Make an authority: the key that signs the certificates of a federation."
+    with ending_at_once():
+        from flops_fl.options.pki import InitOptions
+        from flops_fl.options.reading import parse
+
+        options = parse(InitOptions, "flops-fl pki init", description, argv)
+
+        from flops_fl.pki.command import init
+
+    return init(options)
+
+
+def _pki_request(argv: Sequence[str]) -> int:
+    description = "Make a private key, which stays here, and a request for an authority to sign."
+    with ending_at_once():
+        from flops_fl.options.pki import RequestOptions
+        from flops_fl.options.reading import parse
+
+        options = parse(RequestOptions, "flops-fl pki request", description, argv)
+
+        from flops_fl.pki.command import request
+
+    return request(options)
+
+
+def _pki_sign(argv: Sequence[str]) -> int:
+    description = "Sign a request: say whom you let in, and it is signed if it asks for no more."
+    with ending_at_once():
+        from flops_fl.options.pki import SignOptions
+        from flops_fl.options.reading import parse
+
+        options = parse(SignOptions, "flops-fl pki sign", description, argv)
+
+        from flops_fl.pki.command import sign
+
+    return sign(options)
+
+
+def _pki_enroll(argv: Sequence[str]) -> int:
+    description = (
+        "Make a key and its certificate on one machine, and an authority if there is none."
+    )
+    with ending_at_once():
+        from flops_fl.options.pki import EnrollOptions
+        from flops_fl.options.reading import parse
+
+        options = parse(EnrollOptions, "flops-fl pki enroll", description, argv)
+
+        from flops_fl.pki.command import enroll
+
+    return enroll(options)
+
+
 _COMMANDS: dict[tuple[str, ...], Callable[[Sequence[str]], int]] = {
     ("simulate",): _simulate,
     ("run",): _run,
     ("data", "partition"): _partition,
     ("flower", "export"): _flower_export,
+    ("pki", "init"): _pki_init,
+    ("pki", "request"): _pki_request,
+    ("pki", "sign"): _pki_sign,
+    ("pki", "enroll"): _pki_enroll,
 }

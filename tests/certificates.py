@@ -1,12 +1,12 @@
-"""Certificate authorities for tests, and what they sign: good, expired, for another host."""
+"""Authorities for tests, and what they sign: good, expired, for another host."""
 
-import datetime
-import ipaddress
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+
+from flops_fl.net import certificates
+from flops_fl.net.identity import ROLES
 
 HERE = ("localhost", "127.0.0.1")
 
@@ -14,43 +14,27 @@ HERE = ("localhost", "127.0.0.1")
 class Authority:
     """Writes NAME.pem and NAME.key into a folder; its own, too."""
 
-    def __init__(self, folder, name="authority"):
+    def __init__(self, folder, name="authority", days=1):
         self.folder, self.name = folder, name
-        self._own = None
-        self._own = self.sign(name)
+        self._own = certificates.Authority.create(name, *_span(days))
+        self._write(name, self._own.certificate, self._own.key)
 
-    def sign(self, name, *, common=None, hosts=(), uris=(), days=1):
-        """A certificate for `name`, which ends in `days`; the authority's own if it has none."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = _subject(name if common is None else common)
-        now = datetime.datetime.now(datetime.UTC)
-        issuer, issuer_key = self._own or (subject, key)
-        known = [*map(_host, hosts), *map(x509.UniformResourceIdentifier, uris)]
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=10))
-            .not_valid_after(now + datetime.timedelta(days=days))
-            .add_extension(
-                x509.BasicConstraints(ca=self._own is None, path_length=None), critical=True
-            )
+    def sign(self, name, *, common=None, hosts=(), uris=(), days=1, roles=ROLES):
+        """A certificate for `name`, which ends in `days`."""
+        key = certificates.new_key()
+        begin, end = _span(days)
+        names = [
+            *map(certificates.host_name, hosts), *map(x509.UniformResourceIdentifier, uris),
+        ]  # fmt: skip
+        signed = self._own.sign(
+            key.public_key(),
+            common=name if common is None else common,
+            names=names,
+            roles=roles,
+            begin=begin,
+            end=end,
         )
-        if known:
-            builder = builder.add_extension(x509.SubjectAlternativeName(known), critical=False)
-        certificate = builder.sign(issuer_key, hashes.SHA256())
-        pem = certificate.public_bytes(serialization.Encoding.PEM)
-        (self.folder / f"{name}.pem").write_bytes(pem)
-        (self.folder / f"{name}.key").write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        return subject, key
+        self._write(name, signed, key)
 
     def options(self, name, authority=None):
         """--tls-cert, --tls-key and --tls-ca with the files of `name`."""
@@ -58,16 +42,14 @@ class Authority:
         cert, key = self.folder / f"{name}.pem", self.folder / f"{name}.key"
         return ["--tls-cert", cert, "--tls-key", key, "--tls-ca", ca]
 
+    def _write(self, name, certificate, key):
+        (self.folder / f"{name}.pem").write_bytes(certificates.pem(certificate))
+        (self.folder / f"{name}.key").write_bytes(certificates.key_pem(key))
 
-def _subject(name):
-    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)] if name else [])
 
-
-def _host(text):
-    try:
-        return x509.IPAddress(ipaddress.ip_address(text))
-    except ValueError:
-        return x509.DNSName(text)
+def _span(days):
+    now = datetime.now(UTC)
+    return now - timedelta(days=10), now + timedelta(days=days)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from flops_fl.options.described import GROUPS, LIMITS, WAITING, described, flag
 from flops_fl.options.federation import SimulateOptions
 from flops_fl.options.help import size
 from flops_fl.options.learner import LearnerOptions
+from flops_fl.options.pki import EnrollOptions, RequestOptions, SignOptions
 from flops_fl.options.reading import parse
 from flops_fl.wire.hub.entries import Room
 from flops_fl.wire.hub.stage import HubOptions
@@ -113,7 +114,10 @@ def test_another_machine_wants_tls_or_a_loud_word():
     assert parse(LearnerOptions, "learner", "", [*line, "--insecure"], {}).insecure
 
 
-COMMANDS = [AggregatorOptions, LearnerOptions, SimulateOptions, PartitionOptions]
+COMMANDS = [
+    AggregatorOptions, LearnerOptions, SimulateOptions, PartitionOptions, RequestOptions,
+    SignOptions, EnrollOptions,
+]  # fmt: skip
 
 
 def shown(cls, argument, capsys):

@@ -21,6 +21,7 @@ RANKS = {
     "process": 2,
     "options": 3,
     "data": 4,
+    "pki": 4,
     "repo": 4,
     "wire": 5,
     "core": 5,

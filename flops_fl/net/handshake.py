@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import replace
 
 from flops_fl.net.address import Address
-from flops_fl.net.tls import Tls, names_in
+from flops_fl.net.tls import Tls, hosts_in
 
 PATIENCE = 5.0  # seconds for a connection, and for each answer of a handshake
 TRIES = 3  # handshakes that must end alike before a closed connection counts as a refusal
@@ -116,7 +116,7 @@ def _their_certificate(address: Address, tls: Tls, error: ssl.SSLCertVerificatio
 def _names(address: Address, tls: Tls) -> str:
     try:
         shown = _shake(address, replace(tls, ca=None))
-        names = names_in(ssl.DER_cert_to_PEM_cert(shown).encode())
+        names = hosts_in(ssl.DER_cert_to_PEM_cert(shown).encode())
     except (OSError, ValueError):
         names = []
     return ", ".join(names) or "another host"

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flops_fl.errors import Refused, UsageError
+from flops_fl.net.identity import Role, read_uri
 
 if TYPE_CHECKING:
     import grpc
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
     from cryptography.x509 import Certificate
 
 KEY_MARK, CERTIFICATE_MARK = b"PRIVATE KEY-----", b"BEGIN CERTIFICATE-----"  # in PEM
@@ -30,18 +32,31 @@ class Tls:
     ca: bytes | None = None
 
     @classmethod
-    def read(cls, certificate: Path | None, key: Path | None, ca: Path | None) -> Tls:
+    def read(
+        cls,
+        certificate: Path | None,
+        key: Path | None,
+        ca: Path | None,
+        role: Role | None = None,
+    ) -> Tls:
         """Read the files of --tls-cert, --tls-key and --tls-ca, and see that they are good.
 
         Raises:
             UsageError: one cannot be read, or is not what it should be.
-            Refused: certificate and key do not go together, or it is not its time.
+            Refused: certificate and key do not go together, it is not their time, or the
+                certificate is not for this role.
         """
         tls = cls(certificate=_content(certificate), key=_content(key), ca=_content(ca))
         if tls.ca is not None:
-            _certificates(tls.ca, f"--tls-ca {ca}")
+            trusted = _certificates(tls.ca, f"--tls-ca {ca}")
+            if len(trusted) == 1:
+                _require_time(trusted[0], f"--tls-ca {ca}")
         if tls.certificate is not None and tls.key is not None:
-            _require_pair(tls.certificate, tls.key, certificate, key)
+            own, its = f"--tls-cert {certificate}", f"--tls-key {key}"
+            leaf, _ = load_pair(tls.certificate, tls.key, own, its)
+            _require_time(leaf, own)
+            if role is not None:
+                _require_role(leaf, role, own)
         return tls
 
     @property
@@ -69,6 +84,7 @@ def names_in(certificate: bytes) -> list[str]:
     """The names that a certificate (PEM) gives its holder: common name, DNS names, URIs.
 
     Both ends go by this one rule: a learner is called by the first, and may call itself by any.
+    A URI of ours counts as the name that it was made of.
     """
     from cryptography import x509
 
@@ -79,9 +95,24 @@ def names_in(certificate: bytes) -> list[str]:
         others = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return names
-    for kind in (x509.DNSName, x509.UniformResourceIdentifier):
-        names += others.get_values_for_type(kind)
+    names += others.get_values_for_type(x509.DNSName)
+    for uri in others.get_values_for_type(x509.UniformResourceIdentifier):
+        ours = read_uri(uri)
+        names.append(ours[1] if ours else uri)
     return list(dict.fromkeys(name for name in names if name))
+
+
+def hosts_in(certificate: bytes) -> list[str]:
+    """The names and addresses that a certificate (PEM) may be dialled by."""
+    from cryptography import x509
+
+    found = x509.load_pem_x509_certificate(certificate)
+    try:
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return names_in(certificate)
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return [*names.get_values_for_type(x509.DNSName), *map(str, addresses)]
 
 
 def _content(path: Path | None) -> bytes | None:
@@ -100,12 +131,17 @@ def _certificates(pem: bytes, option: str) -> Sequence[Certificate]:
         raise UsageError(f"{option} holds no certificate: expected a PEM file") from None
 
 
-def _require_pair(
-    certificate: bytes, key: bytes, certificate_path: Path | None, key_path: Path | None
-) -> None:
+def load_pair(
+    certificate: bytes, key: bytes, own: str, its: str
+) -> tuple[Certificate, PrivateKeyTypes]:
+    """A certificate and its key (PEM), called `own` and `its` where something is wrong.
+
+    Raises:
+        UsageError: one is not what it should be.
+        Refused: they do not go together.
+    """
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    own, its = f"--tls-cert {certificate_path}", f"--tls-key {key_path}"
     if KEY_MARK in certificate and CERTIFICATE_MARK not in certificate and CERTIFICATE_MARK in key:
         raise Refused(f"{own} holds the key and {its} the certificate: swap them")
     leaf = _certificates(certificate, own)[0]
@@ -117,7 +153,22 @@ def _require_pair(
         raise UsageError(f"{its} holds no private key: expected a PEM file") from None
     if private.public_key() != leaf.public_key():
         raise Refused(f"{its} is not the key of {own}: give the two that were made together")
-    _require_time(leaf, own)
+    return leaf, private
+
+
+def _require_role(certificate: Certificate, role: Role, option: str) -> None:
+    from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
+
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:  # good for everything
+        return
+    wanted = Usage.SERVER_AUTH if role == "aggregator" else Usage.CLIENT_AUTH
+    if not {wanted, Usage.ANY_EXTENDED_KEY_USAGE} & set(usage):
+        raise Refused(
+            f"{option} is for another role than {role}: give one signed with --role {role}"
+        )
 
 
 def _require_time(certificate: Certificate, option: str) -> None:

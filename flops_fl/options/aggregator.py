@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import model_validator
 
 from flops_fl.net.address import Address
+from flops_fl.net.identity import Role
 from flops_fl.options.common import HealthOptions, RepoOptions, TlsOptions
 from flops_fl.options.described import NETWORK, option
 from flops_fl.options.kinds import HostPort
@@ -18,6 +19,8 @@ class AggregatorOptions(
     RepoOptions, TrainingOptions, TlsOptions, HealthOptions, HubLimits, CommonLimits
 ):
     """Options of ``python -m aggregator``."""
+
+    acts_as: ClassVar[Role] = "aggregator"
 
     listen: HostPort = option(
         "serve there", NETWORK, Address("127.0.0.1", 8080), metavar="HOST:PORT"

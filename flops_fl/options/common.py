@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from flops_fl.net.identity import Role
 from flops_fl.net.tls import Tls
 from flops_fl.options.described import NETWORK, PROCESS, option
 from flops_fl.options.kinds import ExistingFile, HostPort
@@ -27,6 +28,8 @@ class RepoOptions(Options):
 
 
 class TlsOptions(Options):
+    acts_as: ClassVar[Role]  # of the actor
+
     tls_cert: ExistingFile | None = option("own certificate, PEM", NETWORK, None, metavar="FILE")
     tls_key: ExistingFile | None = option("its private key, PEM", NETWORK, None, metavar="FILE")
     tls_ca: ExistingFile | None = option(
@@ -48,7 +51,7 @@ class TlsOptions(Options):
         """
         if not (self.tls_cert or self.tls_ca):
             return None
-        return Tls.read(self.tls_cert, self.tls_key, self.tls_ca)
+        return Tls.read(self.tls_cert, self.tls_key, self.tls_ca, self.acts_as)
 
 
 class HealthOptions(Options):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from flops_fl.net.address import Address
+from flops_fl.net.identity import EXPECTED, is_name, is_numbered
 
 
 def _existing(path: Path) -> Path:
@@ -83,6 +85,39 @@ def _address(value: Any) -> Any:
     return Address.parse(value) if isinstance(value, str) else value
 
 
+def _actor(name: str) -> str:
+    if not is_name(name):
+        raise ValueError(EXPECTED)
+    if is_numbered(name):
+        raise ValueError("expected another name, Flower's clients are called that")
+    if len(name.encode()) > FILE_NAME_BYTES:
+        raise ValueError(f"expected at most {FILE_NAME_BYTES} bytes, files are called by it")
+    return name
+
+
+def _host(text: str) -> str:
+    try:
+        address = ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        address = None
+    if address is not None and "%" not in text:
+        return str(address)
+    if len(text) > 253 or not _HOST.fullmatch(text):
+        raise ValueError(
+            "expected a name such as root.example.org (xn--... for other letters), or an address, "
+            "without a port"
+        )
+    return text.lower()
+
+
+FILE_NAME_BYTES = 200  # most file systems take 255, and what is written has an ending
+# Labels of RFC 1123; the last is no number, which would be a mistyped address.
+_LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
+_HOST = re.compile(rf"({_LABEL}\.)*(?!\d+$){_LABEL}", re.ASCII)
+
+ActorName = Annotated[str, AfterValidator(_actor)]
+Host = Annotated[str, AfterValidator(_host)]
+Hosts = Annotated[list[Host], BeforeValidator(_commas)]
 Listing = Annotated[list[str], BeforeValidator(_commas)]
 Pairs = Annotated[dict[str, Any], BeforeValidator(_pairs)]
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]

@@ -27,8 +27,33 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync(path.parent)
+
+
+def create(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write a file that is not there yet, whole, with this mode from its first byte on.
+
+    Raises:
+        FileExistsError: there is one, which stays as it is, whoever made it and when.
+        OSError: it cannot be written.
+    """
+    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    aside.unlink(missing_ok=True)
     try:
-        os.fsync(folder)
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            os.fchmod(file.fileno(), mode)  # whatever the umask
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(aside, path)  # unlike a rename it replaces nothing
     finally:
-        os.close(folder)
+        aside.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
+from flops_fl.net.identity import EXPECTED, is_name, is_numbered
 from flops_fl.text import sentence
 from flops_fl.types import Setup
 from flops_fl.wire.messages import PROTOCOL, Hello, Refusal
-
-_ID = re.compile(r"[\w.@:+=-]{1,128}")
-_NUMBERED = re.compile(r"flower-\d+")  # the names given to Flower clients that have none
 
 
 def judge(
@@ -50,9 +47,9 @@ def _judge_name(name: str, certified: Sequence[str] | None, *, anonymous: bool) 
             reason=f"learner id {shown} is not in the certificate, which names "
             f"{', '.join(certified) or 'nobody'}: use that id, or another certificate"
         )
-    if not _ID.fullmatch(name):
-        return Refusal(reason=f"learner id {shown}: expected 1 to 128 letters, digits or _.@:+=-")
-    if _NUMBERED.fullmatch(name) and not anonymous:
+    if not is_name(name):
+        return Refusal(reason=f"learner id {shown}: {EXPECTED}")
+    if is_numbered(name) and not anonymous:
         return Refusal(
             reason=f"learner id {shown} is reserved for Flower clients without a name: choose "
             "another --learner-id"

@@ -1,0 +1,115 @@
+"""Options of ``flops-fl pki``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from flops_fl.net.identity import COMMON_NAME_BYTES, Holder, Role
+from flops_fl.options.common import Options
+from flops_fl.options.described import NETWORK, RESULTS, option
+from flops_fl.options.kinds import ActorName, Hosts
+
+AUTHORITY, AUTHORITY_FOLDER = "flops-fl authority", Path("pki")
+AUTHORITY_DAYS, DAYS = 3650, 365
+Days = Annotated[int, Field(ge=1, le=36500)]
+
+_HOST = "names and addresses that learners dial an aggregator by, with commas"
+
+
+def _common_name(text: str) -> str:
+    if not (text.isprintable() and 0 < len(text.encode()) <= COMMON_NAME_BYTES):
+        raise ValueError(f"expected 1 to {COMMON_NAME_BYTES} bytes of printable text")
+    return text
+
+
+class PkiOptions(Options):
+    """Of all: where the authority is, and what is printed."""
+
+    ca: Path = option("of the authority", NETWORK, AUTHORITY_FOLDER, metavar="FOLDER")
+    json_: bool = option("print a JSON document instead of sentences", RESULTS, False, alias="json")
+
+
+class InitOptions(PkiOptions):
+    """Options of ``flops-fl pki init``."""
+
+    name: Annotated[str, AfterValidator(_common_name)] = option(
+        "what certificates call the authority", NETWORK, AUTHORITY, metavar="NAME"
+    )
+    days: Days = option("it is valid, from now on", NETWORK, AUTHORITY_DAYS, metavar="N")
+
+
+class _HolderOptions(Options):
+    name: ActorName = option(
+        "a learner's id, or what an aggregator's files are called by",
+        NETWORK,
+        metavar="NAME",
+        positional=True,
+    )
+    role: Role = option("what it is good for", NETWORK)
+    host: Hosts = option(_HOST, NETWORK, [], metavar="HOST", repeated=True)
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        _require_hosts(self.role, self.host)
+        return self
+
+    @property
+    def holder(self) -> Holder:
+        """Whom the certificate will be for."""
+        return Holder(name=self.name, role=self.role, hosts=tuple(dict.fromkeys(self.host)))
+
+
+class RequestOptions(_HolderOptions):
+    """Options of ``flops-fl pki request``."""
+
+    out: Path = option("for NAME.key and NAME.csr", RESULTS, Path(), metavar="FOLDER")
+    json_: bool = option("print a JSON document instead of sentences", RESULTS, False, alias="json")
+
+
+class SignOptions(PkiOptions):
+    """Options of ``flops-fl pki sign``."""
+
+    request: Path = option("NAME.csr, as it came", NETWORK, metavar="FILE", positional=True)
+    name: ActorName | None = option(
+        "whom you let in; without it and --role you are shown what the request asks for",
+        NETWORK,
+        None,
+        metavar="NAME",
+    )
+    role: Role | None = option("what the certificate is good for", NETWORK, None)
+    host: Hosts = option(_HOST, NETWORK, [], metavar="HOST", repeated=True)
+    days: Days = option("the certificate is valid, from now on", NETWORK, DAYS, metavar="N")
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if self.role is not None:
+            _require_hosts(self.role, self.host)
+        return self
+
+    @property
+    def holder(self) -> Holder | None:
+        """Whom the operator lets in; None if that was left to the request."""
+        if self.name is None or self.role is None:
+            return None
+        return Holder(name=self.name, role=self.role, hosts=tuple(dict.fromkeys(self.host)))
+
+
+class EnrollOptions(_HolderOptions, PkiOptions):
+    """Options of ``flops-fl pki enroll``."""
+
+    out: Path = option("for NAME.key", RESULTS, Path(), metavar="FOLDER")
+    days: Days = option("the certificate is valid, from now on", NETWORK, DAYS, metavar="N")
+
+
+def _require_hosts(role: Role, hosts: list[str]) -> None:
+    if role == "aggregator" and not hosts:
+        raise ValueError(
+            "--role aggregator needs --host: the names and addresses that learners dial it by"
+        )
+    if role == "learner" and hosts:
+        raise ValueError(
+            f"--host {','.join(hosts)} with --role learner: nobody dials a learner, leave it out"
+        )

@@ -1,0 +1,1 @@
+"""Certificates on disk: the folder of an authority, requests, and the commands about them."""
