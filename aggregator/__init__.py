@@ -1,1 +1,1 @@
-"""``python -m aggregator``: lead the rounds on the root node."""
+"""``python -m aggregator``: leads the rounds on the root node."""

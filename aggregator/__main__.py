@@ -11,14 +11,14 @@ DESCRIPTION = "Lead the federated training of an ML repository's model."
 
 
 def main() -> int:
-    """Run an aggregator; its exit code."""
+    """Run an aggregator; returns the exit code."""
     with ending_at_once():
         from flops_fl.options.aggregator import AggregatorOptions
         from flops_fl.options.reading import parse
         from flops_fl.process.libraries import prepare_libraries
 
         options = parse(AggregatorOptions, "python -m aggregator", DESCRIPTION)
-        prepare_libraries(threads=1)  # as learners by default: norms are sums of floats, too
+        prepare_libraries(threads=1)  # norms are sums of floats, whose bits depend on threads
 
         from flops_fl.actors.aggregator import aggregate
 

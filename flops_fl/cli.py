@@ -38,10 +38,10 @@ def main() -> None:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run one command; its exit code.
+    """Run one command; returns its exit code.
 
     Raises:
-        UsageError: no such command, or wrong options.
+        UsageError: there is no such command, or its options are wrong.
     """
     if argv and argv[0] in ("-h", "--help", "help"):
         sys.stdout.write(USAGE)
@@ -64,7 +64,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _simulate(argv: Sequence[str]) -> int:
-    description = "A whole federation on this machine, through the same code as a real one."
+    description = "Run a whole federation on this machine, with the same code as a real one."
     with ending_at_once():
         from flops_fl.options.federation import SimulateOptions
         from flops_fl.options.reading import parse
@@ -101,7 +101,7 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _partition(argv: Sequence[str]) -> int:
-    description = "Cut a dataset into parts, a folder with a Parquet file for each learner."
+    description = "Cut a dataset into parts: a folder with one Parquet file for each learner."
     with ending_at_once():
         from flops_fl.options.data import PartitionOptions
         from flops_fl.options.reading import parse
@@ -125,7 +125,7 @@ def _partition(argv: Sequence[str]) -> int:
 
 
 def _flower_export(argv: Sequence[str]) -> int:
-    description = "Write a Flower app around an ML repository, on which flwr run works."
+    description = "Write a Flower app around an ML repository, to be started with flwr run."
     with ending_at_once():
         from flops_fl.options.federation import FlowerExportOptions
         from flops_fl.options.reading import parse

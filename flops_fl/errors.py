@@ -1,17 +1,17 @@
-"""Every error this runtime raises on purpose, split by who is at fault.
+"""Every error that this runtime raises on purpose, by who is at fault.
 
 FlopsError                  exit code
-├── UsageError              2    options, files and addresses the operator gave
+├── UsageError              2    options, files and addresses from the operator
 │   └── DataError           2    the training data: none matches, cannot be read
 ├── RepositoryError         3    the user's ML repository: its code or its shape
 ├── FederationError         4    the federation as a whole: quorum, deadline
 │   └── Unreachable         4    no aggregator answered
 ├── Refused                 5    identity or TLS: not let in
 ├── ProtocolError           4    the peer broke the wire protocol
-└── BadUpdate               -    one learner's update; a failure of that learner only
+└── BadUpdate               -    one learner's update; only that learner fails
 
-Only `process.main` turns them into exit codes. The message of each is one sentence or two:
-the value, what was expected, the remedy.
+Only `process.main` turns errors into exit codes. A message has one or two sentences: the value,
+what was expected, and what to do.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class RepositoryError(FlopsError):
 
     Args:
         message: One sentence for a person.
-        stage: What was being done: ``import``, ``__init__``, ``fit_model``, ...
-        traceback: The user's own traceback, when their code raised; else empty.
+        stage: The step that failed: ``import``, ``__init__``, ``fit_model``, ...
+        traceback: The user's own traceback if their code raised; else empty.
     """
 
     exit_code = 3
@@ -82,4 +82,4 @@ class BadUpdate(FlopsError):
 
 
 Abort: TypeAlias = Callable[[FlopsError | None], None]
-"""Ends a run from outside of it: with an error, or as if somebody had interrupted it."""
+"""Ends a run from outside: with an error, or (None) as if somebody had interrupted it."""

@@ -1,4 +1,4 @@
-"""Commands that messages tell people to type: written so that they work as they are."""
+"""Commands that messages tell people to type, in a form that works when it is pasted."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 
 
 def install(extra: str) -> str:
-    """How to add what an extra of pyproject.toml names: flops-fl is on no package index yet."""
+    """The command that installs an extra of pyproject.toml: flops-fl is on no package index yet."""
     return f"pip install '.[{extra}]' in a clone of flops-fl"
 
 
 def is_installed(package: str) -> bool:
-    """Whether pip has put it here; nothing is imported."""
+    """Whether a package is installed; does not import it."""
     try:
         distribution(package)
     except PackageNotFoundError:
@@ -24,6 +24,6 @@ def is_installed(package: str) -> bool:
 
 
 def program(name: str) -> str:
-    """A program of an installed package as the shell finds it: by name, else beside Python."""
+    """An installed program as a shell can run it: its name if it is on PATH, else its path."""
     beside = Path(sys.executable).with_name(name)
     return name if shutil.which(name) or not beside.exists() else shlex.quote(str(beside))

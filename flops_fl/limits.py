@@ -1,24 +1,24 @@
-"""Default limits, each once. A person can set them by the option of the same name.
+"""All default limits. Users can set each of them with the option of the same name.
 
-What is no option is fixed where it stands: a part of the wire's language, far beyond any real use,
-or a few seconds of courtesy when something ends anyhow.
+A limit that is no option is a constant where it is used. Such a limit is part of the protocol, or
+far beyond any real use, or gives a few seconds to something that is ending anyway.
 """
 
 # In seconds.
 CONNECT_TIMEOUT = 300.0
-RECONNECT_TIMEOUT = 3600.0  # a learner's patience; an aggregator is awaited for longer ...
-ABSENCE_TIMEOUT = 600.0  # ... than it waits for one of many (its --reconnect-timeout)
+RECONNECT_TIMEOUT = 3600.0  # a learner's --reconnect-timeout: it has only one aggregator
+ABSENCE_TIMEOUT = 600.0  # the aggregator's --reconnect-timeout: it has many learners
 JOIN_TIMEOUT = 600.0
 ROUND_TIMEOUT = 3600.0
 STALL_TIMEOUT = 180.0  # for the next 1 MiB: 6 KB/s
 HELLO_TIMEOUT = 20.0
-GREETING_TIMEOUT = 60.0  # the aggregator may ask another first
+GREETING_TIMEOUT = 60.0  # the aggregator may first ping another process of the same id
 GOODBYE_TIMEOUT = 5.0
-KEEPALIVE = 20.0  # below what proxies and address translation forget a quiet connection after
+KEEPALIVE = 20.0  # shorter than the time after which proxies and NAT drop an idle connection
 MAX_BACKOFF = 10.0
 SPOOL_PATIENCE = 1.0
 TRACKING_TIMEOUT = 60.0
-CLONE_TIMEOUT = 300.0  # a repository of code is small, a hung proxy is not rare
+CLONE_TIMEOUT = 300.0  # code is small, so a longer clone means a hung proxy
 REMIND = 30.0
 
 # In bytes.

@@ -1,4 +1,4 @@
-"""Text that came from elsewhere, made fit to be shown: short, and without control characters."""
+"""Makes text from other machines or user code safe to show: short, no control characters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from heapq import nsmallest
 
-SENTENCE, TRACEBACK = 240, 8_000  # characters; a reason, and where it came from
+SENTENCE, TRACEBACK = 240, 8_000  # characters of a reason and of its traceback
 
 _CONTROL = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -14,18 +14,19 @@ _CONTROL = re.compile(
 
 
 def sentence(text: str, limit: int = SENTENCE) -> str:
-    """One line of at most `limit` characters: nobody's message looks like two, or like ours.
+    """Put text into one line of at most `limit` characters.
 
-    Control characters, with which a terminal could be told things, are shown as escapes.
+    So a foreign message cannot look like several lines, or like lines of our own log. Control
+    characters, which could command a terminal, are shown as escapes.
     """
     cut = text if len(text) <= limit else f"{text[: limit - 30]} ... ({len(text)} characters)"
     return _escaped(" ".join(cut.split("\n")))
 
 
 def paragraph(text: str, limit: int = TRACEBACK) -> str:
-    """Lines of at most a sentence's length, the last `limit` characters of them in all.
+    """Keep the last `limit` characters of a text, and cut each line to `SENTENCE` characters.
 
-    A traceback's end says most.
+    The end is kept since the end of a traceback says most.
     """
     kept = text if len(text) <= limit else f"... {text[-limit:]}"
     lines = (
@@ -35,7 +36,7 @@ def paragraph(text: str, limit: int = TRACEBACK) -> str:
 
 
 def some(names: Collection[str], few: int = 3) -> str:
-    """The first few names, and how many there are beside them."""
+    """The first few names in order, and how many more there are."""
     more = f" and {len(names) - few} more" if len(names) > few else ""
     return ", ".join(nsmallest(few, names)) + more
 

@@ -1,7 +1,7 @@
 """The values that travel through the runtime: tensors, tasks, answers, records.
 
-All are frozen; numpy arrays inside them are shared, never written to after they were
-put in. `Layout` is the contract of a model's parameters, fixed by the initial model.
+All are frozen. NumPy arrays inside them are shared, so nobody writes to them afterwards.
+A `Layout` describes a model's parameters; the initial model fixes it for the whole run.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Parameters: TypeAlias = Sequence[Array]
 Scalar: TypeAlias = bool | int | float | str | bytes
 Stage: TypeAlias = Literal["fit", "evaluate"]
 
-MAX_EXAMPLES = 1 << 40  # far beyond any data set, far below where float64 loses integers
+MAX_EXAMPLES = 1 << 40  # far more than any dataset has, and far below 2^53, exact in float64
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """dtype, as by `dtype_name`, and shape of a tensor."""
+    """The dtype of a tensor, as named by `dtype_name`, and its shape."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -51,9 +51,10 @@ def _itemsize(dtype: str) -> int:
 
 @dataclass(frozen=True)
 class Layout:
-    """dtypes and shapes of a model's tensors, in order.
+    """The dtypes and shapes of a model's tensors, in order.
 
-    An opaque model is one of bytes, `OPAQUE` all of it: their number is fixed, their sizes are not.
+    All items of an opaque model are bytes, of dtype `OPAQUE`. The number of items is fixed, but
+    their sizes are not.
     """
 
     tensors: tuple[TensorSpec, ...]
@@ -68,21 +69,21 @@ class Layout:
 
     @cached_property
     def opaque(self) -> bool:
-        """Whether this is a model that has no mean."""
+        """Whether the model is opaque: it has no mean."""
         return any(spec.dtype == OPAQUE for spec in self.tensors)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over dtypes and shapes: equal for models that can be averaged.
+        """SHA-256 (hex) of dtypes and shapes; models with equal ones can be averaged.
 
-        Over dtypes alone where shapes are free.
+        The sizes of opaque items may change, so they are not part of it.
         """
         shapes = ("[*]" if s.dtype == OPAQUE else list(s.shape) for s in self.tensors)
         text = ";".join(f"{s.dtype}{shape}" for s, shape in zip(self.tensors, shapes, strict=True))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def difference(self, other: Layout) -> str:
-        """Say in words where `other` departs from this layout; empty when it does not."""
+        """Say in words where `other` differs from this layout; empty if it does not."""
         if len(self.tensors) != len(other.tensors):
             return f"{len(other.tensors)} tensors, expected {len(self.tensors)}"
         for index, (ours, theirs) in enumerate(zip(self.tensors, other.tensors, strict=True)):
@@ -91,12 +92,12 @@ class Layout:
         return ""
 
     def empty(self) -> list[Array]:
-        """Allocate arrays of this layout, values undefined."""
+        """Allocate arrays of this layout; their values are undefined."""
         return [np.empty(spec.shape, spec.dtype) for spec in self.tensors]
 
 
 def parameters_sha256(parameters: Parameters) -> str:
-    """SHA-256 (hex) of a model: per tensor its dtype string, shape, little-endian C-order bytes."""
+    """SHA-256 (hex) of a model: each tensor's dtype string, shape, little-endian C-order bytes."""
     digest = hashlib.sha256()
     for array in parameters:
         digest.update(f"{dtype_name(array.dtype)}{list(array.shape)}".encode())
@@ -109,9 +110,9 @@ def parameters_sha256(parameters: Parameters) -> str:
 class Task:
     """What one learner is asked to do: fit or evaluate the global model of `version`.
 
-    `version` counts the aggregations a model has behind it: the initial model is 0, the
-    result of round r is r. With `run_id` it names one set of parameters, for ever, since
-    runs are deterministic.
+    `version` counts the aggregations that made a model: the initial model is 0, the result of
+    round r is r. Since runs are deterministic, `run_id` and `version` always name the same
+    parameters.
     """
 
     stage: Stage
@@ -128,12 +129,12 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deadline:
-    """When a stage ends without those that have not answered. Times in seconds."""
+    """When a stage stops waiting for learners that have not answered. Times in seconds."""
 
     timeout: float
     quorum: int = 0
     grace: float | None = None
-    """From the moment that `quorum` learners have answered well; None: no such end."""
+    """Wait after `quorum` learners have answered without failure; None: wait for `timeout`."""
 
     def reason(self, *, early: bool) -> str:
         """Why a learner's answer came too late."""
@@ -144,7 +145,7 @@ class Deadline:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Update:
-    """What a learner sends back after a fit. `examples` is the number of training samples."""
+    """A learner's answer to a fit. `examples` is the number of training samples."""
 
     learner: str
     parameters: Parameters
@@ -154,7 +155,7 @@ class Update:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """A learner's judgement of the global model on its own data."""
+    """A learner's evaluation of the global model on its own data."""
 
     learner: str
     loss: float
@@ -164,9 +165,9 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearnerFailure:
-    """One learner that did not do what it was asked; costs its contribution, not the round.
+    """A learner that failed at its task. The round goes on without its contribution.
 
-    What it says is cut to a few KB and has no control characters: it is shown and stored.
+    Its texts are shown and stored, so they are cut to a few KB and have no control characters.
     """
 
     learner: str
@@ -186,7 +187,7 @@ def _printable(text: str, limit: int = 64) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where a learner's setup departs from the aggregator's."""
+    """One point in which a learner's setup differs from the aggregator's."""
 
     what: str
     theirs: str
@@ -198,16 +199,16 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setup:
-    """What an actor trains with, as far as it is known; empty where it is not."""
+    """What an actor trains with. A field is empty if its value is unknown."""
 
     commit: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Of Python and of packages, by name."""
+    """Versions of Python and of packages, by name."""
     state: str = ""
-    """Digest (hex) of what the model holds beside its parameters; see `repo.beside`."""
+    """Digest (hex) of the model's state outside its parameters; see `repo.beside`."""
 
     def comparable(self, other: Setup) -> Setup:
-        """What of it can be compared with another's; short and printable whoever sent it."""
+        """The part that can be compared with `other`; short and printable, whoever sent it."""
         versions = {name: self.versions[name] for name in other.versions if name in self.versions}
         return Setup(
             commit=_printable(self.commit),
@@ -216,7 +217,7 @@ class Setup:
         )
 
     def differences(self, other: Setup) -> tuple[Difference, ...]:
-        """Where a learner's departs from this one; what either does not know is no difference."""
+        """Where a learner's setup differs from this one. Unknown values are no difference."""
         ours, theirs = self._named(), other.comparable(self)._named()
         return tuple(
             Difference(what, theirs[what], ours[what])
@@ -239,7 +240,7 @@ Answer: TypeAlias = Update | Evaluation | LearnerFailure
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RoundRecord:
-    """The history of one round, as it stands in result.json. Times in seconds."""
+    """The history of one round, as in result.json. Times in seconds."""
 
     round: int
     seconds: float
@@ -253,12 +254,12 @@ class RoundRecord:
     learners: tuple[str, ...]
     failures: tuple[LearnerFailure, ...] = ()
     not_evaluated: str = ""
-    """Why there is no loss."""
+    """Why there is no loss; empty if there is one."""
     fit_metrics: Mapping[str, Scalar] = field(default_factory=dict)
-    """What the strategy made of the updates' metrics; those of the evaluations are in `metrics`."""
+    """The updates' metrics as the strategy combined them. `metrics` has those of the evaluations."""
     metrics: Mapping[str, Scalar] = field(default_factory=dict)
     server_loss: float | None = None
-    """What the strategy itself found of the model, if it looks; and what else it found."""
+    """Loss from the strategy's own evaluation of the model, if it has one."""
     server_metrics: Mapping[str, Scalar] = field(default_factory=dict)
 
 
@@ -266,7 +267,7 @@ class RoundRecord:
 class Best:
     """The best global model so far: highest accuracy, then lowest loss, then earliest.
 
-    Of those that were evaluated: there is none where no round was.
+    Only models that were evaluated count.
     """
 
     round: int
@@ -275,7 +276,7 @@ class Best:
 
     @staticmethod
     def after(best: Best | None, record: RoundRecord) -> Best | None:
-        """The best of those known once another round is complete."""
+        """The best model after another round is complete."""
         if record.loss is None:  # not evaluated
             return best
         if best and _rank(record.accuracy, record.loss) <= _rank(best.accuracy, best.loss):

@@ -1,1 +1,1 @@
-"""``python -m learner``: train in an edge container."""
+"""``python -m learner``: trains on local data in an edge container."""

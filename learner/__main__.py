@@ -11,7 +11,7 @@ DESCRIPTION = "Train the model of an ML repository on local data, for an aggrega
 
 
 def main() -> int:
-    """Run a learner; its exit code."""
+    """Run a learner; returns the exit code."""
     with ending_at_once():
         from flops_fl.options.learner import LearnerOptions
         from flops_fl.options.reading import parse

@@ -1,5 +1,5 @@
-"""What a learner trains on: local folders, known sources, partitions of them.
+"""The data that learners train on: local folders, known sources and partitions of them.
 
-Nothing is imported here: `datasets` and `pyarrow` take about a second, and an aggregator
-needs neither.
+This file imports nothing: `datasets` and `pyarrow` take about a second, and an aggregator needs
+neither.
 """

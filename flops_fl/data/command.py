@@ -1,4 +1,4 @@
-"""`flops-fl data partition`: a dataset in, one folder of local data for each learner out."""
+"""`flops-fl data partition`: cuts a dataset into one folder of local data for each learner."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def partition_command(
 ) -> list[Path]:
     """Write part i of a source as ``OUT/part-<i>/TAG.<i>-<hash>.parquet``; return the paths.
 
-    Learner 0 of at most ten then trains with ``--data OUT/part-0 --data-tags TAG``; the
-    index has as many digits as the last one. The same arguments give the same files.
+    Learner 0 of at most ten then trains with ``--data OUT/part-0 --data-tags TAG``. All
+    indices have as many digits as the last one. The same arguments give the same files.
 
     Args:
         source: See `flops_fl.data.sources.load_source`.
-        parts: How many learners.
+        parts: The number of learners.
         tag: The data tag of every file.
-        out: The folder of the parts' folders; made when missing.
+        out: The folder for the parts' folders, created if it is missing.
         scheme: ``iid`` or ``dirichlet:ALPHA``.
-        seed: Of the shuffle and the draws.
-        resize: Width and height of images in pixels; None leaves them.
+        seed: Of the shuffle and the random draws.
+        resize: New width and height of images in pixels; None: unchanged.
 
     Raises:
         UsageError: An option or the source is not usable.
-        DataError: The data is not, or `out` already holds other files of this tag.
+        DataError: The data is not usable, or `out` already holds other files of this tag.
     """
     check_tags([tag])
     parse_scheme(scheme)
@@ -48,7 +48,7 @@ def partition_command(
         Part(out / f"part-{index:0{digits}}", f"{tag}.{index:0{digits}}-", rows)
         for index, rows in enumerate(partition(dataset, parts, scheme=scheme, seed=seed))
     ]
-    # Folders of an earlier run with more parts count too: OUT is one partition of the data.
+    # Also check folders of an earlier run with more parts: OUT holds one partition of the data.
     earlier = [path for path in out.glob("part-*") if path.is_dir()]
     folders = sorted({part.folder for part in planned}.union(earlier))
     return write_parts(dataset, planned, tags=[tag], folders=folders)

@@ -1,7 +1,7 @@
-"""A `datasets.Dataset` whose columns are values again, as they were before datasets 4.
+"""A `datasets.Dataset` that returns columns as values, as it did before datasets 4.
 
 Since datasets 4.0 ``dataset["image"]`` is a lazy `Column`, without ``reshape`` or
-arithmetic. ML repositories written for FLOps do ``dataset.set_format("numpy")`` and then
+arithmetic. ML repositories written for FLOps call ``dataset.set_format("numpy")`` and then
 ``dataset["image"].reshape(...)``. Their code runs unchanged on an `EagerDataset`.
 """
 
@@ -17,10 +17,10 @@ import datasets
 
 
 class EagerDataset(datasets.Dataset):  # type: ignore[misc]  # datasets is untyped here
-    """A Dataset that gives a whole column for a string key: an array, or a list.
+    """A Dataset that returns a whole column, as an array or list, for a string key.
 
-    Whatever its methods return (of select, map, train_test_split, ...) is one as well.
-    Functions of the package, such as `datasets.concatenate_datasets`, return plain ones.
+    Its methods (select, map, train_test_split, ...) return an `EagerDataset`, too. Functions of
+    the package, such as `datasets.concatenate_datasets`, return a plain `Dataset`.
     """
 
     def __getitem__(self, key: Any) -> Any:
@@ -29,7 +29,7 @@ class EagerDataset(datasets.Dataset):  # type: ignore[misc]  # datasets is untyp
 
 
 def wrap(dataset: Any) -> EagerDataset:
-    """Give the dataset as an `EagerDataset`: same table, format and fingerprint, no copy of data.
+    """Return an `EagerDataset` with the same table, format and fingerprint; copies no data.
 
     Source: https://huggingface.co/docs/datasets, "What's new in datasets 4", lazy columns.
     """
@@ -37,8 +37,8 @@ def wrap(dataset: Any) -> EagerDataset:
 
 
 def _adopt(dataset: Any) -> Any:
-    # Assigning the class keeps indices, format and fingerprint, where a constructor call
-    # would have to know every field that a Dataset has in each version.
+    # Assigning the class keeps indices, format and fingerprint. A constructor call would have to
+    # know every field that a Dataset has in each version.
     dataset.__class__ = EagerDataset
     return dataset
 
@@ -47,7 +47,7 @@ def _eager(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
         result = method(*args, **kwargs)
-        # A plain Dataset here was made by the method: no one else holds it.
+        # The method made this plain Dataset, so nobody else holds it.
         if type(result) is datasets.Dataset:
             return _adopt(result)
         if isinstance(result, datasets.DatasetDict):
@@ -59,7 +59,7 @@ def _eager(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _wrap_methods() -> None:
-    """Wrap every public method, rather than a list of them that the next version outgrows."""
+    """Wrap every public method; a list of names would miss those of the next version."""
     for name, method in vars(datasets.Dataset).items():
         if not name.startswith("_") and inspect.isfunction(method):
             setattr(EagerDataset, name, _eager(method))

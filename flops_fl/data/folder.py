@@ -1,7 +1,7 @@
-"""A learner's local data: a folder of Parquet or Arrow files, chosen by tag.
+"""Loads a learner's local data from a folder of Parquet or Arrow files, chosen by tag.
 
-A file named ``mnist.4f2a9c01.parquet`` bears the tag ``mnist``, as on the ML data server of
-FLOps. Nothing is converted, and no cache is written: data folders are often read-only, and
+A file named ``mnist.4f2a9c01.parquet`` has the tag ``mnist``, as on the ML data server of
+FLOps. Loading converts no file and writes no cache, since data folders are often read-only and
 shared by several learners.
 """
 
@@ -30,8 +30,8 @@ def load_folder(path: Path, tags: Sequence[str] = ()) -> Any:
         tags: Load only the files named ``TAG.<anything>`` for one of these; none: all files.
 
     Raises:
-        DataError: Nothing there, nothing that matches, unreadable, no rows, or files that
-            disagree in their columns or features.
+        DataError: There is no file, none with such a tag, one that cannot be read, not one row,
+            or files that differ in their columns or features.
     """
     if not path.exists():
         raise DataError(f"the data path {path} does not exist: expected a folder or a file")
@@ -46,7 +46,7 @@ def load_folder(path: Path, tags: Sequence[str] = ()) -> Any:
 
 
 def choose_files(path: Path, tags: Sequence[str]) -> list[Path]:
-    """List the data files at `path` that bear one of `tags` (all without tags), by name.
+    """List the data files at `path` with one of `tags`, sorted by name; without tags, all.
 
     Raises:
         DataError: There is no data file, or none with such a tag.
@@ -71,20 +71,20 @@ def choose_files(path: Path, tags: Sequence[str]) -> list[Path]:
 
 
 def is_data_file(path: Path) -> bool:
-    """Whether the name is one of a data file. Hidden ones are being written, or someone's own."""
+    """Whether this is a data file. Hidden files are not: they may be only half written."""
     return path.suffix in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def has_tag(name: str, tags: Sequence[str]) -> bool:
-    """Whether a data file's name bears one of the tags: the tag, then a dot. Tags may hold dots."""
+    """Whether a data file's name begins with one of the tags and a dot. Tags may contain dots."""
     return any(name.startswith(f"{tag}.") for tag in tags)
 
 
 def read_table(file: Path) -> Any:
-    """Read one Parquet or Arrow IPC file as a `pyarrow.Table`; Arrow is memory-mapped.
+    """Read one Parquet or Arrow IPC file as a `pyarrow.Table`; Arrow files are memory-mapped.
 
     Raises:
-        DataError: It cannot be read, or is not of the format that its suffix says.
+        DataError: The file cannot be read or has another format than its suffix says.
     """
     import datasets  # noqa: F401 - registers the Arrow extension types of its features
     import pyarrow as pa
@@ -104,7 +104,7 @@ def read_table(file: Path) -> Any:
 def _read_parquet(file: Path) -> Any:
     import pyarrow.parquet as pq
 
-    # Not `pq.read_table`: it would take `key=value` folders on the path for columns.
+    # Not `pq.read_table`, which turns `key=value` folders of the path into columns.
     with pq.ParquetFile(file) as parquet:
         return parquet.read()
 
@@ -131,8 +131,8 @@ def _load_saved(path: Path, tags: Sequence[str]) -> Any:
         )
     try:
         saved = datasets.load_from_disk(str(path))
-        # Without its file names the table is one in memory (still mapped) to `datasets`,
-        # which then does not put the results of `map` next to the user's data.
+        # Without file names `datasets` treats the table as one in memory, though it is still
+        # mapped. It then does not write the results of `map` next to the user's data.
         dataset = datasets.Dataset(
             saved.data.table,
             info=saved.info,
@@ -140,7 +140,7 @@ def _load_saved(path: Path, tags: Sequence[str]) -> Any:
             fingerprint=_fingerprint(sorted(path.iterdir())),
         )
         dataset.set_format(**saved.format)
-    except Exception as error:  # whatever JSON, Arrow and `datasets` make of damaged files
+    except Exception as error:  # JSON, Arrow and `datasets` raise many types for damaged files
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise DataError(
             f"the dataset saved at {path} cannot be read ({reason}): save it again"
@@ -163,7 +163,7 @@ def _split_needed(path: Path) -> DataError:
 
 
 def _fingerprint(files: Sequence[Path]) -> str:
-    """Name the content by names, sizes and times: hashing it all would cost 20 ms a MB."""
+    """Hash names, sizes and times of the files; hashing their content would take 20 ms a MB."""
     digest = hashlib.sha256()
     for file in files:
         stat = file.stat()

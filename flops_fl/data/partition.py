@@ -1,4 +1,4 @@
-"""Cut one dataset into the local data of many learners, the same way every time."""
+"""Cuts a dataset into the local data of many learners; the same seed gives the same cut."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from flops_fl.errors import DataError, UsageError
 Rows: TypeAlias = NDArray[np.int64]
 
 SCHEMES = "iid or dirichlet:ALPHA (such as dirichlet:0.5)"
-# Draws until every part has a row. More would hardly help: a part is then empty in
-# more than 99 of 100 draws.
+# Draws to try until every part has a row. More would hardly help: after so many failures a part
+# is very probably empty in more than 99 of 100 draws.
 ATTEMPTS = 100
 
 
 def parse_scheme(scheme: str) -> float | None:
-    """Give the alpha of ``dirichlet:ALPHA``; None for ``iid``.
+    """Return the alpha of ``dirichlet:ALPHA``; None for ``iid``.
 
     Raises:
-        UsageError: Another scheme, or an alpha that is not a positive number.
+        UsageError: The scheme is unknown, or alpha is not a positive number.
     """
     if scheme == "iid":
         return None
@@ -44,28 +44,28 @@ def parse_scheme(scheme: str) -> float | None:
 def partition(
     dataset: Any, parts: int, *, scheme: str, seed: int, label: str = "label"
 ) -> list[Rows]:
-    """Assign every row of a dataset to exactly one of `parts` parts, none of them empty.
+    """Assign every row of a dataset to exactly one of `parts` parts; no part is empty.
 
-    ``iid`` shuffles, then cuts into parts whose sizes differ by one row at most.
-    ``dirichlet:ALPHA`` draws, for each class, the parts' shares of it from a symmetric
-    Dirichlet distribution: the smaller alpha, the fewer classes a part has.
-    Rows within a part are shuffled, since user code often takes the last ones for testing.
+    ``iid`` shuffles the rows and cuts them into parts whose sizes differ by at most one row.
+    ``dirichlet:ALPHA`` draws for each class the parts' shares from a symmetric Dirichlet
+    distribution. The smaller alpha, the fewer classes dominate a part.
+    Rows within a part are shuffled, since user code often takes the last rows for testing.
 
     Args:
-        dataset: A `datasets.Dataset`; with ``iid`` anything that has a length.
-        parts: How many learners will share it.
+        dataset: A `datasets.Dataset`; for ``iid`` anything that has a length.
+        parts: The number of learners that share it.
         scheme: ``iid`` or ``dirichlet:ALPHA``.
         seed: 0 or more; the same seed gives the same parts.
         label: The column of classes, for ``dirichlet``.
 
     Returns:
-        Row numbers, one array a part.
+        Row numbers, one array for each part.
 
     Raises:
-        UsageError: Values outside of what is said above.
-        DataError: Too few rows, no such label column, or a part would stay empty.
+        UsageError: An argument is outside the range given above.
+        DataError: There are too few rows, no such label column, or a part would stay empty.
 
-    Source: Hsu, Qi, Brown 2019, arXiv:1909.06335 (Dirichlet label skew); shares drawn for
+    Source: Hsu, Qi, Brown 2019, arXiv:1909.06335 (Dirichlet label skew). Shares are drawn for
     each class as in Yurochkin et al. 2019, arXiv:1905.12022.
     """
     alpha = parse_scheme(scheme)
@@ -91,7 +91,7 @@ def write_partitions(
     The hash is the start of the file's SHA-256. The same arguments give the same files.
 
     Raises:
-        UsageError: Tags that are empty, twice there or prefixes of others; see `partition`.
+        UsageError: A tag is empty, given twice or a prefix of another; see `partition`.
         DataError: `out` already holds other files of these tags; see `partition`.
     """
     check_tags(tags)
@@ -124,7 +124,7 @@ def _dirichlet(classes: Rows, parts: int, alpha: float, seed: int) -> list[Rows]
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng([seed, attempt])
         shares = rng.dirichlet(np.full(parts, alpha), size=len(sizes))
-        if not np.isfinite(shares).all():  # alpha beyond what floats can do
+        if not np.isfinite(shares).all():  # alpha is too extreme for floats
             continue
         cuts = np.rint(np.cumsum(shares, axis=1)[:, :-1] * sizes[:, None]).astype(np.int64)
         if _every_part_has_rows(cuts, sizes):

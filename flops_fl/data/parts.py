@@ -1,8 +1,8 @@
-"""Write the parts of a dataset as Parquet files: all of them, or none.
+"""Writes the parts of a dataset as Parquet files: all of them, or none.
 
-Every file is first written under a hidden temporary name. Only when all are there, and
-nothing else bears their tags, do they get their names: a learner never reads half a file,
-and a refusal leaves every file as it was.
+Every file is first written under a hidden temporary name. The files get their real names once
+all are written and no other file has their tags. So a learner never reads half a file, and an
+error leaves existing files as they were.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Part:
 
 
 def check_tags(tags: Sequence[str]) -> None:
-    """Refuse tags that cannot be a file's name, or that would match each other's files.
+    """Refuse tags that cannot be in a file's name or that match each other's files.
 
     Raises:
-        UsageError: Names the tag and what is wrong with it.
+        UsageError: A tag is not usable; the message says why.
     """
     if not tags:
         raise UsageError("no tags: expected one for each part")
@@ -49,7 +49,7 @@ def check_tags(tags: Sequence[str]) -> None:
                 f"tag '{tag}': expected a file name's beginning, without '/', '\\', ',' "
                 "and without a leading dot"
             )
-    # In this order a tag comes right after the one that it extends: '.' sorts first.
+    # Sorted by their dotted parts, a tag comes right after the one that it extends.
     ordered = sorted(tags, key=lambda tag: tag.split("."))
     for shorter, longer in pairwise(ordered):
         if has_tag(f"{longer}.", [shorter]):
@@ -63,17 +63,17 @@ def write_parts(
 
     Args:
         dataset: A `datasets.Dataset`.
-        parts: What goes where.
-        tags: The tags that are being written.
-        folders: Where files of these tags would be mixed up with the new ones.
+        parts: The rows to write and where.
+        tags: The tags of the new files.
+        folders: Folders that must not hold other files of these tags, since a learner would load
+            them together with the new ones.
 
     Raises:
-        DataError: Such files are there, other than the very ones to be written, or the
-            folder cannot be written to.
+        DataError: There are such files, or a folder cannot be written to.
     """
     from datasets import Features
 
-    # Only the features: other metadata (of pandas, say) would change with what made it.
+    # Only the features. Other metadata, such as pandas', depends on the tool that wrote the source.
     schema = Features(dataset.features).arrow_schema
     plain = dataset.with_format("arrow")
     try:
@@ -88,7 +88,7 @@ def write_parts(
 
 
 def _stage(dataset: Any, schema: Any, part: Part, cleanup: ExitStack) -> tuple[Path, Path]:
-    """Write a part under a temporary name; give that and the name it shall have."""
+    """Write a part under a temporary name; returns that name and its final one."""
     part.folder.mkdir(parents=True, exist_ok=True)
     temporary = part.folder / f".{part.stem}{os.getpid()}.tmp"
     cleanup.callback(temporary.unlink, missing_ok=True)
@@ -105,7 +105,7 @@ def _write_parquet(dataset: Any, schema: Any, rows: NDArray[np.int64], path: Pat
     with pq.ParquetWriter(path, schema) as writer:
         for start in range(0, len(rows), _GROUP):
             table = dataset[rows[start : start + _GROUP].tolist()]
-            # Images that the dataset only points to go into the file: it will travel.
+            # Embed images that the dataset only points to, since the file will be copied elsewhere.
             writer.write_table(embed_table_storage(table.select(schema.names).cast(schema)))
 
 

@@ -1,4 +1,4 @@
-"""Whole datasets to partition: two that need no network, the Hub's, and local files."""
+"""Loads whole datasets for partitioning: built-in ones, the Hugging Face Hub's and local files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flops_fl.types import Array
 
 CHOICES = "digits, breast-cancer, fashion-mnist[:train|:test], hf:NAME[:CONFIG[:SPLIT]], or a path"
 
-# Where Debian's package puts what Zalando published: https://arxiv.org/abs/1708.07747
+# The folder of Debian's package dataset-fashion-mnist: https://arxiv.org/abs/1708.07747
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 FASHION_MNIST_CLASSES = (
     "T-shirt/top",
@@ -45,8 +45,8 @@ def load_source(source: str, *, resize: int | None = None) -> Any:
         resize: Make every image this many pixels wide and high (bilinear).
 
     Raises:
-        UsageError: No such source, or a package of the ``data`` extra is missing.
-        DataError: The source is known but its data cannot be had.
+        UsageError: There is no such source, or a package of the ``data`` extra is missing.
+        DataError: The source exists, but its data cannot be loaded.
     """
     if resize is not None and resize < 1:
         raise UsageError(f"--resize {resize}: expected at least 1 pixel")
@@ -76,7 +76,7 @@ def _digits() -> Any:
     except ImportError as error:
         raise _extra_missing("scikit-learn") from error
     digits = load_digits()
-    # Its grey values are counts, 0 to 16: the number of inked pixels in a 4 x 4 block.
+    # scikit-learn's grey values are from 0 to 16: the number of inked pixels in a 4 x 4 block.
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     return _image_dataset(images, digits.target, [str(digit) for digit in range(10)], "digits")
 
@@ -120,7 +120,7 @@ def _read_idx(file: Path) -> Array:
         )
     try:
         content = gzip.decompress(file.read_bytes())
-        dimensions = content[3]  # after two zeros and the type code, which is bytes' here
+        dimensions = content[3]  # after two zeros and the type code of unsigned bytes
         shape = np.frombuffer(content, ">u4", dimensions, offset=4).tolist()
         return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
     except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
@@ -135,12 +135,12 @@ def _hub(rest: str) -> Any:
 
     from flops_fl.data.dataset import wrap
 
-    # At most two cuts: a split may be a slice, such as train[:100].
+    # Split at two colons at most, since a split may contain one: train[:100].
     name, config, split = [*rest.split(":", 2), "", ""][:3]
     split = split or "train"
     try:
         dataset = datasets.load_dataset(name, config or None, split=split)
-    except Exception as error:  # of the network, the Hub, a reader: no common base
+    except Exception as error:  # network, Hub and file readers have no common base class
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise DataError(
             f"cannot load 'hf:{rest}', split '{split}', from the Hugging Face Hub ({reason}): "
@@ -165,7 +165,7 @@ def _image_dataset(images: Array, labels: Array, classes: Any, fingerprint: str)
         pa.array(encoded, schema.field("image").type),
         pa.array(labels.astype(np.int64)),
     ]
-    # With a fingerprint given, `datasets` need not hash every image for one.
+    # Given a fingerprint, `datasets` does not hash every image to make one.
     return wrap(datasets.Dataset(pa.table(columns, schema=schema), fingerprint=fingerprint))
 
 
@@ -211,7 +211,7 @@ def _resized(dataset: Any, size: int) -> Any:
         resize_batch,
         batched=True,
         features=dataset.features,
-        keep_in_memory=True,  # no file in a cache folder
+        keep_in_memory=True,  # write no file into a cache folder
         new_fingerprint=f"resize-{size}",
     )
 

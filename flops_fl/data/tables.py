@@ -1,8 +1,8 @@
-"""Arrow tables of one learner, joined into a Dataset once they are known to agree.
+"""Joins the Arrow tables of one learner into a Dataset after checking that they agree.
 
 Hugging Face features (Image, ClassLabel, ...) travel in the Arrow schema's ``huggingface``
-metadata. Where tables are concatenated the first one's metadata wins without a word, so
-class 3 of one file could become class 3 of another's list of names: they are compared here.
+metadata. Concatenation silently keeps the metadata of the first table, so class 3 of one file
+could get the name of class 3 in another. Therefore all tables' features are compared here.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ def join_tables(named: Sequence[tuple[str, Any]], *, fingerprint: str) -> Any:
 
     Args:
         named: Pairs of a name for messages (a file, a flight) and a `pyarrow.Table`.
-        fingerprint: Names the content, at most 64 characters of a file name. Without one
-            `datasets` would hash all the data: about 20 ms for each MB.
+        fingerprint: Identifies the content: at most 64 characters, valid in a file name. Without
+            one `datasets` would hash all the data, which takes about 20 ms for each MB.
 
     Raises:
         DataError: Two tables differ in columns or features, or there is not one row.
@@ -37,7 +37,7 @@ def join_tables(named: Sequence[tuple[str, Any]], *, fingerprint: str) -> Any:
     try:
         table = pa.concat_tables(
             [table.select(columns) for _, table in named],
-            promote_options="default",  # a column may be declared nullable in one of them only
+            promote_options="default",  # a column may be nullable in some of the tables only
         )
         dataset = datasets.Dataset(table, fingerprint=fingerprint)
     except (pa.ArrowException, ValueError, TypeError) as error:

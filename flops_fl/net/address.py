@@ -1,4 +1,4 @@
-"""Network addresses as the options write them: HOST:PORT."""
+"""Network addresses in the form HOST:PORT."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ class Address:
         """Read ``HOST:PORT`` or ``[IPV6]:PORT``.
 
         Raises:
-            ValueError: it is neither.
+            ValueError: `text` is neither.
         """
         host, colon, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
         if not (colon and host and port.isdecimal() and int(port) < 65536):
-            raise ValueError(f"{text!r} is no address, expected HOST:PORT such as 127.0.0.1:8080")
+            raise ValueError(
+                f"{text!r} is not an address, expected HOST:PORT such as 127.0.0.1:8080"
+            )
         return cls(host, int(port))
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Whether only this machine can reach the address."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:

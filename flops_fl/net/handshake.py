@@ -1,9 +1,10 @@
-"""Why TLS fails between here and an address, in a sentence.
+"""Explains in one sentence why TLS to an address fails.
 
-gRPC decides whom to trust, but what it says is vague ("failed to connect to all addresses", "Socket
-closed"), and its server drops a client that it does not accept without a word. So when a call has
-failed, a handshake by hand finds out. Only what trying again cannot change counts: an address
-where nobody listens yet, a connection cut on the way, a silence say nothing about TLS.
+gRPC decides whom to trust, but its errors are vague ("failed to connect to all addresses", "Socket
+closed"), and its server drops a client that it does not accept without giving a reason. So when a
+call has failed, `tls_fault` does a TLS handshake of its own to find the reason. It reports only
+faults that trying again cannot mend. Nobody listening yet, a lost connection or a timeout are no
+such faults.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from dataclasses import replace
 from flops_fl.net.address import Address
 from flops_fl.net.tls import Tls, hosts_in
 
-PATIENCE = 5.0  # seconds for a connection, and for each answer of a handshake
-TRIES = 3  # handshakes that must end alike before a closed connection counts as a refusal
+PATIENCE = 5.0  # seconds for a connection and for each answer of a handshake
+TRIES = 3  # handshakes in a row that must be cut off to count as a refusal
 
-# What OpenSSL says where the other side answers in another language.
+# OpenSSL's reasons when the other side does not speak TLS.
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG")
 # X509_verify_cert_error_string(3)
 _NOT_YET_VALID, _EXPIRED, _OTHER_HOST, _OTHER_IP = 9, 10, 62, 64
 
 
 def tls_fault(address: Address, tls: Tls | None) -> str | None:
-    """What is wrong with TLS on the way to `address`; None if nothing is, or nobody can tell."""
+    """What is wrong with TLS to `address`; None if nothing is wrong or the reason is unknown."""
     if tls is None:
         return _wants_tls(address)
     try:
@@ -37,8 +38,8 @@ def tls_fault(address: Address, tls: Tls | None) -> str | None:
         if error.reason not in _NO_TLS:
             return None
         return (
-            f"{address} speaks no TLS: start the aggregator with --tls-cert and --tls-key, or this "
-            "learner without --tls-ca and with --insecure"
+            f"{address} does not use TLS: start the aggregator with --tls-cert and --tls-key, or "
+            "this learner with --insecure and without --tls-ca"
         )
     except OSError:
         return None
@@ -50,26 +51,26 @@ def _wants_tls(address: Address) -> str | None:
         _shake(address, Tls())
     except OSError:
         return None
-    return f"{address} speaks TLS and this learner does not: give --tls-ca instead of --insecure"
+    return f"{address} uses TLS and this learner does not: give --tls-ca instead of --insecure"
 
 
 def _shake(address: Address, tls: Tls, version: ssl.TLSVersion | None = None) -> bytes:
-    """A handshake; the certificate that the other side shows (DER).
+    """Do a TLS handshake; returns the other side's certificate (DER).
 
     Raises:
-        OSError: there is no connection, or (ssl.SSLError) TLS fails.
+        OSError: the connection fails, or (ssl.SSLError) TLS does.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols(["h2"])
     if version is not None:
         context.maximum_version = version
-    if tls.ca is None:  # gRPC's own authorities are not known here: do not judge
+    if tls.ca is None:  # gRPC's own list of authorities is not known here, so accept any
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     else:
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as gRPC has it
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as gRPC does
         context.load_verify_locations(cadata=tls.ca.decode("ascii", "ignore"))
     if tls.certificate and tls.key:
-        with tempfile.NamedTemporaryFile() as file:  # it is read from files alone
+        with tempfile.NamedTemporaryFile() as file:  # ssl reads certificates only from files
             file.write(tls.certificate + b"\n" + tls.key)
             file.flush()
             context.load_cert_chain(file.name)
@@ -81,9 +82,10 @@ def _shake(address: Address, tls: Tls, version: ssl.TLSVersion | None = None) ->
 
 
 def _turned_away(address: Address, tls: Tls) -> bool:
-    """Whether the other side ends the connection once it has seen who dials.
+    """Whether the other side cuts the connection after seeing our certificate.
 
-    Up to TLS 1.2 that happens within the handshake, later ones end before it.
+    TLS 1.2 is used because its handshake includes the server's check of our certificate. In TLS
+    1.3 the client's handshake ends before that check.
     """
     for _ in range(TRIES):
         try:
@@ -104,12 +106,12 @@ def _their_certificate(address: Address, tls: Tls, error: ssl.SSLCertVerificatio
         return f"{its} is not valid yet: set this machine's clock"
     if error.verify_code in (_OTHER_HOST, _OTHER_IP):
         return (
-            f"{its} is for {_names(address, tls)}: dial it by a name that stands there, or have "
+            f"{its} is for {_names(address, tls)}: use one of these names in --aggregator, or have "
             f"{address.host} put into the certificate"
         )
     return (
-        f"{its} is not signed by the authority in --tls-ca ({error.verify_message}): give the one "
-        "that signed it"
+        f"{its} is not signed by the authority in --tls-ca ({error.verify_message}): give the "
+        "authority that signed it"
     )
 
 
@@ -126,9 +128,9 @@ def _our_certificate(address: Address, tls: Tls) -> str:
     if tls.certificate is None:
         return (
             f"{address} lets nobody in without a certificate: give --tls-cert and --tls-key, "
-            "signed by the authority that the aggregator has as --tls-ca"
+            "signed by the authority in the aggregator's --tls-ca"
         )
     return (
         f"{address} does not accept the certificate of {tls.names[0] if tls.names else 'nobody'}: "
-        "it must be signed by the authority that the aggregator has as --tls-ca, and not be expired"
+        "the authority in the aggregator's --tls-ca must have signed it, and it must not be expired"
     )

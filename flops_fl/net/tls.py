@@ -1,4 +1,4 @@
-"""TLS in one place: what both ends show and whom they trust, and what a certificate's names are."""
+"""TLS for both ends: own certificate and key, trusted authorities, and names in certificates."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ KEY_MARK, CERTIFICATE_MARK = b"PRIVATE KEY-----", b"BEGIN CERTIFICATE-----"  # i
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tls:
-    """The own certificate with its key, and whose certificates the other side may show. PEM.
+    """One side's certificate and key, and the authority it trusts. All are PEM.
 
-    A dialler without `ca` trusts the authorities that gRPC brings. A listener with `ca` lets
-    nobody in without a certificate.
+    A client without `ca` trusts gRPC's built-in authorities. A server with `ca` lets in only
+    clients whose certificate that authority has signed.
     """
 
     certificate: bytes | None = None
@@ -39,12 +39,12 @@ class Tls:
         ca: Path | None,
         role: Role | None = None,
     ) -> Tls:
-        """Read the files of --tls-cert, --tls-key and --tls-ca, and see that they are good.
+        """Read and check the files of --tls-cert, --tls-key and --tls-ca.
 
         Raises:
-            UsageError: one cannot be read, or is not what it should be.
-            Refused: certificate and key do not go together, it is not their time, or the
-                certificate is not for this role.
+            UsageError: a file cannot be read, or does not hold a certificate or key.
+            Refused: certificate and key do not belong together, the certificate has expired or is
+                not valid yet, or it is for another role.
         """
         tls = cls(certificate=_content(certificate), key=_content(key), ca=_content(ca))
         if tls.ca is not None:
@@ -61,19 +61,19 @@ class Tls:
 
     @property
     def names(self) -> list[str]:
-        """The names in the own certificate; none without one."""
+        """The names in this side's certificate; empty without one."""
         return names_in(self.certificate) if self.certificate else []
 
-    # gRPC is imported late: the options know this class, too.
+    # gRPC is imported late because options import this class, and --help must be fast.
 
     def for_dialling(self) -> grpc.ChannelCredentials:
-        """What a channel needs."""
+        """Credentials for a gRPC channel."""
         from grpc import ssl_channel_credentials
 
         return ssl_channel_credentials(self.ca, self.key, self.certificate)
 
     def for_listening(self) -> grpc.ServerCredentials:
-        """What a server needs."""
+        """Credentials for a gRPC server."""
         from grpc import ssl_server_credentials
 
         pair = [(self.key, self.certificate)]
@@ -81,10 +81,10 @@ class Tls:
 
 
 def names_in(certificate: bytes) -> list[str]:
-    """The names that a certificate (PEM) gives its holder: common name, DNS names, URIs.
+    """The names in a certificate (PEM): common name, DNS names, URIs.
 
-    Both ends go by this one rule: a learner is called by the first, and may call itself by any.
-    A URI of ours counts as the name that it was made of.
+    Both ends use this rule. A learner's default id is the first name; it may choose any of them.
+    A URI of flops-fl counts as the name that it was made of.
     """
     from cryptography import x509
 
@@ -147,12 +147,12 @@ def load_pair(
     leaf = _certificates(certificate, own)[0]
     try:
         private = load_pem_private_key(key, None)
-    except TypeError:  # it wants a passphrase, which nobody could type in a container
+    except TypeError:  # it needs a passphrase, which nobody could type in a container
         raise UsageError(f"{its} is encrypted: give one without a passphrase") from None
     except ValueError:
         raise UsageError(f"{its} holds no private key: expected a PEM file") from None
     if private.public_key() != leaf.public_key():
-        raise Refused(f"{its} is not the key of {own}: give the two that were made together")
+        raise Refused(f"{its} is not the key of {own}: give a certificate and its own key")
     return leaf, private
 
 
@@ -178,6 +178,6 @@ def _require_time(certificate: Certificate, option: str) -> None:
         raise Refused(f"{option} has expired on {end:%Y-%m-%d %H:%M} UTC: renew it")
     if now < begin:
         raise Refused(
-            f"{option} is not valid before {begin:%Y-%m-%d %H:%M} UTC, and here it is "
-            f"{now:%Y-%m-%d %H:%M}: set this machine's clock"
+            f"{option} is not valid before {begin:%Y-%m-%d %H:%M} UTC, and this machine's clock "
+            f"says {now:%Y-%m-%d %H:%M}: set the clock if it is wrong"
         )

@@ -1,1 +1,1 @@
-"""Observers: console, checkpoint, MLflow, picture, result. They read and never write back."""
+"""Observers: console, metrics, MLflow, picture. They read events and never change a run."""

@@ -1,4 +1,4 @@
-"""What a person sees while the rounds go on."""
+"""Shows a person the progress of a run."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from flops_fl.process.prints import last_lines, log_of
 from flops_fl.text import paragraph, sentence, some
 from flops_fl.types import Best, RoundRecord, Scalar, Stage
 
-FEW = 3  # lines on who has joined before they become rare
-LAST_LINES = 5  # of what a learner has printed that failed
-PAUSE = 2.5  # seconds, doubled with each line, without one of who has joined
+FEW = 3  # lines about learners that joined, before such lines become rarer
+LAST_LINES = 5  # lines shown of what a failed learner has printed
+PAUSE = 2.5  # seconds between lines about learners that joined; doubled with each further line
 
 
 class ConsoleObserver(Observer):
-    """A line for each round; on a terminal also who is awaited, and a bar in each stage.
+    """Writes a line for each round. On a terminal it also shows a bar for each stage.
 
-    A stream that is no terminal (CI, container logs) gets the lines alone, and now and then one
-    that says who is awaited when a wait is long.
+    The bar names the learners that are awaited. Other streams (CI, container logs) get the lines
+    alone, and reminders of who is awaited if a wait is long.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ConsoleObserver(Observer):
         self._rounds = run.rounds
         self._history = list(history)
         self._best = reduce(Best.after, history, None)
-        again = f", going on after round {history[-1].round}" if history else ""
+        again = f", resumed after round {history[-1].round}" if history else ""
         commit = f" at {run.repo_commit[:10]}" if run.repo_commit else ""
         self._say(f"{run.project_id}: {run.repo_source}{commit}, {run.rounds} rounds{again}")
         used = ", ".join(f"{name} {value}" for name, value in run.options.items())
@@ -87,7 +87,7 @@ class ConsoleObserver(Observer):
             self._reminder.start()
 
     def on_wait(self, present: Sequence[str], minimum: int) -> None:
-        if self._awaited:  # in the middle of a stage the bar says more
+        if self._awaited:  # during a stage the bar says more
             return
         count = len(present)
         if self._progress is not None and self._bar is not None:
@@ -101,7 +101,7 @@ class ConsoleObserver(Observer):
             self._say_present(present, minimum)
 
     def _say_present(self, present: Sequence[str], minimum: int) -> None:
-        """Who has come since the last time. Thousands are not worth a line each."""
+        """Say who has joined since the last line. Thousands do not get a line each."""
         come = set(present) - self._known
         self._known.update(come)
         who = f": {some(come)} joined" if come else ""
@@ -141,8 +141,8 @@ class ConsoleObserver(Observer):
         self._say_failures(record)
         if record.not_evaluated and not self._unevaluated:
             self._unevaluated = True
-            why = record.not_evaluated.partition(": ")[0]  # the failures stand above
-            said = f"  not evaluated: {why}. A round without figures is not called best"
+            why = record.not_evaluated.partition(": ")[0]  # the failures are listed above
+            said = f"  not evaluated: {why}. A round without figures cannot become the best"
             self._say(said, "yellow")
 
     def _say_strategys(self, record: RoundRecord) -> None:
@@ -161,7 +161,7 @@ class ConsoleObserver(Observer):
         self._say_failures(record)
 
     def _say_failures(self, record: RoundRecord) -> None:
-        """Equal ones in one line; a traceback once in a run."""
+        """Say equal failures in one line, and each traceback once in a run."""
         groups = alike(record.failures)
         for group in groups[:KINDS]:
             self._say(f"  {group.who} failed in {group.stage}: {group.reason}", "red")
@@ -179,7 +179,7 @@ class ConsoleObserver(Observer):
         lines = last_lines(path, LAST_LINES)
         if lines:
             said = indent(paragraph("\n".join(lines)), "    ")
-            self._show(f"  the last it printed, in {path}:\n{said}")
+            self._show(f"  its last lines of output, from {path}:\n{said}")
 
     def on_end(self, status: str, error: str | None) -> None:
         self._reminder.stop()
@@ -207,7 +207,7 @@ class ConsoleObserver(Observer):
         return f"round {best.round}: loss {_figure(best.loss)}, accuracy {_figure(best.accuracy)}"
 
     def _awaiting(self) -> str:
-        awaited = self._awaited.copy()  # other threads ask
+        awaited = self._awaited.copy()  # called by other threads
         text = f"awaiting {some(awaited)}" if awaited else ""
         return text + (f"  {self._failed} failed" if self._failed else "")
 
@@ -225,7 +225,7 @@ class ConsoleObserver(Observer):
 
 
 class _Awaited(ProgressColumn):
-    """Who is awaited: looked up as the screen is refreshed, not with each answer."""
+    """Names the learners awaited; computed when the screen is refreshed, not at each answer."""
 
     def __init__(self, text: Callable[[], str]) -> None:
         super().__init__()
@@ -236,9 +236,9 @@ class _Awaited(ProgressColumn):
 
 
 class _Reminder:
-    """Speaks up when a wait is long: after a while, then after twice that, and so on.
+    """Reports a long wait: first after some seconds, then after pauses that double.
 
-    To begin another wait costs nothing: the thread looks at the clock when it wakes up.
+    Beginning another wait costs nothing, since the thread looks at the clock when it wakes up.
     """
 
     def __init__(self, say: Callable[[float, float], None], after: float) -> None:
@@ -253,7 +253,7 @@ class _Reminder:
         self._thread.start()
 
     def begin(self) -> None:
-        """Another wait has begun."""
+        """Take note that another wait has begun."""
         self._began = time.monotonic()
 
     def stop(self) -> None:

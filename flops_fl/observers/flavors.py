@@ -1,4 +1,4 @@
-"""Log a model with the MLflow flavor it belongs to."""
+"""Logs a model with the MLflow flavor of its framework."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from flops_fl.errors import UsageError
 
 ARTIFACT = "logged_model_artifact"
-"""Where FLOps looks for the trained model, in the run of the best round."""
+"""Name of the trained model in the run of the best round; FLOps looks for it there."""
 
 _BY_MODULE = {
     "sklearn": "sklearn",
@@ -20,11 +20,11 @@ _BY_MODULE = {
     "xgboost": "xgboost",
     "lightgbm": "lightgbm",
 }
-_MLFLOW_MODULE = {"keras": "tensorflow"}  # mlflow.keras is an alias of it since MLflow 2
+_MLFLOW_MODULE = {"keras": "tensorflow"}  # since MLflow 2 mlflow.tensorflow logs keras models
 
 
 def flavor_of(model: Any) -> str | None:
-    """The flavor that a model's class, or one it derives from, belongs to."""
+    """The flavor of the framework of a model's class, or of one of its base classes."""
     for cls in type(model).__mro__:
         flavor = _BY_MODULE.get(cls.__module__.partition(".")[0])
         if flavor:
@@ -33,18 +33,18 @@ def flavor_of(model: Any) -> str | None:
 
 
 def check_flavor(flavor: str | None, model: Any) -> None:
-    """See at the start whether a model can be logged as what was asked for.
+    """Check before training that the model can be logged with the chosen flavor.
 
     Raises:
-        UsageError: it is of another framework.
+        UsageError: the model belongs to another framework.
     """
     found = flavor_of(model)
     alike = _MLFLOW_MODULE.get(flavor or "", flavor) == _MLFLOW_MODULE.get(found or "", found)
     if flavor and not alike and model is not None:  # None: such as a forest without trees yet
-        which = f"of the flavor {found}" if found else "of none of them"
+        which = f"has the flavor {found}" if found else "has no known flavor"
         raise UsageError(
-            f"--model-flavor {flavor}: the model is a {type(model).__name__}, which is {which}. "
-            "Leave the option out: the flavor is found by the model's class"
+            f"--model-flavor {flavor}: the model is a {type(model).__name__}, which {which}. "
+            "Leave the option out: the model's class decides the flavor"
         )
 
 
@@ -53,12 +53,12 @@ def log_model(
 ) -> None:
     """Log a model as `ARTIFACT` of MLflow's active run.
 
-    Models of no known framework are logged as a pickle of the object, by cloudpickle.
+    A model of no known framework is logged as a pickle, written by cloudpickle.
 
     Args:
-        flavor: A name of `_BY_MODULE`; None to go by the model's class.
-        requirements: For pip; always given, since MLflow's guess takes 7 to 14 s and errs.
-        code_paths: The user's modules, which the model may need to be loaded.
+        flavor: A name from `_BY_MODULE`; None: the model's class decides.
+        requirements: For pip. Always given, since MLflow's guess takes 7 to 14 s and is wrong.
+        code_paths: The user's modules, which loading the model may need.
     """
     flavor = flavor or flavor_of(model)
     options: dict[str, Any] = {
@@ -67,7 +67,8 @@ def log_model(
     }
     name = _MLFLOW_MODULE.get(flavor, flavor) if flavor else "pyfunc"
     module: Any = importlib.import_module(f"mlflow.{name}")
-    # Advice on signatures and formats is for other callers; it sets filters against filters.
+    # MLflow warns about signatures and formats, which users cannot change here. It also resets
+    # warning filters, so record the warnings and drop them.
     with warnings.catch_warnings(record=True):
         if flavor is None:
             _log_object(module, model, options)
@@ -80,7 +81,7 @@ def log_model(
 
 
 def _log_sklearn(module: Any, model: Any, options: dict[str, Any]) -> None:
-    """Without pickle where skops can: it knows scikit-learn's own classes only."""
+    """Log without pickle if skops can: it supports only scikit-learn's own classes."""
     try:
         module.log_model(model, name=ARTIFACT, serialization_format="skops", **options)
     except Exception:
@@ -89,12 +90,12 @@ def _log_sklearn(module: Any, model: Any, options: dict[str, Any]) -> None:
 
 def _log_object(module: Any, model: Any, options: dict[str, Any]) -> None:
     class Holder(module.PythonModel):  # type: ignore[misc]
-        """Gives the user's object back; predicts if the object can."""
+        """Holds the user's object, and predicts with it if it can."""
 
         def __init__(self, held: Any) -> None:
             self.held = held
 
-        # Without type hints, from which MLflow would derive a schema of its own.
+        # No type hints: MLflow would derive a schema from them.
         def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
             return self.held.predict(model_input)
 

@@ -1,4 +1,4 @@
-"""The federation as Prometheus sees it."""
+"""Metrics of a federation for Prometheus."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flops_fl.types import Best, RoundRecord, Stage
 
 
 class MetricsObserver(Observer):
-    """Keeps the metrics of an aggregator up to date."""
+    """Updates the metrics of an aggregator."""
 
     def __init__(self, health: Health) -> None:
         registry = health.registry
@@ -42,7 +42,7 @@ class MetricsObserver(Observer):
         self._open: set[str] = set()
         self._began = 0.0
         self._awaited = gauge("learners_awaited", "Learners asked that have not answered", "stage")
-        self._since = gauge("waiting_since_seconds", "Unix time since when they are awaited")
+        self._since = gauge("waiting_since_seconds", "Unix time at which the current wait began")
         registry.register(_Awaited(self))
 
     def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
@@ -64,14 +64,14 @@ class MetricsObserver(Observer):
         self._since.set(self._began)
 
     def awaited(self) -> tuple[list[str], float]:
-        """Learners asked that have not answered, and the Unix time since when. Any thread."""
+        """Learners that have yet to answer, and the Unix time of the stage's start. Thread-safe."""
         return sorted(self._open.copy()), self._began
 
     def on_answer(self, round: int, stage: Stage, learner: str, failure: str | None) -> None:
         if learner in self._open:
             self._open.discard(learner)
             self._answers.labels(stage, "failed" if failure else "good").inc()
-        else:  # it had come, and was refused when it was looked at
+        else:  # the answer had arrived and was refused at its check
             self._answers.labels(stage, "refused").inc()
         self._awaited.labels(stage).set(len(self._open))
         if failure:
@@ -93,14 +93,14 @@ class MetricsObserver(Observer):
 
 
 class _Awaited(Collector):
-    """Who is awaited, by name: made when it is asked for, at no cost to a round."""
+    """Who is awaited, by name. Computed when Prometheus scrapes, so it costs a round nothing."""
 
     def __init__(self, observer: MetricsObserver) -> None:
         self._observer = observer
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """One sample for each learner that has not answered."""
-        text = "Unix time since when this learner is awaited"
+        text = "Unix time at which the wait for this learner began"
         family = GaugeMetricFamily("flops_awaited_since_seconds", text, labels=["learner"])
         names, began = self._observer.awaited()
         for name in names:

@@ -1,7 +1,7 @@
-"""MLflow tracking, in a thread of its own: a server that is down or slow costs a warning.
+"""MLflow tracking on its own thread, so that a slow or absent server never holds up training.
 
-Only the aggregator tracks; nothing of a single learner is logged. What is written, and under which
-names, is in `mlflow_store`.
+Only the aggregator tracks, and it logs nothing about single learners. `mlflow_store` says what is
+written and under which names.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ from flops_fl.types import Best, RoundRecord
 
 log = logging.getLogger(__name__)
 
-INTERRUPTED_TIMEOUT = (
-    3.0  # seconds at the end for what is not delivered yet, where somebody wants the process to end
-)
+INTERRUPTED_TIMEOUT = 3.0  # seconds to deliver the rest if somebody has interrupted the process
 MAX_BACKOFF = 10.0  # seconds between tries
 QUIET = 2.0  # seconds after which a wait at the end is shown
 
@@ -48,8 +46,9 @@ class MlflowObserver(Observer):
 
     Args:
         tracking_uri: A server, or ``sqlite:///...``.
-        artifacts: Folder for artifacts of a local store, which is waited for until all is in.
-        timeout: Seconds at the end for what a server has not taken yet.
+        artifacts: Folder for the artifacts of a local store. The end of a run waits until a local
+            store has taken everything.
+        timeout: Seconds that a server has at the end to take the rest.
 
     Raises:
         UsageError: MLflow is not installed.
@@ -78,7 +77,7 @@ class MlflowObserver(Observer):
 
     @property
     def experiment_id(self) -> str:
-        """Where the runs are; empty as long as nothing is there."""
+        """The MLflow experiment of the runs; empty until it is known."""
         return self.store.experiment_id if self.store else ""
 
     def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
@@ -102,12 +101,13 @@ class MlflowObserver(Observer):
     def close(
         self, best_round: int, model: BestModel | None, *, interrupted: bool = False
     ) -> dict[str, str] | None:
-        """Log the best round's model and wait for all that is under way.
+        """Log the best round's model and wait until all entries are delivered.
 
-        The wait for a server is bounded. The model goes first: it is what people come for.
+        The wait for a server is bounded. The model goes before waiting rounds, since people need
+        it most.
 
         Returns:
-            experiment_id, run_id of the best round, tracking_uri; None if nothing arrived.
+            experiment_id, run_id of the best round and tracking_uri; None if that run is missing.
         """
         if self.store is None or not self._thread.is_alive():
             return None
@@ -120,8 +120,8 @@ class MlflowObserver(Observer):
         if self._thread.is_alive() or self._undelivered:
             missing = sentence(", ".join(self._undelivered)) or "the last entries"
             log.warning(
-                "MLflow at %s did not take: %s. The same command with --resume delivers it "
-                "when the server is back", self.tracking_uri, missing,
+                "MLflow at %s did not take: %s. Run the same command with --resume to deliver "
+                "this when the server is back", self.tracking_uri, missing,
             )  # fmt: skip
         run_id = self.store.run_ids.get(best_round)
         if run_id is None:
@@ -133,7 +133,7 @@ class MlflowObserver(Observer):
         }
 
     def _wait(self, patience: float) -> None:
-        """Let the thread finish, with a bar if that takes long."""
+        """Wait for the thread to finish; show a bar if that takes long."""
         self._deadline = time.monotonic() + patience
         self._thread.join(min(QUIET, patience))
         if not self._thread.is_alive():
@@ -169,7 +169,7 @@ class MlflowObserver(Observer):
             self._ready.notify()
 
     def _put_first(self, round: int, job: _Job) -> None:
-        """Before all rounds that wait, but after its own, which it becomes a part of."""
+        """Queue a job before all waiting rounds except its own, whose MLflow run it needs."""
         with self._ready:
             own = [other for other in self._jobs if other and other.round == round]
             rest = [other for other in self._jobs if other not in own]
@@ -186,10 +186,10 @@ class MlflowObserver(Observer):
             if not self._try(job):
                 self._undelivered.append(job.name)
             elif self._deadline is not None and self._patient:
-                self._deadline = time.monotonic() + self._timeout  # as long as it moves
+                self._deadline = time.monotonic() + self._timeout  # extended while jobs succeed
 
     def _try(self, job: _Job) -> bool:
-        """Do it, again and again with back-off, until it is done or time is up."""
+        """Try a job with back-off until it succeeds (True) or time is up (False)."""
         wait, warned = 0.5, False
         while True:
             try:

@@ -1,9 +1,9 @@
-"""What is written to MLflow, under the names that FLOps uses.
+"""Writes a training to MLflow under the names that FLOps uses.
 
-Experiment ``FLOps Project <id>``, one run a round called ``FLOps FL round <n>``, the best model as
-``logged_model_artifact``. Whatever is delivered may be delivered again: runs are found by their
-tags. So a training that is taken up again hands in what an earlier process could not, killed or
-without a server.
+The experiment is ``FLOps Project <id>``. Each round is a run ``FLOps FL round <n>``. The best model
+is ``logged_model_artifact`` in its round's run. Every delivery may be repeated, since runs are
+found by their tags. So a resumed training delivers what an earlier process could not, because it
+was killed or had no server.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RUN_TAG, ROUND_TAG, MODEL_TAG = "flops.run_id", "flops.round", "flops.model"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BestModel:
-    """The model to log at the end, and what its consumer needs."""
+    """The model to log at the end, and what is needed to load it."""
 
     model: Any
     flavor: str | None
@@ -36,11 +36,11 @@ class BestModel:
 
 
 class MlflowStore:
-    """A tracking server or a local store. One thread; whatever fails may be called again.
+    """A tracking server or a local store. For one thread; a call that failed may be repeated.
 
     Args:
         uri: A server, or ``sqlite:///...``.
-        artifacts: Folder for artifacts where no server keeps them.
+        artifacts: Folder for the artifacts of a local store; None for a server.
     """
 
     def __init__(self, uri: str, artifacts: Path | None, run: RunInfo) -> None:
@@ -52,15 +52,15 @@ class MlflowStore:
         self._artifacts = artifacts
         self._run = run
         self._delivered: set[int] = set()
-        self._begun: set[int] = set()  # rounds that may be there in part: look before writing
+        self._begun: set[int] = set()  # rounds that may be stored in part: look before writing
 
     def connect(self) -> None:
-        """Find or make the experiment, and see which rounds are there already."""
+        """Find or create the experiment, and find out which rounds it has already."""
         if self.experiment_id:
             return
         from mlflow import MlflowClient
 
-        # After the import, which sets levels of its own.
+        # Only now, because the import sets log levels, too.
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
         if self._artifacts is not None:
@@ -77,26 +77,26 @@ class MlflowStore:
         self._look_up()
 
     def log_round(self, record: RoundRecord, ended: float) -> None:
-        """One run for a round, whole in the end. `ended` is its Unix time."""
+        """Write a round's run, or complete it. `ended`: Unix time of the round's end."""
         self.connect()
         number, stamp = record.round, int(ended * 1000)
         if number in self._delivered:
             return
         partly = number in self._begun or number in self.run_ids
         if number in self._begun and number not in self.run_ids:
-            self._look_up(number)  # the answer to an earlier try may have got lost
+            self._look_up(number)  # the server may have made the run, but its answer was lost
         self._begun.add(number)
         if number not in self.run_ids:
             self.run_ids[number] = self.create_run(record, ended)
         run_id = self.run_ids[number]
         data = self.client.get_run(run_id).data if partly else None
-        if not (data and data.params and data.metrics):  # in one piece each, not both together
+        if not (data and data.params and data.metrics):  # a server may store one without the other
             self.log_figures(run_id, record, stamp)
         self.client.set_terminated(run_id, end_time=stamp)
         self._delivered.add(number)
 
     def create_run(self, record: RoundRecord, ended: float) -> str:
-        """Begin a round's run; its id."""
+        """Create a round's run; returns its id."""
         run = self.client.create_run(
             self.experiment_id,
             start_time=int((ended - record.seconds) * 1000),
@@ -106,7 +106,7 @@ class MlflowStore:
         return str(run.info.run_id)
 
     def log_figures(self, run_id: str, record: RoundRecord, stamp: int) -> None:
-        """A round's metrics, the options as parameters."""
+        """Log a round's metrics, and the options as parameters."""
         from mlflow.entities import Metric, Param
 
         values = {
@@ -124,7 +124,7 @@ class MlflowStore:
         self.client.log_batch(run_id, metrics=metrics, params=params)
 
     def log_model(self, round: int, best: BestModel) -> None:
-        """The model, in the run of its round, which must be there."""
+        """Log the model in the run of its round, which must exist."""
         self.connect()
         import mlflow
 
@@ -132,20 +132,20 @@ class MlflowStore:
         if MODEL_TAG in self.client.get_run(run_id).data.tags:
             return
         mlflow.set_tracking_uri(self.uri)
-        with suppress(mlflow.MlflowException):  # a server before MLflow 3 knows no such thing
+        with suppress(mlflow.MlflowException):  # servers before MLflow 3 have no logged models
             self._drop_models(run_id)
         with mlflow.start_run(run_id=run_id):
             log_model(best.model, best.flavor, best.requirements, best.code_paths)
             self.client.set_tag(run_id, MODEL_TAG, "logged")
 
     def _drop_models(self, run_id: str) -> None:
-        """Of a try that was cut off, whatever is there of its model goes."""
+        """Delete the incomplete model of an earlier try that was cut off."""
         query = f"source_run_id = '{run_id}'"
         for model in self.client.search_logged_models([self.experiment_id], query):
             self.client.delete_logged_model(model.model_id)
 
     def _look_up(self, round: int | None = None) -> None:
-        """Which rounds are there, or whether one is: from before a resume, or of a lost answer."""
+        """Find this training's runs in the store: all of them, or only that of `round`."""
         query, page = f"tags.`{RUN_TAG}` = '{self._run.run_id}'", None
         if round is not None:
             query += f" and tags.`{ROUND_TAG}` = '{round}'"
@@ -162,12 +162,12 @@ class MlflowStore:
 
 
 def local_store(folder: Path) -> tuple[str, Path]:
-    """Tracking URI and artifact folder for a run without a server."""
+    """Tracking URI and artifact folder of the local store in a run's folder."""
     return f"sqlite:///{folder.resolve() / 'mlflow.db'}", folder / "mlartifacts"
 
 
 def is_worth_another_try(error: Exception) -> bool:
-    """Whether what failed may succeed later: a server that is away, not a model that is no good."""
+    """Whether a call may succeed later: the server is away, rather than the request wrong."""
     if isinstance(error, OSError):  # requests' errors among them
         return True
     code = getattr(error, "error_code", None)  # MlflowException's
@@ -175,7 +175,10 @@ def is_worth_another_try(error: Exception) -> bool:
 
 
 def make_store(uri: str) -> None:
-    """Make the database aside: one whose making is cut off cannot be used, nor made whole."""
+    """Create the database under another name first, then rename it.
+
+    MLflow can neither use nor repair a database whose creation was cut off.
+    """
     from mlflow import MlflowClient
 
     path = Path(uri.removeprefix("sqlite:///"))
@@ -185,7 +188,7 @@ def make_store(uri: str) -> None:
     aside.unlink(missing_ok=True)
     MlflowClient(tracking_uri=f"sqlite:///{aside}").search_experiments(max_results=1)
     with closing(sqlite3.connect(aside)) as database:
-        # It stays so. A commit then waits for the disk once, not three times.
+        # The mode is stored in the file. A commit then waits for the disk once, not three times.
         database.execute("PRAGMA journal_mode=WAL")
     for leftover in ("-wal", "-shm"):
         path.with_name(f"{aside.name}{leftover}").unlink(missing_ok=True)
@@ -205,7 +208,7 @@ def _strategys(record: RoundRecord) -> dict[str, float | None]:
 
 
 def _system_metrics() -> dict[str, float]:
-    """The aggregator's machine and process, under the names that MLflow's own use."""
+    """Load of the aggregator's machine and process, under the names of MLflow's own metrics."""
     with suppress(ImportError):
         import psutil
 
@@ -220,10 +223,10 @@ def _system_metrics() -> dict[str, float]:
 
 
 def configure() -> None:
-    """Before MLflow is imported: no bars and links on the terminal, no retries of its own."""
+    """Turn off MLflow's progress bars, links and retries. Call this before importing it."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    # Its own retries would take minutes in one call; ours know when time is up.
+    # MLflow's retries would take minutes in one call; ours stop when time is up.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")

@@ -1,4 +1,4 @@
-"""Loss and accuracy by round, as a picture."""
+"""Draws loss and accuracy by round into a picture."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from flops_fl.types import Best, RoundRecord
 
 log = logging.getLogger(__name__)
 
-# Okabe and Ito's colours, told apart by colour-blind eyes, too.
+# From Okabe and Ito's palette, which colour-blind people can tell apart, too.
 _BLUE, _ORANGE = "#0072B2", "#D55E00"
 
 
 class PictureObserver(Observer):
-    """Draws the history into a file at the end.
+    """Draws the history into a file at the end of a run.
 
-    Matplotlib takes a third of a second to import: that is done while learners work.
+    Importing Matplotlib takes a third of a second, so a thread does it while learners work.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +43,7 @@ class PictureObserver(Observer):
         if self._loading:
             self._loading.start()
         else:
-            log.warning("no picture will be drawn, Matplotlib is not installed: %s",
+            log.warning("no picture will be drawn, since Matplotlib is not installed: %s",
                         install("aggregator"))  # fmt: skip
 
     def on_round(self, record: RoundRecord, best: Best | None) -> None:
@@ -56,18 +56,18 @@ class PictureObserver(Observer):
         try:
             draw_history(self._history, self._path, self._title.format(len(self._history)))
         except OSError as fault:
-            log.warning("the picture cannot be written to %s (%s)", self._path, fault.strerror)
+            log.warning("cannot write the picture to %s (%s)", self._path, fault.strerror)
 
 
 def draw_history(history: Sequence[RoundRecord], path: Path, title: str) -> None:
-    """Draw the history as a PNG; a round without a figure leaves a gap."""
+    """Draw the history as a PNG. A round without a value leaves a gap in its curve."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(8, 5.5), dpi=120)
     FigureCanvasAgg(figure)
-    # By hand: to let Matplotlib find the room would draw all of it twice.
+    # Margins by hand: for automatic ones Matplotlib would draw everything twice.
     figure.subplots_adjust(left=0.11, right=0.97, top=0.93, bottom=0.1, hspace=0.12)
     upper, lower = figure.subplots(2, 1, sharex=True)
     rounds = [record.round for record in history]

@@ -81,7 +81,7 @@ def test_the_own_certificate(files, tmp_path):
 def test_no_tls_where_it_is_expected(files, tmp_path):
     with serving(tmp_path) as address:
         assert tls_fault(address, None) is None
-        assert "speaks no TLS" in tls_fault(address, files())
+        assert "does not use TLS" in tls_fault(address, files())
 
 
 @pytest.mark.parametrize("reset", [False, True])

@@ -101,7 +101,7 @@ def test_what_was_never_evaluated_is_not_called_best(how, run_cli, tmp_path):
     assert result["best"] is None
     assert not (out / "model-best.npz").exists()
     assert [bool(record["not_evaluated"]) for record in result["rounds"]] == [True, True]
-    assert err.count("A round without figures is not called best") == 1
+    assert err.count("A round without figures cannot become the best") == 1
     assert "no round was evaluated" in err
     client = MlflowClient(tracking_uri=result["mlflow"]["tracking_uri"])
     logged = client.get_run(result["mlflow"]["run_id"])

@@ -41,7 +41,7 @@ def test_each_learner_prints_to_a_file_of_its_own(run_cli, tmp_path):
 def test_the_last_lines_of_who_fails_are_shown(run_cli, tmp_path, ending, expected):
     code, _, err = simulate(run_cli, tmp_path, ending)
     assert code == expected, err
-    shown = re.search(r"the last it printed, in (.*)/learner-\d\.log:\n((?:  .*\n)+)", err)
+    shown = re.search(r"its last lines of output, from (.*)/learner-\d\.log:\n((?:  .*\n)+)", err)
     assert shown.group(1) == str(tmp_path / "learners")
     assert [line.strip() for line in shown.group(2).splitlines()][-5:] == WAYS
     assert "step 1 of" not in err

@@ -25,7 +25,7 @@ def test_certificates_name_the_learners(processes, digits, pki, run_cli, tmp_pat
     code, _, err = join("--tls-ca", tmp_path / "stranger.pem")
     assert (code, "is not signed by the authority in --tls-ca" in err) == (5, True), err
     code, _, err = join()  # without TLS at all
-    assert (code, "speaks TLS and this learner does not" in err) == (5, True), err
+    assert (code, "uses TLS and this learner does not" in err) == (5, True), err
     code, _, err = join(*pki("learner-b"))
     assert code == 0, err
     processes.finish(first)
@@ -52,7 +52,7 @@ def test_a_learner_says_what_is_wrong_with_tls(processes, digits, pki, run_cli, 
 
     ours = ["--tls-ca", tmp_path / "authority.pem"]
     assert "lets nobody in without a certificate" in refused(*ours)
-    assert "speaks TLS and this learner does not" in refused("--protocol", "flower")
+    assert "uses TLS and this learner does not" in refused("--protocol", "flower")
     assert "not signed by the authority" in refused(
         "--protocol", "flower", "--tls-ca", tmp_path / "stranger.pem"
     )
