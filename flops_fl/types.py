@@ -256,7 +256,7 @@ class RoundRecord:
     not_evaluated: str = ""
     """Why there is no loss; empty if there is one."""
     fit_metrics: Mapping[str, Scalar] = field(default_factory=dict)
-    """The updates' metrics as the strategy combined them. `metrics` has those of the evaluations."""
+    """The updates' metrics as the strategy combined them. `metrics` is of the evaluations."""
     metrics: Mapping[str, Scalar] = field(default_factory=dict)
     server_loss: float | None = None
     """Loss from the strategy's own evaluation of the model, if it has one."""
