@@ -6,17 +6,21 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TypeAlias
 
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
+from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS
 from flwr.serverapp import Grid, ServerApp
 
 from flops_fl.errors import FlopsError, RepositoryError
 from flops_fl.flower.client import LearnerClient
 from flops_fl.flower.grid import (
+    CONFIG,
     FAILURE,
     METRICS,
     PARAMETERS,
     RESULT,
+    TASK,
     VERSIONS,
     arrays_of,
     record_of,
@@ -47,6 +51,9 @@ def client_app(learner_of: LearnerOf) -> ClientApp:
     @app.evaluate()  # type: ignore[untyped-decorator]
     def perform(message: Message, context: Context) -> Message:
         """Fit or evaluate the global model on this node's data."""
+        why = _foreign(message.content)
+        if why:  # its sender would not know our results
+            return Message(Error(ErrorCode.MOD_FAILED_PRECONDITION, why), reply_to=message)
         return _reply(message, context, learner_of, _perform)
 
     return app
@@ -74,6 +81,18 @@ def _perform(learner: LearnerClient, message: Message) -> RecordDict:
         tensors = {PARAMETERS: record_of(done.parameters)}
         return _result({"examples": done.examples}, **metrics, **tensors)
     return _result({"loss": done.loss, "examples": done.examples}, **metrics)
+
+
+def _foreign(content: RecordDict) -> str:
+    """What makes it another ServerApp's message, or a mod's; empty if it is ours."""
+    strange = sorted(set(content) - {PARAMETERS, TASK, CONFIG})
+    if not strange and len(content) == 3:
+        return ""
+    what = "SecAgg+" if RECORD_KEY_CONFIGS in strange else ", ".join(strange) or "too little"
+    return (
+        f"a message with {what}: this ClientApp works for the ServerApp beside it, and secure "
+        "aggregation is not among what they speak"
+    )
 
 
 def _reply(

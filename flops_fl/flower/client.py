@@ -11,6 +11,7 @@ from flwr.client import NumPyClient
 
 from flops_fl.core.seeding import seed_generators
 from flops_fl.errors import RepositoryError
+from flops_fl.flower.demands import NORM_BIT, clip, clipping_norm, say_unused
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.types import Array, Evaluation, Parameters, Scalar, Setup, Task, Update
 
@@ -45,13 +46,20 @@ class LearnerClient(NumPyClient):  # type: ignore[misc]  # flwr ships no usable 
         """Train from `parameters`; the new ones and the number of training samples.
 
         Raises:
-            RepositoryError: user code raised or broke the contract.
+            RepositoryError: user code raised or broke the contract, or the config asks for what
+                cannot be done.
         """
+        limit = clipping_norm(config, self.model)
         self._seed(config, "fit")
         self.model.load(parameters)
-        own = {key: value for key, value in config.items() if key not in (SEED, ROUND)}
+        own = _own(config)
+        if not self.model.takes_config:
+            say_unused("fit", own)
         examples = self.model.fit(own)
-        return self.model.parameters(), examples, {}
+        if limit is None:
+            return self.model.parameters(), examples, {}
+        arrays, shortened = clip(self.model.parameters(), parameters, limit)
+        return arrays, examples, {NORM_BIT: shortened}
 
     def evaluate(
         self, parameters: Parameters, config: Mapping[str, Scalar]
@@ -62,6 +70,7 @@ class LearnerClient(NumPyClient):  # type: ignore[misc]  # flwr ships no usable 
             RepositoryError: user code raised or broke the contract.
         """
         self._seed(config, "evaluate")
+        say_unused("evaluate", _own(config))
         self.model.load(parameters)
         loss, accuracy, examples = self.model.evaluate()
         return loss, examples, {"accuracy": accuracy}
@@ -81,6 +90,11 @@ class LearnerClient(NumPyClient):  # type: ignore[misc]  # flwr ships no usable 
     def _seed(self, config: Mapping[str, Scalar], stage: str) -> None:
         if SEED in config:
             seed_generators(int(config[SEED]), self.learner, int(config.get(ROUND, 0)), stage)
+
+
+def _own(config: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """What a strategy says, not we."""
+    return {key: value for key, value in config.items() if key not in (SEED, ROUND)}
 
 
 class ClientWorker:

@@ -6,14 +6,18 @@ protocol knows no rounds and no seeds: rounds are counted here, the seed is 0.
 
 from __future__ import annotations
 
+import logging
 import queue
+import threading
 import time
+from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any, Protocol
 
 import grpc
 from flwr.proto import transport_pb2
 
-from flops_fl.errors import RepositoryError
+from flops_fl.errors import FlopsError, ProtocolError, RepositoryError
 from flops_fl.flower.values import (
     METHOD,
     from_scalar,
@@ -22,11 +26,13 @@ from flops_fl.flower.values import (
     to_scalar,
     to_tensor,
 )
-from flops_fl.types import Array, Parameters, Task, Update
+from flops_fl.types import Parameters, Task, Update
 from flops_fl.wire.line.dial import BlockingWorker, open_channel
 from flops_fl.wire.line.faults import Faults
 from flops_fl.wire.line.redial import DialOptions, Redial
 from flops_fl.wire.messages import Goodbye
+
+log = logging.getLogger(__name__)
 
 flower: Any = transport_pb2  # its stubs do not allow for messages chosen by name
 
@@ -35,6 +41,7 @@ _CHANNEL = [
     ("grpc.max_send_message_length", -1),
     ("grpc.keepalive_time_ms", 210_000),
 ]
+_LAST_WORD = 1.0  # seconds until the stream is torn down: the answer to a goodbye is on its way
 
 
 class FlowerWorker(BlockingWorker, Protocol):
@@ -61,17 +68,22 @@ def serve_flower(worker: FlowerWorker, options: DialOptions) -> Goodbye:
     while True:
         try:
             with open_channel(grpc, options, arguments) as channel:
-                if _converse(channel, answers, redial):
-                    return Goodbye(reason="the server said goodbye", final=True)
-            why = "connection closed"
+                away = _converse(channel, answers, redial)
+            if away is not None and not 0 < away <= options.reconnect_timeout:
+                return answers.goodbye()
+            why = f"the server wants it back in {away} s" if away else "connection closed"
         except grpc.RpcError as error:
-            why = faults.explain(error)
+            away, why = None, faults.explain(error)
         answers.heard = False
-        time.sleep(redial.failed(why))
+        time.sleep(max(redial.failed(why), away or 0))
 
 
-def _converse(channel: grpc.Channel, answers: _Answers, redial: Redial) -> bool:
-    """Answer what the server asks; whether it ended with its goodbye."""
+def _converse(channel: grpc.Channel, answers: _Answers, redial: Redial) -> int | None:
+    """Answer what the server asks.
+
+    Returns:
+        The seconds that it sends the learner away for, 0 for ever; None: the stream has ended.
+    """
     outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     call = channel.stream_stream(METHOD)(iter(outgoing.get, None))
     try:
@@ -79,15 +91,31 @@ def _converse(channel: grpc.Channel, answers: _Answers, redial: Redial) -> bool:
             if not answers.heard:
                 redial.welcomed()
                 answers.heard = True
-            message = flower.ServerMessage.FromString(frame)
-            kind = message.WhichOneof("msg")
-            outgoing.put(answers.to(kind, getattr(message, kind)).SerializeToString())
+            kind, body = _read(frame)
+            outgoing.put(answers.to(kind, body).SerializeToString())
             if kind == "reconnect_ins":
-                outgoing.put(None)
-                return True
+                ended = threading.Event()
+                call.add_callback(ended.set)
+                ended.wait(_LAST_WORD)
+                return int(body.seconds)
     finally:
         outgoing.put(None)
-    return False
+    return None
+
+
+def _read(frame: bytes) -> tuple[str, Any]:
+    """The kind of a server's message, and what it says."""
+    try:
+        message = flower.ServerMessage.FromString(frame)
+    except Exception as error:
+        raise ProtocolError("what answers there is no Flower server: check the port") from error
+    kind = message.WhichOneof("msg")
+    if kind is None:
+        raise ProtocolError(
+            f"the Flower server sent a message that flwr {version('flwr')} does not know: use its "
+            "version here, too"
+        )
+    return kind, getattr(message, kind)
 
 
 class _Answers:
@@ -97,20 +125,36 @@ class _Answers:
         self.worker = worker
         self.heard = False
         self._round = 0
+        self._worked: set[str] = set()  # kinds of tasks
+        self._unread: dict[str, str] = {}
+
+    def goodbye(self) -> Goodbye:
+        """The last word, when the server has said its own."""
+        for why in [why for kind, why in self._unread.items() if kind not in self._worked]:
+            said = f"no model that the server sent could be used. The last: {why}"
+            return Goodbye(reason=said, final=True, failed=True)
+        return Goodbye(reason="the server said goodbye", final=True)
 
     def to(self, kind: str, body: Any) -> Any:
         if kind in ("fit_ins", "evaluate_ins"):
             return self._work(kind, body)
         if kind == "get_parameters_ins":
-            res = flower.ClientMessage.GetParametersRes(
-                status=_status(flower.Code.OK), parameters=_pack(self.worker.parameters())
-            )
-            return flower.ClientMessage(get_parameters_res=res)
-        if kind == "get_properties_ins":
-            properties = flower.ClientMessage.GetPropertiesRes(status=_status(flower.Code.OK))
+            return flower.ClientMessage(get_parameters_res=self._parameters())
+        if kind == "get_properties_ins":  # as a client of Flower's that has none
+            code, why = flower.Code.GET_PROPERTIES_NOT_IMPLEMENTED, "a learner has no properties"
+            properties = flower.ClientMessage.GetPropertiesRes(status=_status(code, why))
             return flower.ClientMessage(get_properties_res=properties)
-        bye = flower.ClientMessage.DisconnectRes(reason=flower.Reason.ACK)
+        reason = flower.Reason.RECONNECT if body.seconds else flower.Reason.ACK
+        bye = flower.ClientMessage.DisconnectRes(reason=reason)
         return flower.ClientMessage(disconnect_res=bye)
+
+    def _parameters(self) -> Any:
+        try:
+            status, parameters = _status(flower.Code.OK), _pack(self.worker.parameters())
+        except RepositoryError as error:
+            code = flower.Code.GET_PARAMETERS_NOT_IMPLEMENTED
+            status, parameters = _failed(self.worker.learner, code, error), None
+        return flower.ClientMessage.GetParametersRes(status=status, parameters=parameters)
 
     def _work(self, kind: str, body: Any) -> Any:
         fits = kind == "fit_ins"
@@ -123,20 +167,22 @@ class _Answers:
             seed=0,
             config={name: from_scalar(value) for name, value in body.config.items()},
         )
-        arrays: list[Array] = [
-            from_tensor(tensor, self.worker.layout) for tensor in body.parameters.tensors
-        ]
         name, cls = (
             ("fit_res", flower.ClientMessage.FitRes)
             if fits
             else ("evaluate_res", flower.ClientMessage.EvaluateRes)
         )
+        # A status other than OK is a failure to the server; the learner stays.
+        code = flower.Code.FIT_NOT_IMPLEMENTED if fits else flower.Code.EVALUATE_NOT_IMPLEMENTED
         try:
-            answer = self.worker.perform(task, arrays)
-        except RepositoryError as error:
-            # A status other than OK is a failure to the server; the learner stays.
-            code = flower.Code.FIT_NOT_IMPLEMENTED if fits else flower.Code.EVALUATE_NOT_IMPLEMENTED
+            answer = self.worker.perform(task, self._model(body.parameters.tensors))
+        except ProtocolError as error:
+            self._unread[kind] = str(error)
+            status = _failed(self.worker.learner, code, error)
+            return flower.ClientMessage(**{name: cls(status=status)})
+        except FlopsError as error:  # said where it was raised
             return flower.ClientMessage(**{name: cls(status=_status(code, str(error)))})
+        self._worked.add(kind)
         metrics = {key: to_scalar(value) for key, value in answer.metrics.items()}
         common = {
             "status": _status(flower.Code.OK),
@@ -148,6 +194,25 @@ class _Answers:
         else:
             res = cls(loss=answer.loss, **common)
         return flower.ClientMessage(**{name: res})
+
+    def _model(self, tensors: Sequence[bytes]) -> Parameters:
+        """The server's model. One of FedXgbBagging has none at first: then the learner's own."""
+        if not tensors:
+            return self.worker.parameters()
+        layout = self.worker.layout
+        arrays = [from_tensor(tensor, layout) for tensor in tensors]
+        theirs, ours = [array.shape for array in arrays], [spec.shape for spec in layout.tensors]
+        if not layout.opaque and theirs != ours:  # user code might broadcast, without a word
+            raise ProtocolError(
+                f"the server's model has tensors of shapes {theirs!s:.200}, this repository's "
+                f"{ours!s:.200}: both sides need the same model"
+            )
+        return arrays
+
+
+def _failed(learner: str, code: Any, error: FlopsError) -> Any:
+    log.warning("[%s] %s", learner, error)
+    return _status(code, str(error))
 
 
 def _status(code: Any, message: str = "") -> Any:

@@ -142,6 +142,87 @@ def test_our_learners_train_for_a_stock_server(processes, digits):
         processes.finish(learner)
 
 
+def for_stock_server(processes, digits, strategy, *, repo=NUMPY, code=0):
+    """Two learners' run for a stock server: what it says, line by line, and they."""
+    server = stock(processes, 2, strategy, script="stock_server.py")
+    learners = [
+        processes.learner(repo, digits / f"part-{n}", f"l{n}", "--protocol", "flower")
+        for n in range(2)
+    ]
+    out, _ = server.communicate(timeout=100)
+    assert server.returncode == 0, processes.stderr(server)[-2000:]
+    for learner in learners:
+        processes.finish(learner, code)
+    return out.splitlines(), [processes.stderr(learner) for learner in learners]
+
+
+@pytest.mark.parametrize("side", [pytest.param("Fixed", marks=pytest.mark.slow), "Adaptive"])
+def test_updates_are_clipped_for_a_servers_differential_privacy(processes, digits, side):
+    said, _ = for_stock_server(processes, digits, side)
+    norms = [line.split()[1:] for line in said if line.startswith("norm")]
+    assert len(norms) == 6
+    expected = [0.1] * 6
+    if side == "Adaptive":  # the norm bit arrives: the server clips harder, as all were clipped
+        expected = [0.1 * 0.9048374**round for round in (0, 0, 1, 1, 2, 2)]  # exp(-0.2 / 2)
+    assert [float(norm) for norm, _ in norms] == pytest.approx(expected, rel=1e-4)
+    assert {bit for _, bit in norms} == {"True"}
+
+
+@pytest.mark.slow
+def test_a_servers_fedprox_is_refused_where_fit_model_takes_no_config(processes, digits):
+    _, said = for_stock_server(processes, digits, "FedProx", code=3)
+    assert "let fit_model take an argument config" in said[0].splitlines()[-1]
+    _, said = for_stock_server(processes, digits, "FedProx", repo=EXAMPLES / "numpy_fedprox")
+    assert "warning" not in said[0]
+
+
+@pytest.mark.slow
+def test_a_server_asks_for_properties_and_sends_learners_away_for_a_second(processes, digits):
+    said, learners = for_stock_server(processes, digits, "Curious")
+    assert said.count("properties GET_PROPERTIES_NOT_IMPLEMENTED {}") == 6
+    assert said.count("away RECONNECT") == 2
+    assert sum(line.startswith("norm") for line in said) == 6
+    for learner in learners:
+        assert "disconnected (the server wants it back in 1 s)" in learner
+        assert learner.count(" connected to the Flower server") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("strategy", "why"),
+    [("Unreadable", "is not in NumPy's file format"), ("Misshapen", "tensors of shapes [(3,)]")],
+)
+def test_a_server_whose_model_cannot_be_used_is_told_why(processes, digits, strategy, why):
+    said, learners = for_stock_server(processes, digits, strategy, code=4)
+    failures = [line for line in said if line.startswith("failure")]
+    assert len(failures) == 6
+    assert why in failures[0]
+    for learner in learners:
+        assert why in learner.splitlines()[-1]
+        assert "Traceback" not in learner
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "strategy", ["FedAvgM", "FedAdam", "FedYogi", "FedAdagrad", "FedMedian", "Krum", "ServerFixed"]
+)
+def test_built_in_strategies_of_a_stock_server(processes, digits, strategy):
+    said, learners = for_stock_server(processes, digits, strategy)
+    assert float(said[-1].split()[1]) > 0.5
+    assert "warning" not in "".join(learners)
+
+
+@pytest.mark.slow
+def test_a_server_of_trees_begins_without_a_model(processes, run_cli, tmp_path):
+    pytest.importorskip("xgboost")
+    options = ["--parts", 2, "--tag", "digits", "--out", tmp_path / "rows"]
+    assert run_cli("flops_fl", "data", "partition", "breast-cancer", *options)[0] == 0
+    repo = EXAMPLES / "cancer_xgboost"
+    said, learners = for_stock_server(processes, tmp_path / "rows", "FedXgbBagging", repo=repo)
+    assert float(said[-1].split()[1]) > 0.8
+    assert "warning" not in "".join(learners)
+
+
 @pytest.mark.slow
 def test_an_opaque_model_goes_to_and_comes_from_stock_flower(processes, digits):
     """A stock client in our federation, then our learners for a stock server."""

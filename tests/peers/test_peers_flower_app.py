@@ -5,7 +5,7 @@ import tomllib
 
 import flwr.supercore.task_identity
 import pytest
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from flops_fl.actors.flower_app import client_app, server_app
@@ -175,6 +175,18 @@ def test_nodes_without_data_are_named_and_the_run_ends(app, capsys):
     with pytest.raises(FederationError, match="0 of 2 learners came"):
         play(exported, [{}, {}])
     assert "this node has no data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("secaggplus_configs", "SecAgg+"), ("fitins.config", "fitins.config"), (None, "too little")],
+)
+def test_messages_of_another_server_app_are_refused_by_name(app, name, said):
+    app[0]("--learners", "2")
+    content = RecordDict({name: ConfigRecord({"stage": "setup"})} if name else {})
+    context = Context(1, 9, {}, RecordDict(), {})
+    reply = client_app(Message(content, 9, "train"), context)
+    assert f"a message with {said}: this ClientApp works" in reply.error.reason
 
 
 def test_an_option_that_is_wrong_is_named(app):
