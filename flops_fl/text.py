@@ -41,5 +41,10 @@ def some(names: Collection[str], few: int = 3) -> str:
     return ", ".join(nsmallest(few, names)) + more
 
 
+def counted(number: int, name: str) -> str:
+    """``1 learner``, ``2 learners``."""
+    return f"{number} {name}" + ("" if number == 1 else "s")
+
+
 def _escaped(text: str) -> str:
     return _CONTROL.sub(lambda found: repr(found.group())[1:-1], text.replace("\r\n", "\n"))

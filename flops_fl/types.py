@@ -121,6 +121,8 @@ class Task:
     version: int
     seed: int
     config: Mapping[str, Scalar] = field(default_factory=dict)
+    timeout: float = 0.0
+    """Seconds after which an answer is late, from when the task was first given; 0: not known."""
 
     @property
     def key(self) -> str:
@@ -261,6 +263,10 @@ class RoundRecord:
     server_loss: float | None = None
     """Loss from the strategy's own evaluation of the model, if it has one."""
     server_metrics: Mapping[str, Scalar] = field(default_factory=dict)
+    fit_examples: int = 0
+    """Samples that the updates of this round were trained on."""
+    clusters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Of learners that are cluster aggregators: how many `learners` and `failures` they had."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

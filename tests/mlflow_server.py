@@ -22,7 +22,7 @@ def start_server(folder, port):
     log = (folder / "server.log").open("a")
     server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, start_new_session=True)
     log.close()
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180  # its imports alone take a minute on a loaded machine
     while time.monotonic() < end:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):

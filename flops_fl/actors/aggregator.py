@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from flops_fl.actors.cluster import hub_options, serve_root
 from flops_fl.actors.lead import Ending, Run, lead
 from flops_fl.errors import Abort, FlopsError, UsageError
 from flops_fl.flower.stock_clients import FlowerService
@@ -21,10 +22,8 @@ from flops_fl.process.signals import raise_on_signals, told_of_signals
 from flops_fl.repo.source import checkout
 from flops_fl.types import Layout
 from flops_fl.wire.codec import MAX_FRAME
-from flops_fl.wire.hub.entries import Room
 from flops_fl.wire.hub.hub import Hub
 from flops_fl.wire.hub.server import serve
-from flops_fl.wire.hub.stage import HubOptions
 from flops_fl.wire.transport import METHOD
 
 log = logging.getLogger(__name__)
@@ -93,7 +92,7 @@ class _Serving:
         except FlopsError as error:
             return error
         except (KeyboardInterrupt, asyncio.CancelledError) as error:
-            if self._run.training.over:
+            if self._over:
                 return None  # it came too late
             return self._abort or KeyboardInterrupt(*error.args)
         return None
@@ -109,19 +108,7 @@ class _Serving:
         hub = Hub(
             run.info.run_id,
             layout,
-            HubOptions(
-                setup=run.setup if options.mismatch == "refuse" else None,
-                reconnect_timeout=options.reconnect_timeout,
-                hello_timeout=options.hello_timeout,
-                stall_timeout=options.stall_timeout,
-                keepalive=options.keepalive,
-                room=Room(
-                    budget=options.memory_budget,
-                    opaque_update=options.opaque_update,
-                    spool=run.folder,
-                    patience=options.spool_patience,
-                ),
-            ),
+            hub_options(options, run.setup, run.folder),
             on_presence=on_presence,
             on_join=run.observer.on_join,
             on_return=run.observer.on_return,
@@ -138,10 +125,10 @@ class _Serving:
         reason, final, failed = "interrupted", False, False
         try:
             with self._interruptible() as abort:
-                if not run.training.over:
+                if not self._over:
                     address = Address(options.listen.host, serving.port)
                     self._say_where(address, abort)
-                await run.training.run(hub)
+                await self._play(hub)
             reason, final = "completed", True
         except FlopsError as error:
             reason, final, failed = f"failed: {error}", True, True
@@ -150,6 +137,17 @@ class _Serving:
             run.health.not_ready = "the run has ended"
             await hub.close(reason, final=final, failed=failed)
             await serving.stop(options.goodbye_timeout)
+
+    @property
+    def _over(self) -> bool:
+        """Whether nothing is left to do; of a cluster its root alone knows."""
+        return not self._options.is_cluster and self._run.training.over
+
+    async def _play(self, hub: Hub) -> None:
+        if self._run.relay is None:
+            await self._run.training.run(hub)
+        else:
+            await serve_root(self._options, self._tls, self._run, self._run.relay, hub)
 
     def _say_where(self, address: Address, abort: Abort) -> None:
         if self._on_listening:

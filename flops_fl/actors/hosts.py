@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from flops_fl.errors import INTERRUPTED, Abort, FederationError
+from flops_fl.net.address import Address
+from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.options.learner import LearnerOptions
 from flops_fl.options.reading import build
 from flops_fl.process.libraries import prepare_libraries
@@ -56,7 +58,9 @@ class Hosts:
     def start(self, options: Sequence[Mapping[str, Any]], abort: Abort) -> None:
         """Start a process for each of the LearnerOptions; one that fails ends the run.
 
-        Beside the options of each stands the run's ``seed``.
+        Beside the options of each stands the run's ``seed``, and ``cluster_of`` learners that
+        are in clusters. AggregatorOptions with ``clusters``, their names and numbers of
+        learners, come first: they become a process that leads these clusters.
         """
         assert self._process.stdin is not None
         self._started = True
@@ -108,23 +112,48 @@ def main() -> int:
 
     line = sys.stdin.buffer.readline()
     children: dict[int, Mapping[str, Any]] = {}
+    aggregators: dict[str, str] = {}  # of clusters, by name
     for values in json.loads(line or "[]"):
+        reading, writing = os.pipe()
         child = os.fork()  # no thread runs yet, nor does gRPC
         if child == 0:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            return run_main(partial(_learn, values), quiet=True)
+            os.close(reading)
+            if "clusters" in values:
+                return run_main(partial(_lead_clusters, values, writing), quiet=True)
+            os.close(writing)
+            return run_main(partial(_learn, values, aggregators), quiet=True)
         children[child] = values
+        os.close(writing)
+        with os.fdopen(reading) as pipe:  # it ends at once, but for clusters
+            aggregators |= json.loads(pipe.readline() or "{}")
     signal.signal(signal.SIGTERM, lambda *_: _end(children))
     threading.Thread(target=_end_with_stdin, args=(children,), daemon=True).start()
     return _first_failure(children)
 
 
-def _learn(order: Mapping[str, Any]) -> int:
-    from flops_fl.actors.learner import learn
+def _learn(order: Mapping[str, Any], aggregators: Mapping[str, str]) -> int:
+    from flops_fl.actors.learner import Hosting, learn
 
     values = dict(order)
-    seed = values.pop("seed")
-    return learn(build(LearnerOptions, values), hosted_under=seed)
+    seed, cluster_of = values.pop("seed"), values.pop("cluster_of", {})
+    if not set(cluster_of.values()) <= aggregators.keys():
+        return 0  # a process of clusters has failed, and ends the others
+    addresses = {learner: Address.parse(aggregators[name]) for learner, name in cluster_of.items()}
+    return learn(build(LearnerOptions, values), hosting=Hosting(seed, addresses))
+
+
+def _lead_clusters(order: Mapping[str, Any], tell: int) -> int:
+    """Host clusters; their addresses go into the pipe `tell` once learners can join."""
+    from flops_fl.actors.cluster import host_clusters
+
+    def say(addresses: Mapping[str, str]) -> None:
+        with os.fdopen(tell, "w") as pipe:
+            pipe.write(json.dumps(addresses) + "\n")
+
+    values = dict(order)
+    seed, clusters = values.pop("seed"), values.pop("clusters")
+    return host_clusters(build(AggregatorOptions, values), clusters, seed, say)
 
 
 def _first_failure(children: dict[int, Mapping[str, Any]]) -> int:
@@ -144,6 +173,8 @@ def _first_failure(children: dict[int, Mapping[str, Any]]) -> int:
 
 def _say_last(values: Mapping[str, Any], code: int) -> None:
     """Who was at work when a process ended, and what it had printed."""
+    if "clusters" in values:
+        return
     folder, learners = Path(values["log_folder"]), values["learner_id"].split(",")
     names = {log_of(folder, learner): learner for learner in learners}
     present = [path for path in names if path.exists()]

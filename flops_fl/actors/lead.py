@@ -16,6 +16,7 @@ from typing import Any, TextIO, TypeAlias
 from rich.console import Console
 
 from flops_fl.actors.tracking import Tracking
+from flops_fl.core.cycle import Relay
 from flops_fl.core.norm import NormLimit
 from flops_fl.core.observer import Observer, Observers, RunInfo
 from flops_fl.core.plan import Plan
@@ -55,6 +56,8 @@ class Run:
 
     info: RunInfo
     training: Training
+    relay: Relay | None
+    """The strategy of a cluster."""
     folder: Path
     setup: Setup
     census: Census
@@ -143,14 +146,16 @@ def _prepare(
             PictureObserver(folder / PICTURE),
         ]
     )
+    relay = Relay(strategy) if options.is_cluster else None
+    strategy = relay or strategy
     info = describe(options, repo, strategy)
     info, state = starting_point(
         info, folder, model, strategy, resume=options.resume, large=options.large_model
     )
     journal = FolderJournal(folder, info, strategy.state, options.checkpoints)
-    training = Training(state, _plan(options, info, folder), strategy, observer, journal)
+    training = Training(state, plan_of(options, info.run_id, folder), strategy, observer, journal)
     return Run(
-        info=info, training=training, folder=folder, setup=setup, census=census,
+        info=info, training=training, relay=relay, folder=folder, setup=setup, census=census,
         tracking=tracking, observer=observer, health=health,
     )  # fmt: skip
 
@@ -160,11 +165,11 @@ def _warn(said: str, mismatch: str) -> None:
         log.warning("%s", said)
 
 
-def _plan(options: AggregatorOptions, run: RunInfo, folder: Path) -> Plan:
+def plan_of(options: AggregatorOptions, run_id: str, folder: Path) -> Plan:
     """The rounds that the options ask for."""
     norm = options.max_update_norm
     return Plan(
-        run_id=run.run_id,
+        run_id=run_id,
         rounds=options.rounds,
         seed=options.seed,
         min_available=options.min_available_clients,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from flops_fl.data.local import learners_data
 from flops_fl.errors import FederationError
 from flops_fl.flower.client import ClientWorker, LearnerClient
 from flops_fl.flower.stock_server import serve_flower
+from flops_fl.net.address import Address
 from flops_fl.options.learner import LearnerOptions
 from flops_fl.process.health import Health, served
 from flops_fl.process.lines import OURS
@@ -76,12 +77,21 @@ class LearnerHealth(Health):
             self._tasks.labels(stage, outcome).inc()
 
 
-def learn(options: LearnerOptions, *, hosted_under: int | None = None) -> int:
+@dataclass(frozen=True, slots=True)
+class Hosting:
+    """What the learners of a simulation know beside their options."""
+
+    seed: int
+    """The run's."""
+    aggregators: Mapping[str, Address] = field(default_factory=dict)
+    """By learner, for those of a cluster."""
+
+
+def learn(options: LearnerOptions, *, hosting: Hosting | None = None) -> int:
     """Build the learners, train for the aggregator until the project ends.
 
     Args:
-        hosted_under: The run's seed, where the aggregator is on the same terminal, and says how
-            it went.
+        hosting: Given where the aggregator is on the same terminal, and says how it went.
 
     Returns:
         The exit code, 0.
@@ -95,7 +105,7 @@ def learn(options: LearnerOptions, *, hosted_under: int | None = None) -> int:
     raise_on_signals()  # containers are stopped by SIGTERM: leave as after Ctrl-C
     tls = options.tls()
     ids = options.learner_id or [*(tls.names if tls else []), socket.gethostname()][:1]
-    health, outcomes = LearnerHealth(len(ids)), Outcomes(hosted=hosted_under is not None)
+    health, outcomes = LearnerHealth(len(ids)), Outcomes(hosted=hosting is not None)
     with checkout(options.repo, options.clone_timeout) as repo, ExitStack() as stack:
         stack.enter_context(served(health, options.metrics))
         setup = Setup(commit=repo.commit or "", versions=installed_versions(repo.path))
@@ -108,7 +118,7 @@ def learn(options: LearnerOptions, *, hosted_under: int | None = None) -> int:
                 worker = ClientWorker(
                     _builder(options, repo.path, name, folders.of(name), setup),
                     partial(_task, health, prints, outcomes, name),
-                    seed=hosted_under or 0,
+                    seed=hosting.seed if hosting else 0,
                     alone=len(ids) == 1,
                 )
             stack.callback(worker.close)
@@ -129,7 +139,7 @@ def learn(options: LearnerOptions, *, hosted_under: int | None = None) -> int:
         if options.protocol == "flower":
             goodbye = serve_flower(workers[0], dial)
         else:
-            goodbye = serve_workers(workers, dial)
+            goodbye = serve_workers(workers, dial, hosting.aggregators if hosting else None)
     error = outcomes.verdict(goodbye)
     if not isinstance(error, FederationError):
         _say(ids[0], f"the project has ended: {goodbye.reason}")

@@ -6,18 +6,26 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from flops_fl.actors.hosts import Hosts
 from flops_fl.errors import Abort
 from flops_fl.net.address import Address
 from flops_fl.options.federation import FederationOptions, SimulateOptions
+from flops_fl.options.limits import HubLimits
 from flops_fl.process.prints import LEARNERS
 from flops_fl.process.signals import ending_at_once, raise_on_signals
 from flops_fl.repo.source import checkout
 
 log = logging.getLogger(__name__)
+
+# What is said for the root holds for clusters, too.
+_PASSED_ON = (
+    "round_timeout", "join_timeout", "grace", "mismatch", "max_failures", "max_update_norm",
+    "large_updates", *HubLimits.model_fields,
+)  # fmt: skip
 
 NO_DATA = "none"
 """The source of data of a repository that brings its own."""
@@ -62,8 +70,25 @@ def simulate(options: SimulateOptions) -> int:
                     "keepalive": options.keepalive,
                     "quiet": True,
                 }
-                named = [",".join(ids[index::processes]) for index in range(processes)]
-                hosts.start([{**common, "learner_id": names} for names in named], abort)
+                tree = _tree(ids, options.clusters or 0)
+                shares = [ids[index::processes] for index in range(processes)]
+                members = {learner: name for name, own in tree.items() for learner in own}
+                hosts.start(
+                    [
+                        *_clusters(options, tree, repo.path, address, processes),
+                        *(
+                            {
+                                **common,
+                                "learner_id": ",".join(share),
+                                "cluster_of": {learner: members[learner] for learner in share}
+                                if tree
+                                else {},
+                            }
+                            for share in shares
+                        ),
+                    ],
+                    abort,
+                )
 
             code = aggregate(leading, on_listening=start, greeted_under=options.seed)
             if code == 0:
@@ -71,10 +96,43 @@ def simulate(options: SimulateOptions) -> int:
             return code
 
 
+def _tree(ids: Sequence[str], clusters: int) -> dict[str, list[str]]:
+    """Which learners each cluster has; their numbers differ by one at most."""
+    names = numbered("cluster", clusters)
+    return {name: list(ids[index::clusters]) for index, name in enumerate(names)}
+
+
+def _clusters(
+    options: SimulateOptions,
+    tree: Mapping[str, Sequence[str]],
+    repo: Path,
+    root: Address,
+    processes: int,
+) -> list[dict[str, Any]]:
+    """The options of processes that host the clusters; half as many as host learners."""
+    common = {
+        "repo": str(repo),
+        "role": "cluster",
+        "root": str(root),
+        "listen": "127.0.0.1:0",
+        "rounds": options.cluster_rounds,
+        **{name: getattr(options, name) for name in _PASSED_ON},
+        "seed": options.seed,
+    }
+    hosts, names = min(max(1, processes // 2), len(tree)), list(tree)
+    shares = [names[index::hosts] for index in range(hosts)]
+    return [{**common, "clusters": {name: len(tree[name]) for name in share}} for share in shares]
+
+
 def learner_ids(count: int) -> list[str]:
+    """The names of a simulation's learners."""
+    return numbered("learner", count)
+
+
+def numbered(kind: str, count: int) -> list[str]:
     """``learner-00`` and so on: as many digits as it takes to sort by number."""
     digits = len(str(count - 1))
-    return [f"learner-{index:0{digits}d}" for index in range(count)]
+    return [f"{kind}-{index:0{digits}d}" for index in range(count)]
 
 
 def write_parts(options: FederationOptions, ids: Sequence[str], folder: Path) -> Path | None:

@@ -43,11 +43,11 @@ class Tracking:
         self._model = model
         self._console = console
         self._mlflow: MlflowObserver | None = None
-        if not options.no_tracking:
+        if options.tracks:
             check_flavor(options.model_flavor, model.model())
         if options.tracking_uri:
             self._mlflow = MlflowObserver(options.tracking_uri, timeout=options.tracking_timeout)
-        elif not options.no_tracking:
+        elif options.tracks:
             self._mlflow = MlflowObserver(*local_store(folder), options.tracking_timeout)
 
     @property

@@ -67,15 +67,14 @@ class Training:
         Raises:
             FederationError: too few learners came, or too few of those asked delivered.
         """
-        if self._journal:
-            self._journal.begin(self.state)
+        self.begin()
         if self.state.round == 0 and self.state.initial is None:
             await self._look_at_the_start()
         if self.state.initial is not None:
             self._observer.on_initial(self.state.initial)
         self._observer.on_wait(cohort.present(), self.plan.min_available)
         while not self.over:
-            await self._play_round(cohort)
+            await self.play_round(cohort)
         return self.state
 
     async def _look_at_the_start(self) -> None:
@@ -91,7 +90,12 @@ class Training:
         look = partial(self._strategy.evaluate, round, self.state.parameters)
         return await asyncio.to_thread(look) if self._strategy.foreign else look()
 
-    async def _play_round(self, cohort: Cohort) -> None:
+    def begin(self) -> None:
+        """Tell the journal where the rounds to come start from."""
+        if self._journal:
+            self._journal.begin(self.state)
+
+    async def play_round(self, cohort: Cohort) -> None:
         """One round: fit and fold, then evaluate the new global model.
 
         A state that is pending has the fit behind it: only the evaluation is left. The journal
@@ -194,6 +198,8 @@ class _Began:
             learners=tuple(fit.answered),
             failures=tuple(fit.failures),
             fit_metrics=fit.metrics,
+            fit_examples=fit.examples,
+            clusters=fit.clusters,
         )
 
     def add(self, fitted: RoundRecord, evaluation: StageOutcome) -> RoundRecord:

@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 OFF_LOOP_BYTES = 1 << 20
 NOBODY = "no learner was asked to evaluate (--fraction-evaluate)"
+LEARNERS, FAILURES = "cluster.learners", "cluster.failures"
+"""Metrics of a cluster's update: how many learners it speaks for, and how many failed."""
 LARGEST_LOSS = 1e30  # far beyond any loss; a sum of such is still finite
 LARGEST_ACCURACY = 100.0  # in percent; one learner's absurd value would name the best round
 
@@ -43,6 +45,8 @@ class StageOutcome:
     failures: list[LearnerFailure] = field(default_factory=list)
     seconds: float = 0.0
     metrics: Mapping[str, Scalar] = field(default_factory=dict)
+    examples: int = 0
+    clusters: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,7 @@ class _Stage:
             version=version,
             seed=self.plan.seed,
             config=config,
+            timeout=self.plan.round_timeout,
         )
 
     def _refuse(self, learner: str, where: str, reason: str) -> None:
@@ -166,6 +171,9 @@ class Fit(_Stage):
             self._refuse(answer.learner, "update", reason)
         else:
             self.outcome.answered.append(answer.learner)
+            self.outcome.examples += answer.examples
+            if cluster := cluster_of(answer):
+                self.outcome.clusters[answer.learner] = cluster
 
 
 class Evaluate(_Stage):
@@ -220,6 +228,17 @@ def is_small(parameters: Parameters) -> bool:
     """Whether arithmetic on a model costs less than a change of thread."""
     layout = Layout.of(parameters)
     return layout.nbytes < OFF_LOOP_BYTES and not layout.opaque  # which can take any time
+
+
+def cluster_of(update: Update) -> dict[str, int]:
+    """What a cluster aggregator says of its learners; nothing for a plain learner."""
+    said = {name: update.metrics.get(name) for name in (LEARNERS, FAILURES)}
+    counts = {
+        name.rpartition(".")[2]: count
+        for name, count in said.items()
+        if isinstance(count, int) and 0 <= count <= MAX_EXAMPLES
+    }
+    return counts if len(counts) == len(said) else {}
 
 
 def _refusal(evaluation: Evaluation) -> str:

@@ -28,7 +28,7 @@ from flops_fl.core.observer import Observer, RunInfo
 from flops_fl.limits import REMIND
 from flops_fl.process.lines import stamp
 from flops_fl.process.prints import last_lines, log_of
-from flops_fl.text import paragraph, sentence, some
+from flops_fl.text import counted, paragraph, sentence, some
 from flops_fl.types import Best, RoundRecord, Scalar, Stage
 
 FEW = 3  # lines about learners that joined, before such lines become rarer
@@ -135,7 +135,7 @@ class ConsoleObserver(Observer):
         self._say(
             f"round {record.round}/{self._rounds}  {record.seconds:7.2f} s  "
             f"loss {_figure(record.loss)}  accuracy {_figure(record.accuracy)}  "
-            f"{_count(len(record.learners), 'learner')}{mark}"
+            f"{_who(record)}{mark}"
         )
         self._say_strategys(record)
         self._say_failures(record)
@@ -197,7 +197,7 @@ class ConsoleObserver(Observer):
         last = self._history[-1]
         table.add_row("last", f"loss {_figure(last.loss)}, accuracy {_figure(last.accuracy)}")
         table.add_row("best", self._best_row())
-        table.add_row("learners", f"{len(last.learners)} in the last round, {failures} failures")
+        table.add_row("learners", f"{_who(last)} in the last round, {failures} failures")
         return table
 
     def _best_row(self) -> str:
@@ -278,5 +278,11 @@ def _shown(value: Scalar) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _count(number: int, name: str) -> str:
-    return f"{number} {name}" if number == 1 else f"{number} {name}s"
+def _who(record: RoundRecord) -> str:
+    """How many trained, in words; clusters with the learners that they speak for."""
+    plain = len(record.learners) - len(record.clusters)
+    below = sum(counts["learners"] for counts in record.clusters.values())
+    parts = [counted(plain, "learner")] if plain or not record.clusters else []
+    if record.clusters:
+        parts.append(f"{counted(len(record.clusters), 'cluster')} of {counted(below, 'learner')}")
+    return ", ".join(parts)

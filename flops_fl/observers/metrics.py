@@ -39,6 +39,10 @@ class MetricsObserver(Observer):
         self._answers = counter("answers", "Learners' answers", "stage", "outcome")
         self._failures = counter("learner_failures", "Failures by learner", "learner")
         self._reconnects = counter("reconnects", "Learners back after a lost connection")
+        self._below = gauge("cluster_learners", "Learners that a cluster speaks for", "cluster")
+        self._below_failed = counter(
+            "cluster_failures", "Failures of a cluster's learners", "cluster"
+        )
         self._open: set[str] = set()
         self._began = 0.0
         self._awaited = gauge("learners_awaited", "Learners asked that have not answered", "stage")
@@ -80,6 +84,9 @@ class MetricsObserver(Observer):
     def on_round(self, record: RoundRecord, best: Best | None) -> None:
         self._sent.inc(record.bytes_down)
         self._received.inc(record.bytes_up)
+        for cluster, counts in record.clusters.items():
+            self._below.labels(cluster).set(counts["learners"])
+            self._below_failed.labels(cluster).inc(counts["failures"])
         self._show(record)
 
     def _show(self, record: RoundRecord) -> None:

@@ -2,25 +2,68 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
+from flops_fl import limits
 from flops_fl.net.address import Address
 from flops_fl.net.identity import Role
 from flops_fl.options.common import HealthOptions, RepoOptions, TlsOptions
-from flops_fl.options.described import NETWORK, option
-from flops_fl.options.kinds import HostPort
-from flops_fl.options.limits import CommonLimits, HubLimits
+from flops_fl.options.described import CLUSTERS, NETWORK, flag, option
+from flops_fl.options.kinds import HostPort, Seconds
+from flops_fl.options.limits import CommonLimits, HubLimits, LineLimits
 from flops_fl.options.training import TrainingOptions
+
+_AS_OF_LEARNERS = ("learner_id", "connect_timeout", "stay", *LineLimits.__annotations__)
+_OF_CLUSTERS = ("root", "root_timeout", *_AS_OF_LEARNERS)
 
 
 class AggregatorOptions(
-    RepoOptions, TrainingOptions, TlsOptions, HealthOptions, HubLimits, CommonLimits
+    RepoOptions, TrainingOptions, TlsOptions, HealthOptions, HubLimits, LineLimits, CommonLimits
 ):
     """Options of ``python -m aggregator``."""
 
     acts_as: ClassVar[Role] = "aggregator"
+
+    role: Literal["classic", "root", "cluster"] = option(
+        "cluster: be one learner to --root; --rounds are then those of each cycle",
+        CLUSTERS,
+        "classic",
+        advanced=True,
+    )
+    root: HostPort | None = option(
+        "where the root aggregator listens",
+        CLUSTERS,
+        None,
+        metavar="HOST:PORT",
+        advanced=True,
+    )
+    learner_id: str | None = option(
+        "the cluster's name; default: the certificate's, else the host's",
+        CLUSTERS,
+        None,
+        metavar="ID",
+        advanced=True,
+    )
+    connect_timeout: Seconds = option(
+        "to try to reach the root at the start",
+        CLUSTERS,
+        limits.CONNECT_TIMEOUT,
+        metavar="SECONDS",
+        advanced=True,
+    )
+    root_timeout: Seconds = option(
+        "to try to come back to the root after its connection was lost",
+        CLUSTERS,
+        limits.RECONNECT_TIMEOUT,
+        metavar="SECONDS",
+        advanced=True,
+    )
+    stay: bool = option(
+        "wait for the root's next project when one has ended", CLUSTERS, False, advanced=True
+    )
 
     listen: HostPort = option(
         "serve there", NETWORK, Address("127.0.0.1", 8080), metavar="HOST:PORT"
@@ -42,4 +85,38 @@ class AggregatorOptions(
             )
         if self.tls_ca and not self.tls_cert:
             raise ValueError("--tls-ca needs --tls-cert and --tls-key on an aggregator: give them")
+        return self
+
+    @classmethod
+    def meant(cls, environment: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """Without what a shell says for learners, unless this is one to its root."""
+        if (environment | dict(given)).get("role") == "cluster":
+            return environment
+        return {name: value for name, value in environment.items() if name not in _AS_OF_LEARNERS}
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether this is a learner to another aggregator."""
+        return self.role == "cluster"
+
+    @property
+    def tracks(self) -> bool:
+        """Whether MLflow is told of the run: on a cluster only if a server was named."""
+        return not self.no_tracking and (not self.is_cluster or self.tracking_uri is not None)
+
+    @model_validator(mode="after")
+    def _in_its_role(self) -> Self:
+        if not self.is_cluster:
+            for name in _OF_CLUSTERS:
+                if name in self.model_fields_set:
+                    raise ValueError(f"{flag(name)} is for --role cluster: give that, or leave it")
+            return self
+        if self.root is None:
+            raise ValueError("--role cluster needs --root HOST:PORT: where the root listens")
+        if "seed" in self.model_fields_set:
+            raise ValueError("--seed is the root's: leave it out with --role cluster")
+        if not (self.root.loopback or self.tls_ca or self.insecure):
+            raise ValueError(
+                f"--root {self.root} is another machine: give --tls-ca, or say --insecure"
+            )
         return self

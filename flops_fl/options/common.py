@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -16,6 +17,11 @@ class Options(BaseModel):
     """Base of the options of each command."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    @classmethod
+    def meant(cls, environment: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """Those values of the environment that are for this command, with `given` beside them."""
+        return environment
 
 
 class RepoOptions(Options):

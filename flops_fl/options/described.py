@@ -14,6 +14,7 @@ REQUIRED = "required"
 DATA = "data"
 TRAINING = "training"
 LEARNERS = "learners of a round"
+CLUSTERS = "clusters of learners"
 RESULTS = "results"
 NETWORK = "network and TLS"
 WAITING = "waiting"
@@ -21,7 +22,8 @@ UPDATES = "bad learners and bad updates"
 PROCESS = "process"
 LIMITS = "limits"
 GROUPS = (
-    REQUIRED, DATA, TRAINING, LEARNERS, RESULTS, NETWORK, WAITING, UPDATES, PROCESS, LIMITS,
+    REQUIRED, DATA, TRAINING, LEARNERS, CLUSTERS, RESULTS, NETWORK, WAITING, UPDATES, PROCESS,
+    LIMITS,
 )  # fmt: skip
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 
 from flops_fl.errors import UsageError
 from flops_fl.net.address import Address
 from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.options.common import RepoOptions
-from flops_fl.options.described import DATA, LEARNERS, PROCESS, RESULTS, TRAINING, option
+from flops_fl.options.described import CLUSTERS, DATA, LEARNERS, PROCESS, RESULTS, TRAINING, option
 from flops_fl.options.kinds import Threads
 from flops_fl.options.limits import CommonLimits, HubLimits, PrintLimits
 from flops_fl.options.training import TrainingOptions
@@ -40,10 +40,15 @@ class FederationOptions(RepoOptions, TrainingOptions, CommonLimits):
     threads: Threads = option("of numerical libraries; 0 for all cores", PROCESS, 1, metavar="N")
 
     @property
+    def present(self) -> int:
+        """How many will join the aggregator."""
+        return self.learners
+
+    @property
     def awaited(self) -> int:
         """All learners, unless the user said otherwise."""
         said = "min_available_clients" in self.model_fields_set
-        return self.min_available_clients if said else self.learners
+        return self.min_available_clients if said else self.present
 
     def for_aggregator(self) -> AggregatorOptions:
         """The same training, with every learner awaited unless the user said otherwise.
@@ -54,10 +59,11 @@ class FederationOptions(RepoOptions, TrainingOptions, CommonLimits):
         given = self.model_fields_set & set(AggregatorOptions.model_fields)
         values: dict[str, Any] = {name: getattr(self, name) for name in given - {"repo"}}
         values["min_available_clients"] = self.awaited
-        if self.awaited > self.learners:
+        if self.awaited > self.present:
             raise UsageError(
-                f"--min-available-clients {self.awaited} with --learners {self.learners}: that "
-                "many will never come, lower it"
+                f"--min-available-clients {self.awaited} with {self.present} "
+                f"{'clusters' if self.present < self.learners else 'learners'}: that many will "
+                "never come, lower it"
             )
         values["json"] = values.pop("json_", False)
         return AggregatorOptions(repo=self.repo, listen=Address("127.0.0.1", 0), **values)
@@ -66,9 +72,39 @@ class FederationOptions(RepoOptions, TrainingOptions, CommonLimits):
 class SimulateOptions(FederationOptions, HubLimits, PrintLimits):
     """Options of ``flops-fl simulate``."""
 
+    clusters: PositiveInt | None = option(
+        "cluster aggregators between them and the root",
+        TRAINING,
+        None,
+        metavar="N",
+    )
+    cluster_rounds: PositiveInt = option(
+        "that a cluster plays in each round of the root",
+        CLUSTERS,
+        1,
+        metavar="N",
+        advanced=True,
+    )
+
     processes: PositiveInt | None = option(
         "that host the learners; default: one a core", PROCESS, None, metavar="N"
     )
+
+    @property
+    def present(self) -> int:
+        """How many will join the root: learners, or clusters of them."""
+        return self.clusters or self.learners
+
+    @model_validator(mode="after")
+    def _none_empty(self) -> Self:
+        if self.clusters and self.clusters > self.learners:
+            raise ValueError(
+                f"--clusters {self.clusters} with --learners {self.learners}: each cluster needs "
+                "a learner, lower it"
+            )
+        if self.clusters is None and "cluster_rounds" in self.model_fields_set:
+            raise ValueError("--cluster-rounds needs --clusters: give both, or neither")
+        return self
 
 
 class FlowerExportOptions(FederationOptions):

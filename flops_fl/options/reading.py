@@ -60,7 +60,7 @@ def parse(
     problems += [f"{flag(key)}: expected a value" for key in sorted(empty)]
     values = {key: value for key, value in values.items() if key not in empty}
     try:
-        options = cls(**(_from_environment(cls, environ) | values))
+        options = cls(**(cls.meant(_from_environment(cls, environ), values) | values))
     except ValidationError as error:
         # After a broken command line, what seems to be missing may have been there.
         problems += [

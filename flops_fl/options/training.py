@@ -22,13 +22,8 @@ from flops_fl.options.kinds import (
 )
 
 Flavor: TypeAlias = Literal["sklearn", "pytorch", "keras", "tensorflow", "xgboost", "lightgbm"]
-COHORT_OPTIONS = (
-    "min_available_clients",
-    "min_fit_clients",
-    "min_evaluate_clients",
-    "fraction_fit",
-    "fraction_evaluate",
-)
+MINIMUMS = ("min_available_clients", "min_fit_clients", "min_evaluate_clients")
+COHORT_OPTIONS = (*MINIMUMS, "fraction_fit", "fraction_evaluate")
 
 
 class TrainingOptions(Options):
@@ -182,7 +177,7 @@ class TrainingOptions(Options):
     @classmethod
     def _one_minimum(cls, values: Any) -> Any:
         if isinstance(values, dict) and values.get("min_clients") is not None:
-            for name in ("min_available_clients", "min_fit_clients", "min_evaluate_clients"):
+            for name in MINIMUMS:
                 values.setdefault(name, values["min_clients"])
         return values
 

@@ -127,6 +127,8 @@ def _round(record: RoundRecord) -> dict[str, Any]:
         "metrics": dict(record.metrics),
         "server": None if record.server_loss is None else _server(record),
         "learners": list(record.learners),
+        "fit_examples": record.fit_examples,
+        "clusters": {name: dict(counts) for name, counts in record.clusters.items()},
         "failures": [
             {"learner": f.learner, "stage": f.stage, "reason": f.reason} for f in record.failures
         ],

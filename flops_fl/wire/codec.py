@@ -9,6 +9,7 @@ For anything that is not a valid frame, `decode` raises ProtocolError and no oth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -112,7 +113,7 @@ def decode(frame: bytes) -> Message:
 def _fill_order(body: pb.Task, message: Order) -> None:
     task = message.task
     body.stage, body.run_id, body.round = task.stage, task.run_id, task.round
-    body.version, body.seed = task.version, task.seed
+    body.version, body.seed, body.timeout = task.version, task.seed, task.timeout
     _fill_scalars(body.config, task.config)
     _fill_tensors(body, message)
 
@@ -127,6 +128,7 @@ def _read_order(body: pb.Task) -> Order:
         version=body.version,
         seed=body.seed,
         config=_read_scalars(body.config),
+        timeout=body.timeout if math.isfinite(body.timeout) else 0.0,
     )
     return Order(task=task, nbytes=_read_size(body), inline=body.inline, sizes=tuple(body.sizes))
 

@@ -93,7 +93,7 @@ class Scalar(_message.Message):
     def __init__(self, number: _Optional[float] = ..., integer: _Optional[int] = ..., flag: bool = ..., text: _Optional[str] = ..., raw: _Optional[bytes] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("stage", "run_id", "round", "version", "seed", "config", "nbytes", "inline", "sizes")
+    __slots__ = ("stage", "run_id", "round", "version", "seed", "config", "nbytes", "inline", "sizes", "timeout")
     class ConfigEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -110,6 +110,7 @@ class Task(_message.Message):
     NBYTES_FIELD_NUMBER: _ClassVar[int]
     INLINE_FIELD_NUMBER: _ClassVar[int]
     SIZES_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     stage: str
     run_id: str
     round: int
@@ -119,7 +120,8 @@ class Task(_message.Message):
     nbytes: int
     inline: bytes
     sizes: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, stage: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ..., version: _Optional[int] = ..., seed: _Optional[int] = ..., config: _Optional[_Mapping[str, Scalar]] = ..., nbytes: _Optional[int] = ..., inline: _Optional[bytes] = ..., sizes: _Optional[_Iterable[int]] = ...) -> None: ...
+    timeout: float
+    def __init__(self, stage: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ..., version: _Optional[int] = ..., seed: _Optional[int] = ..., config: _Optional[_Mapping[str, Scalar]] = ..., nbytes: _Optional[int] = ..., inline: _Optional[bytes] = ..., sizes: _Optional[_Iterable[int]] = ..., timeout: _Optional[float] = ...) -> None: ...
 
 class Result(_message.Message):
     __slots__ = ("key", "examples", "loss", "metrics", "nbytes", "inline", "sizes")

@@ -12,13 +12,15 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Protocol, TypeAlias
 
 import grpc
 
 from flops_fl.errors import FlopsError
+from flops_fl.net.address import Address
 from flops_fl.types import Evaluation, Layout, Parameters, Setup, Task, Update
 from flops_fl.wire.codec import MAX_FRAME
 from flops_fl.wire.line.faults import Faults
@@ -74,13 +76,21 @@ async def converse(workers: Sequence[Worker], options: DialOptions) -> Goodbye:
     return next((said for said in goodbyes if not said.failed), goodbyes[0])
 
 
-def serve_workers(workers: Sequence[BlockingWorker], options: DialOptions) -> Goodbye:
+def serve_workers(
+    workers: Sequence[BlockingWorker],
+    options: DialOptions,
+    elsewhere: Mapping[str, Address] | None = None,
+) -> Goodbye:
     """Like `converse`, for workers that block. They work on the thread that calls this.
+
+    Args:
+        elsewhere: The aggregator's address, by learner, where `options` has another.
 
     Returns, Raises: as `converse`.
     """
     jobs: Jobs = queue.SimpleQueue()
-    dialer = _Dialer([_OnMainThread(worker, jobs) for worker in workers], options, jobs)
+    queued = [_OnMainThread(worker, jobs) for worker in workers]
+    dialer = _Dialer(queued, options, elsewhere or {}, jobs)
     thread = threading.Thread(target=dialer.run, name="flops-wire", daemon=True)
     thread.start()
     try:
@@ -133,11 +143,18 @@ class _OnMainThread:
 class _Dialer:
     """The thread with the event loop."""
 
-    def __init__(self, workers: Sequence[Worker], options: DialOptions, jobs: Jobs) -> None:
+    def __init__(
+        self,
+        workers: Sequence[Worker],
+        options: DialOptions,
+        elsewhere: Mapping[str, Address],
+        jobs: Jobs,
+    ) -> None:
         self.error: BaseException | None = None
         self.last_word = Goodbye()
         self._workers = workers
         self._options = options
+        self._elsewhere = elsewhere
         self._jobs = jobs
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
@@ -160,7 +177,16 @@ class _Dialer:
 
     async def _run(self) -> None:
         self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
-        self.last_word = await converse(self._workers, self._options)
+        groups: dict[Address, list[Worker]] = {}
+        for worker in self._workers:
+            address = self._elsewhere.get(worker.learner, self._options.address)
+            groups.setdefault(address, []).append(worker)
+        self.last_word, *_ = await asyncio.gather(
+            *(
+                converse(group, replace(self._options, address=address))
+                for address, group in groups.items()
+            )
+        )
 
 
 def open_channel(api: Any, options: DialOptions, arguments: Sequence[tuple[str, int]]) -> Any:

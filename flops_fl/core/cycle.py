@@ -1,0 +1,229 @@
+"""Clustered federated learning: a cluster's rounds are one learner's fit.
+
+A cluster aggregator is a learner to its root and an aggregator to its own learners. In one cycle
+it takes the root's model, plays some rounds with its learners, and answers with what came of them
+(Liu et al. 2020, arXiv:1905.06641). The mean of the clusters' means, weighted by samples, is the
+mean of all learners: with one round a cycle the tree gives the model of the flat federation.
+
+Rounds are counted through: with R rounds a cycle, version v of the root's model is version v * R
+in the cluster. So a version names one model there, too, and learners hold what they were sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from flops_fl.core.aggregation import Aggregation, Judgement, Strategy
+from flops_fl.core.observer import Observer
+from flops_fl.core.plan import Cohort, Plan, State
+from flops_fl.core.rounds import Training
+from flops_fl.core.stages import FAILURES, LEARNERS, Evaluate
+from flops_fl.errors import FederationError
+from flops_fl.types import Evaluation, Layout, Parameters, Scalar, Stage, Task, Update
+
+log = logging.getLogger(__name__)
+
+IN_TIME = 0.9
+"""Share of the root's deadline that the rounds of a cycle may take; the rest is for the way up."""
+_RUN = "root_run"
+
+
+class Relay:
+    """A cluster's strategy: what the root tells a learner reaches the cluster's learners.
+
+    Args:
+        strategy: Of the cluster's rounds. It chooses who evaluates for the root, too; the rounds
+            of a cycle are not evaluated.
+    """
+
+    def __init__(self, strategy: Strategy) -> None:
+        self.config: Mapping[str, Scalar] = {}
+        """What the root has said with its task: FedProx's `proximal_mu`, for example."""
+        self.evaluating = False
+        self.root_run = ""
+        """The root's run that the state belongs to."""
+        self._strategy = strategy
+        self._fresh = dict(strategy.state())
+
+    @property
+    def name(self) -> str:
+        return self._strategy.name
+
+    @property
+    def options(self) -> Mapping[str, Scalar]:
+        return self._strategy.options
+
+    def begin(self, root_run: str) -> None:
+        """Forget what was learnt in another run of the root."""
+        self.root_run = root_run
+        self._strategy.restore(self._fresh)
+
+    @property
+    def foreign(self) -> bool:
+        return self._strategy.foreign
+
+    def initial(self, parameters: Parameters) -> Parameters:
+        """The root decides where to start."""
+        return parameters
+
+    def evaluate(self, round: int, parameters: Parameters) -> Judgement | None:
+        """The root's business, too."""
+        return None
+
+    def judge(
+        self, round: int, evaluations: Sequence[Evaluation], failures: int
+    ) -> Judgement | None:
+        """What the cluster's own strategy makes of evaluations."""
+        return self._strategy.judge(round, evaluations, failures)
+
+    def choose(
+        self, round: int, stage: Stage, learners: Sequence[str], parameters: Parameters
+    ) -> dict[str, dict[str, Scalar]]:
+        """As the cluster's own strategy chooses; the root's config first, its own over it."""
+        if stage == "evaluate" and not self.evaluating:
+            return {}
+        chosen = self._strategy.choose(round, stage, learners, parameters)
+        return {learner: {**self.config, **config} for learner, config in chosen.items()}
+
+    def aggregation(
+        self, round: int, bound: Callable[[Update], Update] | None = None
+    ) -> Aggregation:
+        """The cluster's own strategy's."""
+        return self._strategy.aggregation(round, bound)
+
+    def state(self) -> dict[str, Any]:
+        """What the strategy remembers, and for which run of the root."""
+        return {**self._strategy.state(), _RUN: self.root_run}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        inner = dict(state)
+        self.root_run = str(inner.pop(_RUN, ""))
+        self._strategy.restore(inner)
+
+
+class Cycles:
+    """A cluster's training, a cycle for each task of its root.
+
+    Args:
+        name: The cluster's, as the root knows it.
+        training: Its rounds; what an earlier process left of an unfinished cycle is gone on with.
+        relay: The training's strategy.
+        rounds: In each cycle.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        training: Training,
+        relay: Relay,
+        cohort: Cohort,
+        *,
+        rounds: int,
+        observer: Observer,
+    ) -> None:
+        self._name = name
+        self._training = training
+        self._relay = relay
+        self._cohort = cohort
+        self._rounds = rounds
+        self._observer = observer
+        self._plan = training.plan
+        self.layout = Layout.of(training.state.parameters)
+        self.traceback = ""
+        """Of the first learner whose code raised in the cycle that has failed, if any."""
+
+    async def fit(self, task: Task, parameters: Parameters) -> Update:
+        """Play a cycle from the root's model; the cluster's, and the samples of its last round.
+
+        Raises:
+            FederationError: the cluster has lost its quorum.
+        """
+        first = task.version * self._rounds
+        self._relay.config, self._relay.evaluating = task.config, False
+        self._begin(task, parameters, first)
+        await self._play(task, first)
+        state = self._training.state
+        played = [record for record in state.history if record.round > first]
+        counts = {LEARNERS: len(played[-1].learners), FAILURES: sum(_failed(r) for r in played)}
+        return Update(
+            learner=self._name,
+            parameters=state.parameters,
+            examples=played[-1].fit_examples,
+            metrics=counts,
+        )
+
+    async def evaluate(self, task: Task, parameters: Parameters) -> Evaluation:
+        """What the cluster's learners find of the root's model, weighted by samples.
+
+        Raises:
+            FederationError: too few of them gave an answer.
+        """
+        self._relay.config, self._relay.evaluating = task.config, True
+        version = task.version * self._rounds
+        plan = self._plan_of(task, time.monotonic() + task.timeout * IN_TIME, rounds=1)
+        stage = Evaluate(version, plan, self._cohort, self._relay, self._observer)
+        figures = await stage.run(parameters, version)
+        if figures.loss is None:
+            raise FederationError(figures.missing)
+        known = figures.accuracy is not None
+        return Evaluation(
+            learner=self._name,
+            loss=figures.loss,
+            examples=figures.examples,
+            metrics={"accuracy": figures.accuracy} if known else {},  # type: ignore[dict-item]
+        )
+
+    def _begin(self, task: Task, parameters: Parameters, first: int) -> None:
+        """Start from the root's model, unless this very cycle is under way."""
+        training, relay = self._training, self._relay
+        state, same_run = training.state, relay.root_run == task.run_id
+        training.failed_round, self.traceback = None, ""
+        if same_run and first < state.round <= first + self._rounds:
+            log.info("cycle %d goes on after round %d", task.version + 1, state.round)
+        else:
+            if not same_run:
+                relay.begin(task.run_id)
+            history = [record for record in state.history if same_run and record.round <= first]
+            training.state = State(parameters=parameters, round=first, history=tuple(history))
+            if same_run and state.round == first:
+                return  # the journal knows all that was before
+        training.begin()
+
+    async def _play(self, task: Task, first: int) -> None:
+        """The rounds that are left of a cycle, as far as the root's deadline lets them."""
+        training, last = self._training, first + self._rounds
+        ends = time.monotonic() + task.timeout * IN_TIME
+        while (done := training.state.round) < last or training.state.pending:
+            plan = self._plan_of(task, ends, last - done)
+            training.plan = replace(plan, rounds=last)
+            try:
+                await training.play_round(self._cohort)
+            except FederationError as error:
+                failures = training.failed_round.failures if training.failed_round else ()
+                self.traceback = next((f.traceback for f in failures if f.traceback), "")
+                in_haste = plan.round_timeout < self._plan.round_timeout
+                if training.state.round == first or not in_haste:
+                    raise
+                log.warning("the root's deadline ends the cycle after round %d: %s", done, error)
+                return
+
+    def _plan_of(self, task: Task, ends: float, rounds: int) -> Plan:
+        """The cluster's plan within the root's: its run, its seed, this round's share of time."""
+        plan = replace(self._plan, run_id=f"{task.run_id}.{self._name}", seed=task.seed)
+        if not task.timeout:
+            return plan
+        share = max(1.0, (ends - time.monotonic()) / max(1, rounds))
+        return replace(
+            plan,
+            round_timeout=min(plan.round_timeout, share),
+            join_timeout=min(plan.join_timeout, share),
+        )
+
+
+def _failed(record: Any) -> int:
+    return len({failure.learner for failure in record.failures})
