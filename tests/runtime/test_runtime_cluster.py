@@ -185,7 +185,7 @@ def test_a_simulated_tree_is_told_of_its_learners_failures(run_cli, tmp_path):
     code, _, said = run_cli("flops_fl", *told, cwd=tmp_path)
     assert code == 4
     assert "ZeroDivisionError" in said
-    assert said.count("Traceback") == 1
+    assert said.count("Traceback") <= 2  # one a cluster
 
 
 BROKEN = """
