@@ -18,6 +18,7 @@ import grpc
 import numpy as np
 from flwr.proto import transport_pb2 as flower
 
+from flops_fl.dtypes import dtype_of, kind_of
 from flops_fl.errors import ProtocolError
 from flops_fl.flower.values import from_scalar, from_tensor, to_scalar, to_tensor
 from flops_fl.types import Array, Layout, Task
@@ -140,15 +141,33 @@ class FlowerClient:
         examples = body.num_examples
         if kind == "evaluate_res":
             return Result(key=task.key, examples=examples, loss=body.loss, metrics=metrics)
-        arrays = self._arrays(body.parameters.tensors)
+        try:
+            arrays = self._arrays(body.parameters.tensors)
+        except ProtocolError as error:  # its update's fault, not the stream's
+            return Failure(key=task.key, stage="update", reason=str(error))
         return Result(key=task.key, examples=examples, metrics=metrics, parameters=arrays)
 
     def _arrays(self, tensors: Sequence[bytes]) -> list[Array]:
-        """In the contract's dtypes; their number and shapes are judged like anybody's."""
-        arrays = [from_tensor(tensor, self._layout) for tensor in tensors]
+        """In the contract's dtypes; their number and shapes are judged like anybody's.
+
+        Raises:
+            ProtocolError: a tensor is none, or of another kind than numbers.
+        """
+        arrays = []
+        for index, tensor in enumerate(tensors):
+            try:
+                arrays.append(from_tensor(tensor, self._layout))
+            except ProtocolError as error:
+                raise ProtocolError(str(error).replace("a tensor", f"tensor {index}", 1)) from error
         specs = self._layout.tensors
         if len(arrays) != len(specs) or self._layout.opaque:
             return arrays
+        for index, (array, spec) in enumerate(zip(arrays, specs, strict=True)):
+            expected = dtype_of(spec.dtype)
+            numbers = "biufc" if kind_of(expected) == "c" else "biuf"
+            if array.dtype.kind not in numbers:
+                known = array.dtype.name if array.dtype.kind == "c" else array.dtype
+                raise ProtocolError(f"tensor {index} is of dtype {known}, expected {expected.name}")
         with np.errstate(over="ignore", invalid="ignore"):
             return [array.astype(spec.dtype) for array, spec in zip(arrays, specs, strict=True)]
 

@@ -257,3 +257,20 @@ def test_flwr_run_gives_the_model_of_our_own_engine():
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert done.stdout.rstrip().endswith("the same model from all three, to the bit")
+
+
+def test_why_tensors_cannot_be_used_stands_in_the_record(processes, digits):
+    aggregator = processes.aggregator(NUMPY, "--rounds", 1, "--min-available-clients", 4)
+    wait_for_port(processes.address)
+    processes.learner(NUMPY, digits / "part-0", "native")
+    kinds = ("pickled", "texts", "complex")
+    clients = [stock(processes, kind, script="stock_foreign.py") for kind in kinds]
+    (record,) = processes.result(aggregator)["rounds"]
+    assert [client.wait(20) for client in clients] == [0, 0, 0]  # none was sent away
+    assert record["learners"] == ["native"]
+    reasons = " / ".join(sorted(failure["reason"] for failure in record["failures"]))
+    assert "tensor 0 is not in NumPy's file format" in reasons
+    assert "tensor 0 is of dtype <U3, expected float32" in reasons
+    assert "tensor 0 is of dtype complex128, expected float32" in reasons
+    assert record["examples"] == 120 + 3 * 100
+    assert "Traceback" not in processes.stderr(aggregator)

@@ -1,5 +1,6 @@
 """Strategies from Flower's documentation, as they are, for a native and a stock client at once."""
 
+import json
 import shutil
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from tests.conftest import wait_for_port
 from tests.peers.test_peers_flower import NUMPY, PEERS, stock
+from tests.peers.test_peers_flower_app import app, parts  # noqa: F401 - a fixture
 
 DATA = """
 import numpy as np
@@ -93,3 +95,22 @@ def test_a_model_is_evaluated_on_the_server(processes, repo, digits):
     said = processes.stderr(aggregator)
     assert "round 0/2, the initial model" in said
     assert "server: loss 2.3026, accuracy" in said
+
+
+@pytest.mark.slow
+def test_the_same_under_flwr_run(app, repo, run_cli, tmp_path):  # noqa: F811
+    export, play = app
+    options = ["--learners", "2", "--rounds", "2", "--resize", "8", "--strategy"]
+    for name in ("strategies:averaging", "strategies:centralised"):
+        under_flower = play(export(*options, name, repo=str(repo)), parts(2))
+        code, out, err = run_cli(
+            "flops_fl", "simulate", repo, *options, name, "--no-tracking", "--json",
+            "--output", tmp_path / name,
+        )  # fmt: skip
+        assert code == 0, err
+        ours = json.loads(out)
+        assert under_flower["model_sha256"] == ours["model_sha256"]
+        assert under_flower["initial"] == ours["initial"]
+        for key in ("loss", "accuracy", "metrics", "fit_metrics", "server"):
+            assert [r[key] for r in under_flower["rounds"]] == [r[key] for r in ours["rounds"]]
+        assert ours["rounds"][1]["metrics" if name == "strategies:averaging" else "server"]

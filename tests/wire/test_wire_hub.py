@@ -260,3 +260,29 @@ def test_a_learner_that_is_gone_is_awaited_if_the_round_would_fail_without_it():
             await learner.stream
 
     asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+def test_a_peer_that_goes_while_it_is_told_goodbye_leaves_no_cancelled_error():
+    """gRPC then cancels the stream's task as it ends, which to gRPC is an error of ours."""
+
+    async def play():
+        hub = Hub("r", Layout.of(START), HubOptions())
+        learner = FakeLearner(hub, "l0", Layout.of(START))
+        told = asyncio.Event()
+
+        async def write(frame):
+            told.set()
+            await asyncio.Event().wait()  # it reads no more
+
+        learner.write = write
+        learner.connect()
+        await told.wait()
+        learner.inbox.put_nowait(None)
+        while hub.links.get("l0"):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        learner.stream.cancel()
+        await asyncio.wait([learner.stream])
+        return learner.stream.cancelled()
+
+    assert not asyncio.run(play())

@@ -19,6 +19,8 @@ from flops_fl.wire.session import Side, State
 
 log = logging.getLogger(__name__)
 
+LOST = "connection lost"
+
 
 class Audience(Protocol):
     """Whoever the links report to: the hub."""
@@ -113,7 +115,8 @@ class Links:
         finally:
             self._leave(link)
             link.ended()
-            with suppress(Exception):  # the peer may be gone already
+            # The peer may be gone already, or go just now: then gRPC cancels this task here.
+            with suppress(Exception, asyncio.CancelledError):
                 await asyncio.wait_for(writer, PARTING)
 
     async def _listen(self, link: Link, requests: AsyncIterator[bytes]) -> None:
@@ -179,10 +182,10 @@ class Links:
         """End a stream that broke the protocol; its learner may connect again."""
         said = sentence(reason, 160)
         log.warning("learner %s at %s broke the protocol: %s", link.name, link.peer, said)
-        self._replace(link, f"protocol error: {said}")
+        self._replace(link, f"protocol error: {said}", f"sent away: {said}")
 
-    def _replace(self, link: Link, reason: str) -> None:
-        self._leave(link)
+    def _replace(self, link: Link, reason: str, lost: str = LOST) -> None:
+        self._leave(link, lost)
         link.replace(reason)
 
     def _enter(self, link: Link) -> None:
@@ -203,7 +206,7 @@ class Links:
         loop = asyncio.get_running_loop()
         self._look = loop.call_later(self._stall_timeout / 4, self._look_for_stuck)
 
-    def _leave(self, link: Link) -> None:
+    def _leave(self, link: Link, lost: str = LOST) -> None:
         """Count a learner as cut off: its stream has ended."""
         learner = link.learner
         if self._links.get(learner) is not link:
@@ -211,14 +214,14 @@ class Links:
         del self._links[learner]
         self._audience.left(learner)
         if link.speaker.anonymous:
-            self._audience.gone(learner, "connection lost", returns=False)
+            self._audience.gone(learner, lost, returns=False)
             return
         loop = asyncio.get_running_loop()
-        self._lost[learner] = loop.call_later(self._reconnect_timeout, self._give_up, learner)
+        self._lost[learner] = loop.call_later(self._reconnect_timeout, self._give_up, learner, lost)
 
-    def _give_up(self, learner: str) -> None:
+    def _give_up(self, learner: str, lost: str) -> None:
         self._lost.pop(learner, None)
-        reason = f"connection lost, not back within {self._reconnect_timeout:.0f} s"
+        reason = f"{lost}, not back within {self._reconnect_timeout:.0f} s"
         self._audience.gone(learner, reason, returns=True)
 
     def dismiss(self, learner: str, reason: str) -> None:
