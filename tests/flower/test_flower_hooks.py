@@ -12,7 +12,7 @@ from flops_fl.core.plan import State
 from flops_fl.core.rounds import Training
 from flops_fl.errors import FederationError, UsageError
 from flops_fl.flower.building import strategy_called
-from flops_fl.types import Layout
+from flops_fl.types import Layout, Update
 from tests.core.test_core_rounds import START, FakeCohort, plan_of
 
 CALLS = []
@@ -125,6 +125,8 @@ class Wrong(flower.FedAvg):
             ins = FitIns(parameters, {"layers": [1, 2]})
         elif self.what == "large":
             ins = FitIns(parameters, {"seed": 1 << 63})
+        elif self.what == "idle":
+            return []
         return [(proxy, ins)]
 
     def aggregate_fit(self, server_round, results, failures):
@@ -164,6 +166,7 @@ def test_an_initial_model_that_does_not_fit_is_refused_before_anybody_trains(wha
         ("parameters", "gives learner l. other parameters than the global model"),
         ("config", r"puts 'layers': \[1, 2\] into a config: expected"),
         ("large", "puts 'seed': 9223372036854775808 into a config: expected"),
+        ("idle", "Missing: strategy .*Wrong chose none of the 2 learners present"),
         ("no pair", "failed in round 1 with 1 updates .*check --strategy-option"),
         ("key", r"aggregate_evaluate of round 1 \(KeyError: 'f1', .*test_flower_hooks.py line"),
         ("evaluate", r"in evaluate of round 0 \(ZeroDivisionError: .*test_flower_hooks.py line"),
@@ -243,11 +246,27 @@ def test_a_wrapper_built_by_a_function_clips_and_both_are_taken_up_again():
     assert step(strategy, 3)[0].tobytes() == step(resumed, 3)[0].tobytes()
 
 
-def step(strategy, round):
-    from flops_fl.types import Update
+def adaptive():
+    inner = flower.FedAvg(initial_parameters=ndarrays_to_parameters(FLOATS))
+    return flower.DifferentialPrivacyClientSideAdaptiveClipping(inner, 0.0, 2)
 
+
+def test_clipping_by_the_learners_hears_from_them_whether_they_clipped():
+    strategy = build("adaptive", start=FLOATS)
+    norms = []
+    for round in (1, 2):
+        told = strategy.choose(round, "fit", ["a", "b"], FLOATS)
+        norms.append(told["a"]["clipping_norm"])
+        step(strategy, round, {"norm_bit": True})
+    assert norms[1] < norms[0]  # all were within it
+    with pytest.raises(FederationError, match="in round 3 with 2 updates .KeyError"):
+        step(strategy, 3)
+
+
+def step(strategy, round, metrics=None):
     aggregation = strategy.aggregation(round)
     for name in "ab":
         sent = [np.full(3, 10.0, np.float32)]
-        aggregation.add(Update(learner=name, parameters=sent, examples=1))
+        update = Update(learner=name, parameters=sent, examples=1, metrics=metrics or {})
+        aggregation.add(update)
     return aggregation.result(0)
