@@ -9,13 +9,13 @@ from datetime import datetime
 from typing import TypeAlias
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from flops_fl.errors import Refused
 from flops_fl.net.identity import COMMON_NAME_BYTES, Holder, Role, read_uri
+from flops_fl.net.tls import reading_x509
 from flops_fl.text import sentence
 
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey
@@ -25,6 +25,7 @@ USAGE = {
     "aggregator": ExtendedKeyUsageOID.SERVER_AUTH,
     "learner": ExtendedKeyUsageOID.CLIENT_AUTH,
 }
+_MAKE = "make it with flops-fl pki request"
 _KEY_USES = (
     "digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
     "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
@@ -133,6 +134,7 @@ def request_for(holder: Holder, key: PrivateKey) -> x509.CertificateSigningReque
     )
 
 
+@reading_x509()
 def read_request(content: bytes, path: str) -> tuple[PublicKey, str, Role | None, tuple[str, ...]]:
     """What a request asks for: key, name, role (None if it does not say), hosts.
 
@@ -141,10 +143,7 @@ def read_request(content: bytes, path: str) -> tuple[PublicKey, str, Role | None
         Refused: what it asks for is not to be signed, whoever asks.
     """
     request = x509.load_pem_x509_csr(content)
-    try:
-        key = request.public_key()
-    except UnsupportedAlgorithm:
-        key = None
+    key = request.public_key()
     if not (isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)):
         raise Refused(f"{path} has a key of another kind than EC P-256: {_MAKE}")
     if not request.is_signature_valid:
@@ -167,9 +166,6 @@ def read_request(content: bytes, path: str) -> tuple[PublicKey, str, Role | None
         shown = sentence(", ".join(dict.fromkeys(names)), 80) or "no name"
         raise Refused(f"{path} asks for {shown}, expected one name and one role: {_MAKE}")
     return key, names[0], roles[0] if roles else None, tuple(hosts)
-
-
-_MAKE = "make it with flops-fl pki request"
 
 
 def _asked(request: x509.CertificateSigningRequest) -> Sequence[x509.GeneralName]:

@@ -23,7 +23,7 @@ TRIES = 3  # handshakes in a row that must be cut off to count as a refusal
 # OpenSSL's reasons when the other side does not speak TLS.
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG")
 # X509_verify_cert_error_string(3)
-_NOT_YET_VALID, _EXPIRED, _OTHER_HOST, _OTHER_IP = 9, 10, 62, 64
+_NOT_YET_VALID, _EXPIRED, _OTHER_PURPOSE, _OTHER_HOST, _OTHER_IP = 9, 10, 26, 62, 64
 
 
 def tls_fault(address: Address, tls: Tls | None) -> str | None:
@@ -104,6 +104,11 @@ def _their_certificate(address: Address, tls: Tls, error: ssl.SSLCertVerificatio
         return f"{its} has expired: renew it, or set this machine's clock if that is wrong"
     if error.verify_code == _NOT_YET_VALID:
         return f"{its} is not valid yet: set this machine's clock"
+    if error.verify_code == _OTHER_PURPOSE:
+        return (
+            f"{its} is not one for an aggregator: give the aggregator one that was signed with "
+            "--role aggregator"
+        )
     if error.verify_code in (_OTHER_HOST, _OTHER_IP):
         return (
             f"{its} is for {_names(address, tls)}: use one of these names in --aggregator, or have "

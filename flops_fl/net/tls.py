@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -126,9 +127,35 @@ def _certificates(pem: bytes, option: str) -> Sequence[Certificate]:
     from cryptography import x509
 
     try:
-        return x509.load_pem_x509_certificates(pem)
+        with reading_x509():
+            return x509.load_pem_x509_certificates(pem)
     except ValueError:
         raise UsageError(f"{option} holds no certificate: expected a PEM file") from None
+
+
+@contextmanager
+def reading_x509() -> Iterator[None]:
+    """Raise a ValueError for whatever cannot be read: not all errors of cryptography are one."""
+    from cryptography import exceptions, x509
+
+    try:
+        yield
+    except (
+        exceptions.UnsupportedAlgorithm,
+        x509.DuplicateExtension,
+        x509.InvalidVersion,
+        x509.UnsupportedGeneralNameType,
+    ) as error:
+        raise ValueError(str(error)) from error
+
+
+def _require_whole(certificate: Certificate, option: str) -> None:
+    """Parts of a certificate are read when they are asked for: ask."""
+    try:
+        with reading_x509():
+            _ = certificate.public_key(), certificate.subject, certificate.extensions
+    except ValueError:
+        raise UsageError(f"{option} holds a damaged certificate: copy it again") from None
 
 
 def load_pair(
@@ -145,6 +172,7 @@ def load_pair(
     if KEY_MARK in certificate and CERTIFICATE_MARK not in certificate and CERTIFICATE_MARK in key:
         raise Refused(f"{own} holds the key and {its} the certificate: swap them")
     leaf = _certificates(certificate, own)[0]
+    _require_whole(leaf, own)
     try:
         private = load_pem_private_key(key, None)
     except TypeError:  # it needs a passphrase, which nobody could type in a container

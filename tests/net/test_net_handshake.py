@@ -13,6 +13,7 @@ from flops_fl.net.address import Address
 from flops_fl.net.handshake import tls_fault
 from flops_fl.net.tls import Tls
 from tests.certificates import HERE, Authority
+from tests.conftest import LIMIT
 
 SERVER = """
 import asyncio, sys
@@ -31,6 +32,26 @@ async def main(cert="", ca=""):
 
 asyncio.run(main(*sys.argv[2:]))
 """
+
+
+CLIENT = """
+import grpc, sys
+from pathlib import Path
+from flops_fl.net.tls import Tls
+
+channel = grpc.secure_channel(sys.argv[1], Tls.read(None, None, Path(sys.argv[2])).for_dialling())
+try:
+    channel.unary_unary("/no/method")(b"", timeout=60)
+except grpc.RpcError as error:
+    print(error.code().name)
+"""
+
+
+def asked(address, folder):
+    """What gRPC itself answers to a call for something that no server has."""
+    command = [sys.executable, "-c", CLIENT, str(address), str(folder / "authority.pem")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LIMIT)
+    return done.stdout.strip()
 
 
 @contextmanager
@@ -76,6 +97,19 @@ def test_the_own_certificate(files, tmp_path):
         assert "lets nobody in without a certificate" in tls_fault(address, files())
         assert "does not accept the certificate of alien" in tls_fault(address, files("alien"))
         assert "give --tls-ca instead" in tls_fault(address, None)
+
+
+def test_a_certificate_for_one_role_is_not_taken_for_the_other(files, authority, tmp_path):
+    authority.sign("impostor", hosts=HERE, roles=["learner"])
+    authority.sign("root", hosts=HERE, roles=["aggregator"])
+    with serving(tmp_path, "impostor") as address:
+        assert "is not one for an aggregator" in tls_fault(address, files())
+        assert asked(address, tmp_path) == "UNAVAILABLE"
+    with serving(tmp_path, "root") as address:
+        assert asked(address, tmp_path) == "UNIMPLEMENTED"
+    with serving(tmp_path, "root", "authority.pem") as address:
+        assert tls_fault(address, files("learner-a")) is None
+        assert "does not accept the certificate of root" in tls_fault(address, files("root"))
 
 
 def test_no_tls_where_it_is_expected(files, tmp_path):

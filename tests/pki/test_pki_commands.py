@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given
 from hypothesis import strategies as st
@@ -196,7 +196,7 @@ def test_a_request_that_is_none(pki_command, here):
     assert "a.key holds a private key" in wrong(UsageError, pki_command, "sign a.key" + line)
     assert "nowhere.csr cannot be read" in wrong(UsageError, pki_command, "sign nowhere.csr" + line)
     asked = x509.load_pem_x509_csr((here / "a.csr").read_bytes())
-    forged = bytearray(asked.public_bytes(certificates.serialization.Encoding.DER))
+    forged = bytearray(asked.public_bytes(serialization.Encoding.DER))
     forged[-1] ^= 1  # of the signature
     armour = ssl.DER_cert_to_PEM_cert(bytes(forged)).replace("CERTIFICATE", "CERTIFICATE REQUEST")
     (here / "forged.csr").write_text(armour)
@@ -377,6 +377,24 @@ def test_a_half_made_pair_is_not_left_behind(pki_command, here, monkeypatch):
     for command in ("init", "request a --role learner", "enroll a --role learner"):
         assert "No space left" in wrong(UsageError, pki_command, command)
     assert [path for path in here.rglob("*") if path.is_file()] == []
+
+
+def test_what_another_process_writes_at_the_same_moment_stays(pki_command, here, monkeypatch):
+    from flops_fl.pki import folder
+
+    def second(path, content, mode=0o644):
+        path.write_bytes(b"the first one's")
+        return create(path, content, mode)
+
+    pki_command("init")
+    pki_command("request a --role learner")
+    create = folder.create
+    monkeypatch.setattr(folder, "create", second)
+    said = wrong(Refused, pki_command, "sign a.csr --role learner --name a")
+    assert "a has a certificate already (pki/signed/a.pem)" in said
+    assert "b.key is there already" in wrong(UsageError, pki_command, "request b --role learner")
+    for path in ("pki/signed/a.pem", "b.key"):
+        assert (here / path).read_text() == "the first one's"
 
 
 def test_json_has_what_the_sentences_say(pki_command, here):
