@@ -70,7 +70,7 @@ def aggregator_process(learners: int, nbytes: int, rounds: int) -> dict[str, Any
     with tempfile.TemporaryDirectory() as folder:
         options = ["--listen", f"127.0.0.1:{port}", "--rounds", rounds, "--min-clients", learners]
         options += ["--output", folder, "--no-tracking", "--json"]
-        repo, env = "benchmarks/repos/large", {"MODEL_BYTES": str(nbytes)}
+        repo, env = "benchmarks/repos/noop", {"MODEL_BYTES": str(nbytes)}
         running = [start("aggregator", repo, *options, env=env)]
         with together(running):
             wait_for(port)

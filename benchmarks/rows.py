@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from benchmarks.ours import MB, aggregator_process, federation
 from benchmarks.proxy import slow_port
 
 SMALL, LARGE = 30_000, 100_000_000  # bytes
+NOOP = "benchmarks/repos/noop"
 
 
 def overhead(repeat: int, quick: bool) -> list[Table]:
@@ -138,7 +140,7 @@ def stragglers(repeat: int, quick: bool) -> list[Table]:
 def simulate(repeat: int, quick: bool) -> list[Table]:
     """Whole simulations, start included."""
     noop = Table("simulate", "100 learners, 20 rounds, a no-op model: seconds, start included")
-    noop.add("flops-fl simulate", lambda: _simulate("benchmarks/repos/noop", repeat + 2, 100, 20))
+    noop.add("flops-fl simulate", lambda: _simulate(NOOP, repeat + 2, 100, 20))
     noop.add(
         "flwr run, simulation",
         lambda: [flwr_run(100, 20, SMALL, simulation=True)["wall"] for _ in range(repeat)],
@@ -149,6 +151,29 @@ def simulate(repeat: int, quick: bool) -> list[Table]:
     work = ("examples/mnist_sklearn", 10, 10, "--resize", "28")
     digits.add("flwr run, simulation, the rounds", lambda: [sum(flwr_repository(*work))])
     return [noop, digits]
+
+
+def tree(repeat: int, quick: bool) -> list[Table]:
+    """Clusters between the learners and the root, against a flat federation."""
+    many, traffic = 40 if quick else 2000, 8 if quick else 100
+    time_ = Table("tree", f"{many} learners, 30 KB, a no-op model: seconds a round")
+    down = Table("tree-traffic", f"{traffic} learners, 10 MB: MB through the root's link a round")
+    plain = ("--data", "none")
+    for who, more in (("flat", ()), ("20 clusters", ("--clusters", "20"))):
+        time_.add(
+            who,
+            lambda more=more: seconds_of(_simulated(NOOP, many, 2 + repeat, *plain, *more)[1][1:]),  # type: ignore[misc]
+        )
+    for who, more in (("flat", ()), ("4 clusters", ("--clusters", "4"))):
+        down.add(
+            who,
+            lambda more=more: [  # type: ignore[misc]
+                (entry["bytes_down"] + entry["bytes_up"]) / 1e6
+                for entry in _simulated(NOOP, traffic, 3, *plain, *more, nbytes=10_000_000)[1][1:]
+            ],
+            unit="MB",
+        )
+    return [time_, down]
 
 
 def start(repeat: int, quick: bool) -> list[Table]:
@@ -167,23 +192,34 @@ def start(repeat: int, quick: bool) -> list[Table]:
 
 
 def _simulate(repo: str, repeat: int, learners: int, rounds: int) -> list[float]:
-    return [_run_simulation(repo, learners, rounds, "--data", "none")[0] for _ in range(repeat)]
+    return [_simulated(repo, learners, rounds, "--data", "none")[0] for _ in range(repeat)]
 
 
 def _rounds(repo: str, learners: int, rounds: int) -> list[float]:
-    return [sum(_run_simulation(repo, learners, rounds, "--resize", "28")[1]) for _ in range(3)]
+    runs = [_simulated(repo, learners, rounds, "--resize", "28")[1] for _ in range(3)]
+    return [sum(seconds_of(run)) for run in runs]
 
 
-def _run_simulation(repo: str, learners: int, rounds: int, *more: str) -> tuple[float, list[float]]:
+def seconds_of(rounds: list[dict[str, Any]]) -> list[float]:
+    """What each round of a result took."""
+    return [entry["seconds"] for entry in rounds]
+
+
+def _simulated(
+    repo: str, learners: int, rounds: int, *more: str, nbytes: int = SMALL
+) -> tuple[float, list[dict[str, Any]]]:
+    """A simulation: seconds, start included, and the rounds of its result."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
         command = [sys.executable, "-m", "flops_fl", "simulate", repo, "--learners", str(learners)]
         command += ["--rounds", str(rounds), "--no-tracking", "--json", "--output", folder, *more]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        env = {**os.environ, "MODEL_BYTES": str(nbytes)}
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, env=env, check=False
+        )
         if done.returncode:
             raise RuntimeError(done.stderr[-500:])
-        wall = time.monotonic() - started
-        return wall, [entry["seconds"] for entry in json.loads(done.stdout)["rounds"]]
+        return time.monotonic() - started, json.loads(done.stdout)["rounds"]
 
 
 def _time(*arguments: str) -> float:
@@ -194,5 +230,5 @@ def _time(*arguments: str) -> float:
 
 ALL = {
     function.__name__: function
-    for function in (overhead, bulk, memory, scale, stragglers, simulate, start)
+    for function in (overhead, bulk, memory, scale, stragglers, simulate, tree, start)
 }
