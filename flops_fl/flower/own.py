@@ -106,8 +106,10 @@ class _Own(FlowerStrategy):
             found = self._flower.evaluate(round, self.shown(parameters))
             if found is None:
                 return None
-            loss, metrics = found
-            return self._judgement("evaluate", loss, metrics)
+            judged = self._judgement("evaluate", *found)
+        if judged.missing:
+            log.warning("round %d: %s", round, judged.missing)
+        return judged
 
     def judge(
         self, round: int, evaluations: Sequence[Evaluation], failures: int

@@ -117,7 +117,7 @@ def _load(path: Path) -> Checkpoint:
         run=RunInfo(**state["run"]),
         history=tuple(_record(entry) for entry in state["history"]),
         best=Best(**state["best"]) if state["best"] else None,
-        initial=_record(state["initial"]) if state["initial"] else None,
+        initial=_record(state["initial"]) if state.get("initial") else None,
         pending=_record(state["pending"]) if state["pending"] else None,
         parameters=_series(arrays, "t"),
         strategy={

@@ -81,7 +81,7 @@ def result_document(
         "strategy": run.strategy,
         "options": run.options,
         "seed": run.seed,
-        "initial": None if state.initial is None else _server(state.initial),
+        "initial": _server(state.initial) if state.initial else None,
         "rounds": [_round(record) for record in state.history],
         "failed_round": None if failed_round is None else _round(failed_round),
         "best": None
@@ -125,7 +125,7 @@ def _round(record: RoundRecord) -> dict[str, Any]:
         "bytes_up": record.bytes_up,
         "fit_metrics": dict(record.fit_metrics),
         "metrics": dict(record.metrics),
-        "server": None if record.server_loss is None else _server(record),
+        "server": _server(record),
         "learners": list(record.learners),
         "fit_examples": record.fit_examples,
         "clusters": {name: dict(counts) for name, counts in record.clusters.items()},
@@ -135,7 +135,9 @@ def _round(record: RoundRecord) -> dict[str, Any]:
     }
 
 
-def _server(record: RoundRecord) -> dict[str, Any]:
+def _server(record: RoundRecord) -> dict[str, Any] | None:
+    if record.server_loss is None and not record.server_metrics:
+        return None
     return {"loss": record.server_loss, "metrics": dict(record.server_metrics)}
 
 

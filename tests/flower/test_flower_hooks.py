@@ -141,6 +141,8 @@ class Wrong(flower.FedAvg):
         return None, {}
 
     def evaluate(self, server_round, parameters):
+        if self.what == "nan":
+            return float("nan"), {"accuracy": 0.5}
         return (1 / 0, {}) if self.what == "evaluate" else None
 
 
@@ -185,6 +187,15 @@ def test_no_model_made_leaves_the_global_one_as_with_flowers_server(caplog):
     assert "made no model of round 1's 1 updates with 0 failures: the global model" in caplog.text
     assert state.history[0].loss is None
     assert "aggregate_evaluate of strategy" in state.history[0].not_evaluated
+
+
+def test_a_loss_that_is_no_number_is_said_and_costs_no_more_than_itself(caplog):
+    caplog.set_level(logging.WARNING, "flops_fl")
+    logging.getLogger("flops_fl").propagate = True
+    state = play(build("Wrong", {"what": "nan"}), FakeCohort(["l1", "l2"]))
+    assert "round 0: evaluate of strategy" in caplog.text
+    for record in (state.initial, *state.history):
+        assert (record.server_loss, record.server_metrics) == (None, {"accuracy": 0.5})
 
 
 @pytest.mark.parametrize("name", ["FedAvg", "FedMedian", "FedOpt", f"{__name__}:Averaging"])

@@ -1,6 +1,7 @@
 """MLflow for real: a local store, a server that dies and comes back, a server that never was."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,17 +67,21 @@ def test_rounds_and_the_best_model_are_in_a_local_store(tmp_path, monkeypatch):
     observer = MlflowObserver(*local_store(tmp_path / "out"))
     (tmp_path / "out").mkdir()
     observer.on_start(RUN, [])
+    said = {"server_loss": 0.25, "fit_metrics": {"steps": 3, "who": "a", "f1 (%)": 0.5}}
+    observer.on_initial(replace(record(0, None), **said))
     for number, accuracy in ((1, 0.0), (2, 0.7), (3, 0.6)):
         best = Best(round=min(number, 2), loss=None, accuracy=accuracy)
-        observer.on_round(record(number, accuracy), best)
+        observer.on_round(replace(record(number, accuracy), **said), best)
     found = observer.close(2, sklearn_model())
 
     runs = {run.info.run_name: run for run in runs_at(observer.tracking_uri)}
-    assert set(runs) == {"FLOps FL round 1", "FLOps FL round 2", "FLOps FL round 3"}
+    assert set(runs) == {f"FLOps FL round {number}" for number in range(4)}
+    assert runs["FLOps FL round 0"].data.metrics["server/loss"] == 0.25
     assert all(run.info.status == "FINISHED" for run in runs.values())
     first = runs["FLOps FL round 1"].data
     assert first.metrics["accuracy"] == 0.0
     assert "loss" not in first.metrics
+    assert (first.metrics["fit/steps"], first.metrics["fit/f1 ___"]) == (3.0, 0.5)
     assert first.params["fraction_evaluate"] == "0.5"
     assert any(name.startswith("system/") for name in first.metrics)
     assert found["run_id"] == runs["FLOps FL round 2"].info.run_id
@@ -93,7 +98,7 @@ def test_rounds_and_the_best_model_are_in_a_local_store(tmp_path, monkeypatch):
     again.on_start(RUN, [record(1, 0.0), record(2, 0.7)])
     again.on_round(record(3), Best(round=2, loss=None, accuracy=0.7))
     assert again.close(2, sklearn_model()) == found
-    assert len(runs_at(observer.tracking_uri)) == 3
+    assert len(runs_at(observer.tracking_uri)) == 4
     assert len(models_at(observer)) == 1
 
 
