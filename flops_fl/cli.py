@@ -141,7 +141,8 @@ def _flower_export(argv: Sequence[str]) -> int:
         sys.stderr.write(
             f"warning: Flower's simulation engine needs Ray: {install('simulation')}\n"
         )
-    sys.stdout.write(f"{program('flwr')} run {quote(str(options.out))} --stream\n")
+    nodes = f"--federation-config num-supernodes={options.learners}"  # of the simulation: 2, else
+    sys.stdout.write(f"{program('flwr')} run {quote(str(options.out))} --stream {nodes}\n")
     return 0
 
 

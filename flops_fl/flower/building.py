@@ -64,6 +64,20 @@ def strategy_for(
     )
 
 
+def require_known(name: str) -> None:
+    """See that a strategy has a name that can be used, whatever the model.
+
+    Raises:
+        UsageError: no such strategy, or one that fits no repository.
+    """
+    if name in UNFIT:
+        raise UsageError(f"--strategy {name} does not fit: {UNFIT[name]}")
+    if name not in NAMES and ":" not in name:
+        raise UsageError(
+            f"no strategy {name!r}: choose from {', '.join(sorted(NAMES))}, or give MODULE:CLASS"
+        )
+
+
 def strategy_called(
     name: str,
     options: Mapping[str, Any],
@@ -89,21 +103,16 @@ def strategy_called(
     Raises:
         UsageError: no such strategy, one that does not fit, or an option it does not take.
     """
-    if name in UNFIT:
-        raise UsageError(f"--strategy {name} does not fit: {UNFIT[name]}")
+    require_known(name)
     if name == "FedAvg":
         _require_fit(name, layout, FlowerMean)
         return _fedavg(options, seed, layout)
     if ":" in name:
         entry = Entry(_found(name, repository), FlowerOwn)
         _require_known_api(name, entry.make)
-    elif name in CATALOGUE:
+    else:
         entry = CATALOGUE[name]
         _require_fit(name, layout, entry.kind)
-    else:
-        raise UsageError(
-            f"no strategy {name!r}: choose from {', '.join(sorted(NAMES))}, or give MODULE:CLASS"
-        )
     kind: Callable[..., FlowerStrategy] = entry.kind
     floats = floats_of(layout)
     if entry.kind is FlowerOptimiser:

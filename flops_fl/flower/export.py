@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import closing, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flops_fl import __version__
-from flops_fl.errors import UsageError
+from flops_fl.core.seeding import seed_build
+from flops_fl.errors import RepositoryError, UsageError
+from flops_fl.flower.building import require_known, strategy_for
+from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.options.federation import FederationOptions, FlowerExportOptions
+from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.source import Checkout, checkout
+
+log = logging.getLogger(__name__)
 
 REPO_FOLDER = "ml_repository"
 """The repository's folder in the app: below the top, where Flower leaves out names such as lib."""
@@ -31,18 +41,36 @@ def export(options: FlowerExportOptions) -> list[Path]:
     """Write the app; the repository's files that Flower will not bundle.
 
     Raises:
-        FlopsError: no repository there, or the folder holds something else.
+        FlopsError: no repository there, no such strategy, or the folder holds something else.
     """
-    options.for_aggregator()  # its rules speak now, not on the SuperLink
-    out = options.out
+    told, out = options.for_aggregator(), options.out  # its rules speak now, not on the SuperLink
+    require_known(options.strategy)
     with checkout(options.repo, options.clone_timeout) as repo:
+        _try_strategy(told, repo.path)
         _clear(out)
         target = out / REPO_FOLDER
         shutil.copytree(repo.path, target, ignore=shutil.ignore_patterns(*_LEFT_OUT))
         (out / "pyproject.toml").write_text(_MARK + _pyproject(options, repo))
-        (out / ".gitignore").write_text("runs/\n")
+        (out / ".gitignore").write_text("runs/\nbuild/\n*.egg-info/\n*.fab\n")
     files = (path for path in target.rglob("*") if path.is_file())
     return sorted(path for path in files if path.suffix not in _BUNDLED)
+
+
+def _try_strategy(options: AggregatorOptions, repo: Path) -> None:
+    """Build it for the repository's model, as the ServerApp will.
+
+    Raises:
+        UsageError: it cannot be built.
+    """
+    with redirect_stdout(sys.stderr):  # what user code prints is no part of our answer
+        try:
+            model = ManagedModel(repo, before_build=partial(seed_build, options.seed))
+        except RepositoryError as error:  # what it imports may be installed on the nodes only
+            log.warning("the model cannot be built here, so its strategy is not tried: %s", error)
+            return
+        with closing(model):
+            told = options.cohort | options.strategy_option
+            strategy_for(model, options.strategy, told, seed=options.seed)
 
 
 def _clear(out: Path) -> None:
@@ -73,6 +101,10 @@ def _pyproject(options: FlowerExportOptions, repo: Checkout) -> str:
         "# the SuperNodes run: Flower would fetch what stands here anew for each run.",
         "dependencies = []",
         "",
+        "# For pip install: it would take what runs leave here for packages, and end.",
+        "[tool.setuptools]",
+        "packages = []",
+        "",
         "[tool.flwr.app]",
         'publisher = "flops-fl"',
         "",
@@ -80,7 +112,8 @@ def _pyproject(options: FlowerExportOptions, repo: Checkout) -> str:
         'serverapp = "flops_fl.actors.flower_app:server_app"',
         'clientapp = "flops_fl.actors.flower_app:client_app"',
         "",
-        "# Options as of `flops-fl simulate --help`; an empty text counts as not given.",
+        "# Options as of `flops-fl simulate --help`; an empty text counts as not given. A relative",
+        "# output is below the folder that the SuperLink was started in.",
         "[tool.flwr.app.config]",
         *(f"{key} = {_toml(value)}" for key, value in _run_config(options, repo)),
         f"{SOURCE} = {_toml(repo.source)}",
@@ -98,8 +131,6 @@ def _run_config(options: FlowerExportOptions, repo: Checkout) -> Iterator[tuple[
             value = None  # follows the number of learners
         if field == "project_id":
             value = value or repo.name
-        if field == "output":
-            value = str((value or options.out / "runs").resolve())
         yield field.replace("_", "-"), value
 
 

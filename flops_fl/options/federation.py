@@ -111,3 +111,9 @@ class FlowerExportOptions(FederationOptions):
     """Options of ``flops-fl flower export``."""
 
     out: Path = option("for the Flower app", RESULTS, metavar="FOLDER")
+    output: Path | None = option(  # stays as it is said: it is a folder of another machine
+        "below the SuperLink's folder; default: runs/PROJECT-ID, ...-2",
+        RESULTS,
+        None,
+        metavar="FOLDER",
+    )

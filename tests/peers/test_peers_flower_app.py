@@ -1,7 +1,10 @@
 """The exported Flower app: its ServerApp and ClientApp, joined by a Grid in this process."""
 
 import json
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 import flwr.supercore.task_identity
 import pytest
@@ -11,6 +14,7 @@ from flwr.serverapp import Grid
 from flops_fl.actors.flower_app import client_app, server_app
 from flops_fl.cli import run
 from flops_fl.errors import FederationError, UsageError
+from tests.conftest import NUMPY
 
 TaskIdentity = flwr.supercore.task_identity.TaskIdentity
 
@@ -75,6 +79,8 @@ def app(tmp_path, monkeypatch):
                     str(out),
                     "--resize",
                     "28",
+                    "--output",
+                    str(out / "runs"),
                     *options,
                     "--no-tracking",
                 ]
@@ -89,7 +95,8 @@ def app(tmp_path, monkeypatch):
         grid = LocalGrid(config, nodes)
         grid.broken = broken or {}
         server_app(grid, Context(1, 0, {}, RecordDict(), config))
-        return json.loads((tmp_path / "app" / "runs" / "result.json").read_text())
+        output = tmp_path / (config["output"] or "runs/mnist_sklearn")
+        return json.loads((output / "result.json").read_text())
 
     return export, play
 
@@ -187,6 +194,70 @@ def test_messages_of_another_server_app_are_refused_by_name(app, name, said):
     context = Context(1, 9, {}, RecordDict(), {})
     reply = client_app(Message(content, 9, "train"), context)
     assert f"a message with {said}: this ClientApp works" in reply.error.reason
+
+
+@pytest.mark.parametrize("output", ["", "results/here"])
+def test_a_relative_output_is_below_the_folder_of_the_superlink(app, output, tmp_path, monkeypatch):
+    export, play = app
+    exported = export("--learners", "1", "--rounds", "1", "--output", "results/here")
+    assert exported["config"]["output"] == "results/here"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match="result.json"):
+        play(exported, parts(1), output=output)
+    (result,) = (tmp_path / "elsewhere").rglob("result.json")
+    assert result.parent.relative_to(tmp_path) == Path("elsewhere", output or "runs/mnist_sklearn")
+
+
+def test_an_app_says_nothing_of_the_machine_that_wrote_it(app, tmp_path):
+    app[0]("--learners", "2", "--output", "here")
+    assert str(tmp_path) not in (tmp_path / "app" / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--strategy", "NoSuch"], "no strategy 'NoSuch': choose from Bulyan"),
+        (["--strategy", "FedProx"], "let fit_model take an argument config"),
+        (["--strategy", "FedAdam", "--strategy-option", "nosuch=1"], "nosuch"),
+    ],
+)
+def test_a_strategy_that_cannot_be_built_is_refused_before_anything_is_written(
+    options, why, run_cli, tmp_path
+):
+    told = ["--learners", 3, "--out", tmp_path / "app", *options]
+    code, out, err = run_cli("flops_fl", "flower", "export", NUMPY, *told)
+    assert (code, out) == (2, "")
+    assert why in err
+    assert not (tmp_path / "app").exists()
+
+
+def test_a_model_that_needs_more_than_is_here_is_exported_and_the_command_has_its_nodes(
+    run_cli, tmp_path
+):
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    (repo / "model_manager.py").write_text("print('user')\nimport no_such_framework\n")
+    told = ["--learners", 3, "--out", tmp_path / "app", "--strategy", "FedAdam"]
+    code, out, err = run_cli("flops_fl", "flower", "export", repo, *told)
+    assert code == 0
+    assert "its strategy is not tried" in err
+    assert out.split("flwr run ")[1] == (
+        f"{tmp_path}/app --stream --federation-config num-supernodes=3\n"
+    )
+    told[-1] = "NoSuch"
+    assert run_cli("flops_fl", "flower", "export", repo, *told)[0] == 2
+
+
+@pytest.mark.slow
+def test_an_app_can_be_installed_after_a_run_in_its_folder(app, tmp_path):
+    export, play = app
+    play(export("--learners", "1", "--rounds", "1"), parts(1))
+    assert (tmp_path / "app" / "runs").is_dir()
+    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", tmp_path / "there"]
+    done = subprocess.run([*pip, tmp_path / "app"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [path.name for path in (tmp_path / "there").iterdir() if path.suffix == ""] == []
 
 
 def test_an_option_that_is_wrong_is_named(app):
