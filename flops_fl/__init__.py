@@ -1,11 +1,12 @@
 """flops-fl: federated learning of plain ML repositories, on Flower.
 
-`open_repository` gives a repository's ModelManager, for a script or a notebook.
+`open_repository` gives a repository's ModelManager, for a script or a notebook; `load` gives it
+with the parameters that a run has trained.
 """
 
 from typing import Any
 
-_PUBLIC = {"open_repository": "flops_fl.use.repository"}
+_PUBLIC = {"open_repository": "flops_fl.use.repository", "load": "flops_fl.use.model"}
 
 
 def __getattr__(name: str) -> Any:

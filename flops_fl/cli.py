@@ -17,6 +17,8 @@ Train the model of a plain ML repository by federated learning.
 commands:
   simulate REPO --learners N    a whole federation on this machine
   run REPO --data D -- PROGRAM  your own program, with a learner's data
+  evaluate RUN --data D         a run's model on any data
+  export RUN --out FILE         a run's model, in its framework's own format
   data partition SOURCE ...     cut a dataset into one part for each learner
   flower export REPO --out DIR  write a Flower app, for flwr run
 
@@ -98,6 +100,45 @@ def _run(argv: Sequence[str]) -> int:
         from flops_fl.use.command import run_program
 
     return run_program(options, argv[cut + 1 :])
+
+
+def _evaluate(argv: Sequence[str]) -> int:
+    description = "Evaluate the model that a run has left, on any data, as a learner would."
+    with ending_at_once():
+        from flops_fl.options.reading import parse
+        from flops_fl.options.use import EvaluateOptions
+        from flops_fl.process.libraries import prepare_libraries
+
+        options = parse(EvaluateOptions, "flops-fl evaluate", description, argv)
+        prepare_libraries(options.threads)
+
+        from flops_fl.process.prints import stdout_kept
+        from flops_fl.use.model import evaluate
+
+    with stdout_kept(wanted=True) as stdout:
+        assert stdout is not None
+        evaluate(options, stdout)
+    return 0
+
+
+def _export(argv: Sequence[str]) -> int:
+    description = (
+        "Write the model that a run has left in its framework's own format, and print the lines "
+        "of Python that load it."
+    )
+    with ending_at_once():
+        from flops_fl.options.reading import parse
+        from flops_fl.options.use import ExportOptions
+
+        options = parse(ExportOptions, "flops-fl export", description, argv)
+
+        from flops_fl.process.prints import stdout_kept
+        from flops_fl.use.model import export
+
+    with stdout_kept(wanted=True) as stdout:
+        assert stdout is not None
+        export(options, stdout)
+    return 0
 
 
 def _partition(argv: Sequence[str]) -> int:
@@ -203,6 +244,8 @@ def _pki_enroll(argv: Sequence[str]) -> int:
 _COMMANDS: dict[tuple[str, ...], Callable[[Sequence[str]], int]] = {
     ("simulate",): _simulate,
     ("run",): _run,
+    ("evaluate",): _evaluate,
+    ("export",): _export,
     ("data", "partition"): _partition,
     ("flower", "export"): _flower_export,
     ("pki", "init"): _pki_init,

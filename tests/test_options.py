@@ -16,6 +16,7 @@ from flops_fl.options.help import size
 from flops_fl.options.learner import LearnerOptions
 from flops_fl.options.pki import EnrollOptions, RequestOptions, SignOptions
 from flops_fl.options.reading import parse
+from flops_fl.options.use import EvaluateOptions, ExportOptions, RunOptions
 from flops_fl.wire.hub.entries import Room
 from flops_fl.wire.hub.stage import HubOptions
 from flops_fl.wire.line.redial import DialOptions
@@ -116,7 +117,7 @@ def test_another_machine_wants_tls_or_a_loud_word():
 
 COMMANDS = [
     AggregatorOptions, LearnerOptions, SimulateOptions, PartitionOptions, RequestOptions,
-    SignOptions, EnrollOptions,
+    SignOptions, EnrollOptions, RunOptions, EvaluateOptions, ExportOptions,
 ]  # fmt: skip
 
 
@@ -194,7 +195,7 @@ def test_commands_answer_in_one_line(run_cli, command):
     [
         (["simulat", "r"], "no command 'simulat r' (did you mean simulate?). See"),
         (["data", "partitio"], "did you mean data partition?"),
-        (["nonsense"], "expected simulate, run, data partition, flower export"),
+        (["nonsense"], "expected simulate, run, evaluate, export, data partition"),
     ],
 )
 def test_a_misspelt_command_is_answered_with_what_may_have_been_meant(argv, said):

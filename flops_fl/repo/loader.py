@@ -121,6 +121,11 @@ class Workspace:
                 self._modules[name] = sys.modules.pop(name)
         self._modules[eldest] = sys.modules.pop(eldest, self._modules[eldest])
 
+    @property
+    def modules(self) -> set[str]:
+        """Names of the repository's own modules that have been imported."""
+        return {name for name, module in self._modules.items() if self.owns(origin_of(module))}
+
     def owns(self, file: str | None) -> bool:
         """Whether a source file belongs to the repository, and not to a venv inside it."""
         return self._namesakes.owns(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
@@ -15,6 +16,9 @@ from pathlib import Path
 from flops_fl.errors import RepositoryError, UsageError
 from flops_fl.limits import CLONE_TIMEOUT
 
+log = logging.getLogger(__name__)
+
+CHANGES = "+changes"
 _URL = re.compile(r"^(?:[a-z][a-z0-9+.-]*://|[\w.-]+@[\w.-]+:)", re.IGNORECASE)
 
 
@@ -33,7 +37,7 @@ class Checkout:
     @property
     def name(self) -> str:
         """The repository's name, usable as the name of a folder or project."""
-        if _URL.match(self.source):
+        if is_url(self.source):
             url = split_ref(self.source)[0].rstrip("/").removesuffix(".git")
             name = re.split("[/:]", url)[-1]
         else:
@@ -56,7 +60,7 @@ def checkout(source: str, timeout: float = CLONE_TIMEOUT) -> Iterator[Checkout]:
     folder = Path(source)
     if folder.is_dir():
         yield _inspect(folder.resolve(), source, _commit_of(folder))
-    elif _URL.match(source):
+    elif is_url(source):
         with tempfile.TemporaryDirectory(prefix="flops-repo-") as temporary:
             target = Path(temporary) / "repo"
             yield _inspect(target, without_secrets(source), _clone(source, target, timeout))
@@ -67,6 +71,53 @@ def checkout(source: str, timeout: float = CLONE_TIMEOUT) -> Iterator[Checkout]:
         )
 
 
+@contextmanager
+def checkout_of(
+    source: str, commit: str | None, timeout: float = CLONE_TIMEOUT
+) -> Iterator[Checkout]:
+    """Give a repository as it was: at a commit, as a `Checkout` names it.
+
+    A folder stays as it is. Where it differs from the commit, that is checked out elsewhere; where
+    that cannot be, the folder is used. A line says either.
+
+    Raises:
+        UsageError, RepositoryError: see `checkout`.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        named = f"{split_ref(source)[0]}@{commit}" if commit else source
+        with checkout(named, timeout) as repo:
+            yield repo
+        return
+    now = _commit_of(folder)
+    with tempfile.TemporaryDirectory(prefix="flops-repo-") as temporary:
+        target = Path(temporary) / "repo"
+        if commit is None or (now == commit and not commit.endswith(CHANGES)):
+            yield _inspect(folder.resolve(), source, now)
+        elif _checked_out(folder, commit, target):
+            log.info("%s is at %s: the run's commit %s is checked out", source, now, commit)
+            prefix = _git(folder, source, "rev-parse", "--show-prefix")
+            yield _inspect(target / prefix, source, commit)
+        else:
+            log.warning(
+                "%s is used as it is now (%s): the run's files (%s) are no commit that it has",
+                source, now or "in no Git work tree", commit,
+            )  # fmt: skip
+            yield _inspect(folder.resolve(), source, now)
+
+
+def _checked_out(folder: Path, commit: str, target: Path) -> bool:
+    """Whether a commit of the folder's work tree is in `target` now."""
+    try:
+        top = _git(folder, str(folder), "rev-parse", "--show-toplevel")
+        # Objects are shared: none is copied, and those are found that no branch has.
+        _git(folder, top, "clone", "-q", "--shared", "--no-checkout", "--", top, str(target))
+        _git(target, top, "checkout", "-q", "--detach", commit, "--")
+    except UsageError:
+        return False
+    return True
+
+
 def _inspect(folder: Path, source: str, commit: str | None) -> Checkout:
     if not (folder / "model_manager.py").is_file():
         raise RepositoryError(
@@ -75,6 +126,11 @@ def _inspect(folder: Path, source: str, commit: str | None) -> Checkout:
             stage="import",
         )
     return Checkout(folder, source, commit)
+
+
+def is_url(source: str) -> bool:
+    """Whether it is Git that fetches it."""
+    return bool(_URL.match(source))
 
 
 def split_ref(source: str) -> tuple[str, str]:
@@ -123,7 +179,7 @@ def _commit_of(folder: Path) -> str | None:
     except UsageError:
         return None
     foreign = [line for line in changes.split("\0") if line and not _is_run(top, line)]
-    return f"{commit}+changes" if foreign else commit
+    return f"{commit}{CHANGES}" if foreign else commit
 
 
 def _is_run(top: Path, line: str) -> bool:

@@ -1,5 +1,6 @@
 """What docs/use-the-model.md shows runs as it stands there."""
 
+import os
 import re
 import subprocess
 import sys
@@ -7,6 +8,35 @@ import sys
 from tests.conftest import LIMIT, ROOT
 
 PAGE = (ROOT / "docs" / "use-the-model.md").read_text()
+
+
+def test_the_commands_and_lines_for_a_run_work_as_printed(tmp_path, digits, run_cli):
+    (tmp_path / "parts").symlink_to(digits)
+    repo = ROOT / "examples" / "numpy_minimal"
+    place = {"PYTHONPATH": str(ROOT)}
+    code, _, err = run_cli(
+        "flops_fl", "simulate", repo, "--learners", 2, "--rounds", 1, "--no-tracking",
+        cwd=tmp_path, env=place,
+    )  # fmt: skip
+    assert code == 0, err
+    commands = re.findall(r"^flops-fl (.* runs/.*)$", PAGE, re.M)
+    assert len(commands) == 2
+    for command in commands:
+        words, _, file = command.partition(" > ")
+        code, out, err = run_cli("flops_fl", *words.split(), cwd=tmp_path, env=place)
+        assert code == 0, err
+        if file:
+            (tmp_path / file).write_text(out)
+    (block,) = re.findall(
+        r"^```python\n(.*?)^```", PAGE.partition("\n## The model")[2], re.M | re.S
+    )
+    (tmp_path / "more.py").write_text(f"{out}\n{block}\nprint(len(parameters))")
+    done = subprocess.run(
+        [sys.executable, "more.py"], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT,
+        check=False, env=os.environ | place,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("\n2\n")
 
 
 def test_the_lines_for_a_script_run_as_printed(tmp_path, digits):

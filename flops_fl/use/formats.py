@@ -1,0 +1,237 @@
+"""Files that frameworks have for their models, and the lines that load them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from flops_fl.dtypes import as_bits
+from flops_fl.errors import UsageError
+from flops_fl.observers.flavors import flavor_of
+from flops_fl.repo.contract import ManagedModel
+from flops_fl.run.checkpoint import save_npz
+from flops_fl.types import Parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A model that is to be written, and how its repository is opened by a line of Python."""
+
+    managed: ManagedModel
+    parameters: Parameters
+    opened: str
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format of a framework.
+
+    Args:
+        write: Writes a model to a file.
+        lines: The lines of Python that make `model` of the written file, whose name is the text.
+        package: What writes it, if that is not the framework itself.
+        classes: Whether loading it imports the classes of the model's parts.
+    """
+
+    write: Callable[[Any, str], None]
+    lines: Callable[[Home, Any, str], list[str]]
+    package: str = ""
+    classes: bool = False
+
+
+def write_model(home: Home, out: Path, said: str) -> list[str]:
+    """Write a model to `out`, whose ending says the format; the lines that load it.
+
+    Args:
+        said: The file's name as the lines shall have it.
+
+    Raises:
+        UsageError: that ending does not fit the model, a package is missing, it cannot be written.
+        RepositoryError: user code fails.
+    """
+    model = home.managed.model()
+    framework = flavor_of(model) or ""
+    fitting = _FORMATS.get(framework, {}) | {".npz": _parameters(home)}
+    form = fitting.get(out.suffix)
+    if form is None:
+        hint = f"; {_ONNX[framework]}" if out.suffix == ".onnx" and framework in _ONNX else ""
+        kind = f"a model of {framework}" if framework else "a model of no framework that is known"
+        raise UsageError(f"--out {said}: {kind} is written as {_or(fitting)}{hint}")
+    if form.package and find_spec(form.package) is None:
+        rest = {suffix: other for suffix, other in fitting.items() if other is not form}
+        raise UsageError(
+            f"--out {said} needs a package: pip install {form.package}, or take {_or(rest)}"
+        )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".flops-", dir=out.parent) as aside:
+            file = Path(aside) / out.name  # formats go by the ending
+            with home.managed.workspace.active():  # whose classes may be in it
+                form.write(model, str(file))
+                lines = form.lines(home, model, str(file))
+            lines = [line.replace(repr(str(file)), repr(said)) for line in lines]
+            if form.classes and _names(file, home.managed.workspace.modules):
+                lines = _within(home, lines)
+            os.replace(file, out)
+    except OSError as error:
+        raise UsageError(f"--out {said} cannot be written ({error.strerror or error})") from error
+    except Exception as error:  # each has its own
+        raise UsageError(
+            f"--out {said}: the model cannot be written so ({type(error).__name__}: {error}): "
+            "take .npz, its parameters"
+        ) from error
+    return lines
+
+
+def _or(formats: dict[str, Format]) -> str:
+    *some, last = formats
+    return f"{', '.join(some)} or {last}" if some else last
+
+
+def _names(file: Path, modules: set[str]) -> bool:
+    """Whether a file speaks of modules of the repository: its loader will import them."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".json")]
+            content = b"\n".join(archive.read(name) for name in names)
+    else:
+        content = file.read_bytes()
+    return any(re.search(rb"(?<![\w.])%b(?!\w)" % re.escape(m.encode()), content) for m in modules)
+
+
+def _within(home: Home, lines: list[str]) -> list[str]:
+    """The same lines where the repository's modules can be imported."""
+    imports = [line for line in lines if line.startswith(("import ", "from "))]
+    rest = [line for line in lines if line and line not in imports]
+    return [
+        *["import flops_fl", *imports, ""],
+        f"with {home.opened}:  # the model's own classes",
+        *(f"    {line}" for line in rest),
+    ]
+
+
+def _write_skops(model: Any, file: str) -> None:
+    importlib.import_module("skops.io").dump(model, file)
+
+
+def _skops_lines(home: Home, model: Any, file: str) -> list[str]:
+    trusted = importlib.import_module("skops.io").get_untrusted_types(file=file)
+    return ["import skops.io", "", f"model = skops.io.load({file!r}, trusted={trusted!r})"]
+
+
+def _write_joblib(model: Any, file: str) -> None:
+    importlib.import_module("joblib").dump(model, file)
+
+
+def _joblib_lines(home: Home, model: Any, file: str) -> list[str]:
+    return ["import joblib", "", f"model = joblib.load({file!r})"]
+
+
+def _write_state(model: Any, file: str) -> None:
+    importlib.import_module("torch").save(model.state_dict(), file)
+
+
+def _state_lines(home: Home, model: Any, file: str) -> list[str]:
+    return [
+        *["import flops_fl", "import torch", ""],
+        f"model = {home.opened}.get_model()  # the network; the file has its state",
+        f'model.load_state_dict(torch.load({file!r}, map_location="cpu", weights_only=True))',
+    ]
+
+
+def _write_safetensors(model: Any, file: str) -> None:
+    importlib.import_module("safetensors.torch").save_model(model, file)
+
+
+def _safetensors_lines(home: Home, model: Any, file: str) -> list[str]:
+    return [
+        *["import flops_fl", "from safetensors.torch import load_model", ""],
+        f"model = {home.opened}.get_model()  # the network; the file has its state",
+        f"load_model(model, {file!r})",
+    ]
+
+
+def _write_keras(model: Any, file: str) -> None:
+    model.save(file)
+
+
+def _keras_lines(home: Home, model: Any, file: str) -> list[str]:
+    backend = importlib.import_module("keras").backend.backend()
+    return [
+        "import os",
+        "",
+        f'os.environ.setdefault("KERAS_BACKEND", "{backend}")  # any that is installed',
+        "import keras",
+        "",
+        f"model = keras.saving.load_model({file!r})",
+    ]
+
+
+def _write_xgboost(model: Any, file: str) -> None:
+    model.save_model(file)
+
+
+def _xgboost_lines(home: Home, model: Any, file: str) -> list[str]:
+    name = next(c.__name__ for c in type(model).__mro__ if c.__module__.startswith("xgboost."))
+    return ["import xgboost", "", f"model = xgboost.{name}()", f"model.load_model({file!r})"]
+
+
+def _write_lightgbm(model: Any, file: str) -> None:
+    getattr(model, "booster_", model).save_model(file)
+
+
+def _lightgbm_lines(home: Home, model: Any, file: str) -> list[str]:
+    return ["import lightgbm", "", f"model = lightgbm.Booster(model_file={file!r})"]
+
+
+def _parameters(home: Home) -> Format:
+    """The parameters alone, for any framework, as runs have them."""
+    return Format(lambda model, file: save_npz(Path(file), home.parameters), _npz_lines)
+
+
+def _npz_lines(home: Home, model: Any, file: str) -> list[str]:
+    narrow = [array.dtype for array in home.parameters if as_bits(array) is not array]
+    head = ["import ml_dtypes", "import numpy", ""] if narrow else ["import numpy", ""]
+    take = 'file[f"t{index}"]'
+    if home.managed.layout.opaque:
+        take += ".tobytes()"
+    body = [f"    parameters = [{take} for index in range({len(home.parameters)})]"]
+    for index, array in enumerate(home.parameters):
+        if as_bits(array) is not array:
+            view = f"parameters[{index}].view(ml_dtypes.{array.dtype.name})"
+            body.append(f"    parameters[{index}] = {view}")
+    return [*head, f"with numpy.load({file!r}) as file:", *body]
+
+
+_FORMATS = {
+    "sklearn": {
+        ".joblib": Format(_write_joblib, _joblib_lines, classes=True),
+        ".skops": Format(_write_skops, _skops_lines, "skops", classes=True),
+    },
+    "pytorch": {
+        ".pt": Format(_write_state, _state_lines),
+        ".safetensors": Format(_write_safetensors, _safetensors_lines, "safetensors"),
+    },
+    "keras": {".keras": Format(_write_keras, _keras_lines, classes=True)},
+    "xgboost": {
+        ".ubj": Format(_write_xgboost, _xgboost_lines),
+        ".json": Format(_write_xgboost, _xgboost_lines),
+    },
+    "lightgbm": {".txt": Format(_write_lightgbm, _lightgbm_lines)},
+}
+# None of them writes ONNX without further packages.
+_ONNX = {
+    "sklearn": "for ONNX pip install skl2onnx, whose to_onnx converts what .joblib gives back",
+    "pytorch": "for ONNX pip install onnx onnxscript, then torch.onnx.export what .pt gives back",
+    "keras": "for ONNX pip install onnx onnxscript, then model.export(..., format='onnx')",
+    "xgboost": "for ONNX pip install onnxmltools, whose convert_xgboost takes what .ubj gives back",
+    "lightgbm": "for ONNX pip install onnxmltools, whose convert_lightgbm takes what .txt gives",
+}

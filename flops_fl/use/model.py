@@ -1,0 +1,194 @@
+"""The model of a run: loaded into its repository's ModelManager, evaluated, exported."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from flops_fl.actors.learner import build_learner
+from flops_fl.errors import UsageError
+from flops_fl.flower.client import ROUND, SEED
+from flops_fl.options.use import EvaluateOptions, ExportOptions
+from flops_fl.repo.source import Checkout, checkout_of, is_url, split_ref
+from flops_fl.run.checkpoint import BEST, LAST, load_npz
+from flops_fl.run.folder import shown
+from flops_fl.run.result import RESULT, read_result
+from flops_fl.types import Array, Layout
+from flops_fl.use.formats import Home, write_model
+from flops_fl.use.repository import built, in_hand
+
+
+def load(
+    run: str | os.PathLike[str],
+    *,
+    best: bool = True,
+    repo: str | None = None,
+    data: str | os.PathLike[str] | None = None,
+    data_tags: Sequence[str] = (),
+    learner: str = "learner",
+) -> Any:
+    """Give the repository's `ModelManager` with the parameters that a run has trained.
+
+    The repository is the run's, at its commit. Data and all else are as in `open_repository`.
+
+    Args:
+        run: The run's folder, such as ``runs/NAME``.
+        best: The model of the best round, else that of the last.
+        repo: Where the repository is now, if it has moved: a folder or a Git URL.
+
+    Raises:
+        UsageError, DataError: no such run, model, repository or data, or they do not fit.
+        RepositoryError: the repository's code fails.
+    """
+    found = read_run(Path(run), best=best)
+    stack = ExitStack()
+    try:
+        at = stack.enter_context(found.repository(repo))
+        model = built(at.path, data, data_tags, learner, seed=found.seed)
+        found.require_fit(model.layout)
+        model.load(found.parameters)
+    except BaseException:
+        stack.close()
+        raise
+    return in_hand(model, stack)
+
+
+def evaluate(options: EvaluateOptions, stdout: TextIO) -> None:
+    """Evaluate a run's model as that round's learner would have, and print the figures.
+
+    Raises:
+        FlopsError: see `load`.
+    """
+    found = read_run(options.run, best=not options.last)
+    with found.repository(options.repo) as repo:
+        client = build_learner(
+            repo.path, options.learner, options.data, options.data_tags, seed=found.seed
+        )
+        with closing(client.model):
+            found.require_fit(client.model.layout)
+            draws = {SEED: found.seed, ROUND: found.round}
+            loss, examples, metrics = client.evaluate(found.parameters, draws)
+        figures = {"loss": loss, "accuracy": metrics["accuracy"], "examples": examples}
+        text = ", ".join(
+            f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in figures.items()
+        )
+        which = {"run": str(options.run), "run_id": found.run_id, "model": found.name}
+        document = {**which, "round": found.round, **figures}
+        print(json.dumps(document, indent=2) if options.json_ else f"{text} ({found})", file=stdout)
+
+
+def export(options: ExportOptions, stdout: TextIO) -> None:
+    """Write a run's model in its framework's own format, and print the lines that load it.
+
+    Raises:
+        FlopsError: see `load`; the file is there, or its ending does not fit.
+    """
+    found = read_run(options.run, best=not options.last)
+    if options.out.exists() and not options.force:
+        raise UsageError(f"--out {options.out} is there: choose another name, or give --force")
+    out = options.out.absolute()  # user code has another working folder
+    with found.repository(options.repo) as repo:
+        model = built(repo.path, None, seed=found.seed)
+        with closing(model):
+            found.require_fit(model.layout)
+            model.load(found.parameters)
+            home = Home(model, found.parameters, found.home(options.repo, repo))
+            lines = write_model(home, out, str(options.out))
+        print(*lines, sep="\n", file=stdout)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunModel:
+    """A model that a run has left, and where it comes from."""
+
+    folder: Path
+    best: bool
+    result: dict[str, Any]
+    parameters: list[Array]
+
+    def __str__(self) -> str:
+        return f"the {self.name} model of {shown(self.folder)}, round {self.round}"
+
+    @property
+    def name(self) -> str:
+        return "best" if self.best else "last"
+
+    @property
+    def run_id(self) -> str:
+        return str(self.result.get("run_id"))
+
+    @property
+    def seed(self) -> int:
+        """Under which the run's models were built."""
+        return int(self.result.get("seed") or 0)
+
+    @property
+    def round(self) -> int:
+        """Its round; 0 for the initial model."""
+        rounds = self.result.get("rounds") or [{}]
+        record = (self.result.get("best") or {}) if self.best else rounds[-1]
+        return int(record.get("round") or 0)
+
+    @contextmanager
+    def repository(self, moved: str | None) -> Iterator[Checkout]:
+        """The repository as the run had it, from where it is now.
+
+        Raises:
+            UsageError, RepositoryError: it cannot be had.
+        """
+        said = self.result.get("repo") or {}
+        source = moved or str(said.get("source"))
+        if moved is None and not (is_url(source) or Path(source).is_dir()):
+            raise UsageError(
+                f"the repository of {shown(self.folder)} was {source!r}, which is no folder here: "
+                "say where it is with --repo, a folder or a Git URL"
+            )
+        with checkout_of(source, said.get("commit")) as repo:
+            yield repo
+
+    def home(self, moved: str | None, repo: Checkout) -> str:
+        """A line of Python that gives the repository's ModelManager, from any folder."""
+        if is_url(repo.source):
+            place = f"{split_ref(repo.source)[0]}@{repo.commit}"
+        elif repo.path == Path(repo.source).resolve():
+            place = str(repo.path)
+        else:  # at another commit than its folder is
+            there = "" if moved is None else f", repo={str(Path(moved).absolute())!r}"
+            which = "" if self.best else ", best=False"
+            return f"flops_fl.load({str(self.folder)!r}{which}{there})"
+        return f"flops_fl.open_repository({place!r})"
+
+    def require_fit(self, layout: Layout) -> None:
+        """Raises UsageError where the model is not one of the repository's."""
+        difference = layout.difference(Layout.of(self.parameters))
+        if difference:
+            raise UsageError(
+                f"{self} does not fit its repository ({difference}): give --repo with the "
+                "repository as the run had it"
+            )
+
+
+def read_run(run: Path, *, best: bool) -> RunModel:
+    """The best or the last model that a run's folder has.
+
+    Raises:
+        UsageError: it is no run's folder, or has no such model.
+    """
+    folder = run.absolute()
+    result = read_result(folder)
+    if not result:
+        raise UsageError(
+            f"no run in {run} ({RESULT} is not there, or is damaged): expected the folder of one, "
+            "such as runs/NAME"
+        )
+    name, other = (BEST, "--last") if best else (LAST, "--best")
+    if not (folder / name).exists():
+        why = "no round was evaluated" if best else f"its status is {result.get('status')}"
+        raise UsageError(f"{run} has no {name} ({why}): wait for the run's end, or take {other}")
+    return RunModel(folder=folder, best=best, result=result, parameters=load_npz(folder / name))
