@@ -31,6 +31,7 @@ from flops_fl.process.libraries import prepare_libraries
 from flops_fl.process.lines import speak
 from flops_fl.process.main import run_main
 from flops_fl.process.prints import last_lines, log_of
+from flops_fl.process.signals import end_with_parent
 from flops_fl.process.streams import outlive_streams
 
 STOP_TIMEOUT = 10.0  # seconds for learner processes to end by themselves
@@ -75,11 +76,17 @@ class Hosts:
         if code == INTERRUPTED:
             abort(None)
         elif code:
-            error = FederationError(
-                f"a process of learners ended with exit code {code}; its error stands above"
-            )
-            error.exit_code = code if code > 0 else FederationError.exit_code
-            abort(error)
+            abort(_failure(code))
+
+    def _end_orphans(self) -> None:
+        """End what a host that has failed leaves in its group: learners, and what they started."""
+        group, deadline = self._process.pid, time.monotonic() + KILL_TIMEOUT
+        with suppress(ProcessLookupError, PermissionError):  # nobody is left
+            os.killpg(group, signal.SIGTERM)
+            while time.monotonic() < deadline:
+                time.sleep(0.05)  # they are not our children: nothing tells us when they end
+                os.killpg(group, 0)
+            os.killpg(group, signal.SIGKILL)
 
     def wait(self) -> None:
         """Let them end by themselves, for a while."""
@@ -101,6 +108,21 @@ class Hosts:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._process.returncode:
+            self._end_orphans()
+
+
+def _failure(code: int) -> FederationError:
+    if code < 0:
+        return FederationError(
+            f"the process that hosts the learners was killed by {signal.Signals(-code).name}: "
+            "where nobody has done it, look whether the machine's memory was full"
+        )
+    error = FederationError(
+        f"a process of learners ended with exit code {code}; its error stands above"
+    )
+    error.exit_code = code
+    return error
 
 
 def main() -> int:
@@ -113,10 +135,12 @@ def main() -> int:
     line = sys.stdin.buffer.readline()
     children: dict[int, Mapping[str, Any]] = {}
     aggregators: dict[str, str] = {}  # of clusters, by name
+    host = os.getpid()
     for values in json.loads(line or "[]"):
         reading, writing = os.pipe()
         child = os.fork()  # no thread runs yet, nor does gRPC
         if child == 0:
+            end_with_parent(host)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.close(reading)
             if "clusters" in values:
@@ -165,7 +189,7 @@ def _first_failure(children: dict[int, Mapping[str, Any]]) -> int:
         code = os.waitstatus_to_exitcode(status)
         if code and not failure:
             failure = code if code > 0 else 128 - code  # a signal, as the shell has it
-            _end(children)
+            threading.Thread(target=_end_surely, args=(children,), daemon=True).start()
             if code not in (INTERRUPTED, -signal.SIGTERM):  # it was not we who ended it
                 _say_last(values, code)
     return failure
@@ -193,6 +217,11 @@ def _end_with_stdin(children: dict[int, Mapping[str, Any]]) -> None:
     """When the parent is done, or was killed, so are they."""
     while os.read(0, 1024):
         pass
+    _end_surely(children)
+
+
+def _end_surely(children: Iterable[int]) -> None:
+    """Also those whose code does not let a signal's handler run."""
     _end(children)
     time.sleep(KILL_TIMEOUT)
     _end(children, signal.SIGKILL)

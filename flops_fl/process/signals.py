@@ -3,6 +3,7 @@ user code raises by itself."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from types import FrameType
 from flops_fl.errors import INTERRUPTED
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 _asked = False
 _tell: Callable[[], None] | None = None
 
@@ -65,6 +67,16 @@ def told_of_signals(tell: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         _tell = before
+
+
+def end_with_parent(parent: int) -> None:
+    """Let the kernel send SIGTERM when the parent, which has just forked us, ends (Linux; else no
+    effect): nobody may be left to do it, and what user code has started is ended in good order."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it was quicker
+            os._exit(INTERRUPTED)
 
 
 def _leave_children_alone() -> None:
