@@ -28,6 +28,8 @@ from flops_fl.wire.transport import METHOD
 
 log = logging.getLogger(__name__)
 
+UNSAVED = "there is no room for the results: the run is to be gone on with"
+
 Listening = Callable[[Address, Path, Abort], None]
 """Called with the address served on, the run's folder, and a function that ends the run."""
 
@@ -129,7 +131,8 @@ class _Serving:
                     address = Address(options.listen.host, serving.port)
                     self._say_where(address, abort)
                 await self._play(hub)
-            reason, final = "completed", True
+            # Learners are kept until nothing can be lost: who goes on will need them.
+            reason, final = ("completed", True) if run.kept() else (UNSAVED, False)
         except FlopsError as error:
             reason, final, failed = f"failed: {error}", True, True
             raise

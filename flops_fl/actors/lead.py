@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,8 @@ from flops_fl.types import Setup
 
 log = logging.getLogger(__name__)
 
+DONE = "completed"
+
 Ending: TypeAlias = Exception | KeyboardInterrupt | None
 """What ended a training before its time, if anything did."""
 
@@ -58,12 +60,22 @@ class Run:
     training: Training
     relay: Relay | None
     """The strategy of a cluster."""
+    journal: FolderJournal
     folder: Path
     setup: Setup
     census: Census
     tracking: Tracking
     observer: Observer
     health: Health
+
+    def kept(self) -> bool:
+        """Whether all that was trained is on disk, as a checkpoint or else as results."""
+        if self.journal.secure(self.training.state):
+            return True
+        with suppress(OSError):
+            leave(self.folder, self.info, self.training, self.census, status=DONE, error=None)
+            return True
+        return False
 
 
 def lead(
@@ -103,7 +115,7 @@ def lead(
             except OSError as fault:
                 raise UsageError(
                     f"the results cannot be written to {shown(folder)} ({fault.strerror}): make "
-                    "room, then go on with --resume"
+                    f"room, then go on with --resume; {_left(run, ending)}"
                 ) from ending or fault
     if isinstance(ending, Exception):
         raise ending
@@ -155,8 +167,8 @@ def _prepare(
     journal = FolderJournal(folder, info, strategy.state, options.checkpoints)
     training = Training(state, plan_of(options, info.run_id, folder), strategy, observer, journal)
     return Run(
-        info=info, training=training, relay=relay, folder=folder, setup=setup, census=census,
-        tracking=tracking, observer=observer, health=health,
+        info=info, training=training, relay=relay, journal=journal, folder=folder, setup=setup,
+        census=census, tracking=tracking, observer=observer, health=health,
     )  # fmt: skip
 
 
@@ -211,9 +223,20 @@ def _print(document: Mapping[str, Any], stdout: TextIO) -> None:
         log.warning("--json: %s cannot be printed on stdout (%s)", RESULT, error.strerror)
 
 
+def _left(run: Run, ending: Ending) -> str:
+    """What going on will find."""
+    state, newest = run.training.state, run.journal.newest_round
+    if run.journal.secure(state):
+        return "no round is lost" + (", and no learner is needed" if run.training.over else "")
+    lost = f"rounds {newest + 1} to {state.round} are"
+    if newest == state.round:
+        lost = f"the evaluation of round {newest} is"
+    return f"{lost} lost" + (", and the learners wait for it" if ending is None else "")
+
+
 def _status(ending: Ending) -> tuple[str, str | None]:
     if ending is None:
-        return "completed", None
+        return DONE, None
     if isinstance(ending, KeyboardInterrupt):
         return "interrupted", None
     if isinstance(ending, FlopsError):

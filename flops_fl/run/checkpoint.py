@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 LAST, BEST, CHECKPOINTS = "model-last.npz", "model-best.npz", "checkpoints"
 _ARRAYS = "arrays"  # stands in the state for a list of arrays in the other file
 _DTYPES = "dtypes"
+_OURS = re.compile(r"[0-9]{6,}\.(json|npz)(\.part)?")  # names in the folder of checkpoints
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,9 +85,8 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     Raises:
         UsageError: there are some, and all are damaged.
     """
-    states = sorted((folder / CHECKPOINTS).glob("*.json"), reverse=True)
     errors = []
-    for path in states:
+    for _, path in sorted(_states(folder / CHECKPOINTS), reverse=True):
         try:
             return _load(path)
         except (UsageError, OSError, KeyError, TypeError, ValueError) as error:
@@ -101,8 +102,20 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
 def newest_round(folder: Path) -> int:
     """The newest round that a run's folder has a checkpoint of; 0 where it has none."""
-    found = (folder / CHECKPOINTS).glob("*.json")
-    return max((int(path.stem) for path in found if path.stem.isdigit()), default=0)
+    return max((number for number, _ in _states(folder / CHECKPOINTS)), default=0)
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Take all of a run's folder away; what else somebody has put there stays."""
+    for path in sorted((folder / CHECKPOINTS).glob("*")):  # the state of a pair comes first
+        if _OURS.fullmatch(path.name) and not path.is_dir():
+            path.unlink()
+
+
+def _states(folder: Path) -> list[tuple[int, Path]]:
+    """The rounds that there are checkpoints of, and their states."""
+    found = [path for path in folder.glob("*.json") if _OURS.fullmatch(path.name)]
+    return [(int(path.stem), path) for path in found if path.is_file()]
 
 
 def _load(path: Path) -> Checkpoint:
@@ -191,7 +204,9 @@ class CheckpointWriter:
         text = f"{{{', '.join(f'{json.dumps(name)}: {part}' for name, part in parts.items())}}}"
         with atomic(self._path(state.round, ".json")) as file:
             file.write(f"{_sha256(text)}\n{text}".encode())
-        for path in sorted(self._folder.glob("*.json"))[: -self._keep]:
+        # One of a later round is not of this process: it says nothing about which are old.
+        written = sorted(item for item in _states(self._folder) if item[0] <= state.round)
+        for _, path in written[: -self._keep]:
             path.unlink()  # first: without it the arrays are no checkpoint
             path.with_suffix(".npz").unlink(missing_ok=True)
 

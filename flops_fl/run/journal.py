@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from flops_fl import limits
 from flops_fl.core.observer import RunInfo
 from flops_fl.core.plan import State
-from flops_fl.run.checkpoint import BEST, CHECKPOINTS, LAST, CheckpointWriter, save_npz
+from flops_fl.run.checkpoint import BEST, LAST, CheckpointWriter, remove_checkpoints, save_npz
 from flops_fl.run.result import PICTURE, RESULT, result_document, write_result
 
 log = logging.getLogger(__name__)
@@ -37,12 +37,14 @@ class FolderJournal:
         self._strategy = strategy
         self._keep = keep
         self._checkpoints = CheckpointWriter(folder, run, strategy, keep=keep)
+        self._newest = (0, True)  # what is on disk: the round, and whether its evaluation is
 
     def begin(self, state: State) -> None:
         """Say that the run is under way; a new one takes away what an earlier one left."""
         self._checkpoints = CheckpointWriter(
             self._folder, self._run, self._strategy, state.history, keep=self._keep
         )
+        self._newest = _mark(state)  # without it nothing is lost that another start would not have
         with self._tolerant("its start"):
             if state.round == 0:
                 clear(self._folder)
@@ -54,9 +56,27 @@ class FolderJournal:
     def write(self, state: State) -> None:
         """A checkpoint, and the best model if this is it."""
         with self._tolerant(f"the checkpoint of round {state.round}"):
-            if state.pending is None and state.best and state.best.round == state.round:
-                save_npz(self._folder / BEST, state.parameters)
-            self._checkpoints.write(state)
+            self._write(state)
+
+    def secure(self, state: State) -> bool:
+        """Whether a state is on disk; if it is not, try once more."""
+        if self._newest != _mark(state):
+            with suppress(OSError):
+                self._write(state)
+        return self._newest == _mark(state)
+
+    @property
+    def newest_round(self) -> int:
+        """The round that a run taken up from the disk would go on after."""
+        return self._newest[0]
+
+    def _write(self, state: State) -> None:
+        if state.pending is None and state.best and state.best.round == state.round:
+            # If it cannot be written, none is better than that of another round.
+            (self._folder / BEST).unlink(missing_ok=True)
+            save_npz(self._folder / BEST, state.parameters)
+        self._checkpoints.write(state)
+        self._newest = _mark(state)
 
     @contextmanager
     def _tolerant(self, what: str) -> Iterator[None]:
@@ -70,12 +90,15 @@ class FolderJournal:
             )  # fmt: skip
 
 
+def _mark(state: State) -> tuple[int, bool]:
+    return state.round, state.pending is None
+
+
 def clear(folder: Path) -> None:
     """Take away what an earlier run left: its checkpoints first, so that none goes on with it.
 
     MLflow's store stays: it holds the runs of many trainings, each under its id.
     """
-    for path in sorted((folder / CHECKPOINTS).glob("*")):
-        path.unlink()
+    remove_checkpoints(folder)
     for name in (RESULT, LAST, BEST, PICTURE):
         (folder / name).unlink(missing_ok=True)

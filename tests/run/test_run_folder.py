@@ -12,10 +12,11 @@ from flops_fl.errors import UsageError
 from flops_fl.options.reading import build
 from flops_fl.options.training import TrainingOptions
 from flops_fl.repo.source import Checkout
+from flops_fl.run.checkpoint import load_checkpoint
 from flops_fl.run.folder import run_folder
 from flops_fl.run.journal import FolderJournal
 from flops_fl.run.result import result_document, write_result
-from flops_fl.types import RoundRecord
+from flops_fl.types import Best, RoundRecord
 
 
 @pytest.fixture(autouse=True)
@@ -187,3 +188,51 @@ def test_the_same_command_twice_and_a_namesake(here, run_cli):
     assert len({result["run_id"] for result in results}) == 3
     assert {result["status"] for result in results} == {"completed"}
     assert results[2]["repo"]["source"] == str(namesake)
+
+
+def test_what_somebody_else_has_put_beside_checkpoints_stays_and_changes_nothing(here):
+    strays = ["999997.json", "999998.json", "999999.json", "zzz.json", "notes.txt", "\u00b2.json"]
+    folder = here / "run"
+    (folder / "checkpoints" / "999996.json").mkdir(parents=True)
+    (folder / "checkpoints" / "old").mkdir()
+    for name in strays:
+        (folder / "checkpoints" / name).write_text("{}")
+    played(folder, rounds=5)
+    names = {path.name for path in (folder / "checkpoints").iterdir()}
+    ours = {f"{number:06d}.{kind}" for number in (3, 4, 5) for kind in ("json", "npz")}
+    # A run that starts anew takes what looks like a checkpoint away: nothing may go on with it.
+    assert names == ours | {"999996.json", "old", "zzz.json", "notes.txt", "\u00b2.json"}
+    for name in strays:  # others come in the middle of a run
+        (folder / "checkpoints" / name).write_text("{}")
+    assert load_checkpoint(folder).state.round == 5
+
+
+def test_a_best_model_that_cannot_be_written_is_not_that_of_another_round(here):
+    info = RunInfo(
+        project_id="p", run_id="r", repo_source="s", repo_commit=None, strategy="FedAvg", seed=0,
+        rounds=3,
+    )  # fmt: skip
+    folder, best = here / "run", here / "run" / "model-best.npz"
+    journal, state = FolderJournal(folder, info), State(parameters=[np.ones(2)])
+    journal.begin(state)
+    for number in (1, 2):
+        state = State(
+            parameters=[np.full(2, number)], round=number,
+            best=Best(round=number, loss=None, accuracy=0.5),
+        )  # fmt: skip
+        if number == 2:
+            (folder / "model-best.npz.part").mkdir()
+        journal.write(state)
+        assert best.exists() == (number == 1)
+    assert not journal.secure(state)
+    (folder / "model-best.npz.part").rmdir()
+    assert journal.secure(state)
+    assert best.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "a/b", "/etc", "../x", ".hidden", "", "a\nb", "x" * 129]
+)
+def test_a_project_is_named_within_the_folder_of_runs(name):
+    with pytest.raises(UsageError, match="--project-id"):
+        build(TrainingOptions, {"project_id": name})

@@ -108,8 +108,10 @@ def test_signals_end_both_within_seconds_and_the_run_can_go_on(
 
 
 def test_a_full_disk_does_not_end_the_training(processes, digits, tmp_path):
-    """Files of this process may have 2 KB: neither a model nor result.json fits."""
+    """Files of this process may have 2 KB: neither a model nor result.json fits.
 
+    The learner stays for the process that goes on.
+    """
     learner = processes.learner(NUMPY, digits / "part-0", "only")
     aggregator = subprocess.Popen(
         [
@@ -121,14 +123,33 @@ def test_a_full_disk_does_not_end_the_training(processes, digits, tmp_path):
     )  # fmt: skip
     resource.prlimit(aggregator.pid, resource.RLIMIT_FSIZE, (2000, 2000))
     _, err = aggregator.communicate(timeout=60)
-    assert aggregator.returncode == 2
+    assert aggregator.returncode == 2, err
     assert "the checkpoint of round 2 cannot be written" in err
     assert "round 3/3" in err
-    assert "the results cannot be written" in err.splitlines()[-1]
-    assert "File too large" in err.splitlines()[-1]
+    last = err.splitlines()[-1]
+    assert "the results cannot be written" in last
+    assert "File too large" in last
+    assert last.endswith("--resume; rounds 1 to 3 are lost, and the learners wait for it")
     assert "Traceback" not in err
     assert not list((tmp_path / "run").rglob("*.part"))
+    again = processes.aggregator(NUMPY, "--rounds", 3, "--resume")
+    assert len(processes.result(again)["rounds"]) == 3
     processes.finish(learner)
+
+
+@pytest.mark.slow
+def test_results_that_could_not_be_written_need_no_learner(processes, digits, tmp_path):
+    """A folder is where the model goes; the checkpoints found their room."""
+    learner = processes.learner(NUMPY, digits / "part-0", "only")
+    (tmp_path / "run" / "model-last.npz" / "in-the-way").mkdir(parents=True)
+    command = (NUMPY, "--rounds", 2, "--resume")
+    aggregator = processes.aggregator(*command)
+    processes.finish(aggregator, 2)
+    processes.finish(learner)  # it is not needed any more
+    last = processes.stderr(aggregator).splitlines()[-1]
+    assert last.endswith("--resume; no round is lost, and no learner is needed")
+    (tmp_path / "run" / "model-last.npz").rename(tmp_path / "away")
+    assert processes.result(processes.aggregator(*command))["status"] == "completed"
 
 
 def test_garbage_and_slow_loris_hold_nobody_up(processes, digits):
@@ -229,17 +250,6 @@ def test_a_learner_that_dribbles_or_sends_garbage_costs_only_itself(processes, d
     processes.finish(good)
 
 
-def test_a_simulation_that_is_killed_leaves_no_process_behind(processes, slow_repo, tmp_path):
-    env = {"MARK": str(tmp_path / "x"), "FIT_SECONDS": "60"}
-    options = ["--learners", 4, "--processes", 2, "--no-tracking", "--output", tmp_path / "run"]
-    simulation = processes.start("flops_fl", "simulate", slow_repo, *options, env=env)
-    wait_until(lambda: len(list(tmp_path.glob("x-fit-*"))) == 2)
-    learners = {int(path.name.split("-")[2]) for path in tmp_path.glob("x-fit-*")}
-    assert all(running(learner) for learner in learners)
-    simulation.kill()
-    wait_until(lambda: not any(running(learner) for learner in learners), 15)
-
-
 @pytest.mark.slow
 def test_ctrl_c_interrupts_a_whole_simulation(slow_repo, tmp_path):
     """A terminal's goes to each process of it."""
@@ -256,12 +266,3 @@ def test_ctrl_c_interrupts_a_whole_simulation(slow_repo, tmp_path):
     assert simulation.returncode == 130
     assert json.loads(out)["status"] == "interrupted"
     assert "Traceback" not in err
-
-
-def running(pid):
-    """Whether a process lives; one that only waits for its parent's attention does not."""
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
