@@ -5,10 +5,10 @@ EXTRAS := aggregator,ui,data,dev
 
 .DEFAULT_GOAL := help
 .PHONY: help demo flower bench chaos fuzz test test-all check format lock proto clean
-.PHONY: torch frameworks simulation
+.PHONY: torch frameworks simulation flower-next
 
 help:  ## show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The stamp is made last: an installation that was cut off is taken up again.
 .venv/.installed: pyproject.toml requirements.lock
@@ -47,6 +47,19 @@ frameworks: .venv/.installed torch
 test-all: .venv/.installed frameworks simulation  ## all tests; installs torch, keras, JAX, Ray ...
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
+# requirements.lock is of the oldest flwr of pyproject.toml's range; this is of the newest.
+NEXT := .venv-flower-next
+$(NEXT)/.installed: pyproject.toml requirements.lock
+	@echo "installing into $(NEXT) (some minutes, once)"
+	@test -x $(NEXT)/bin/pip || $(PYTHON) -m venv $(NEXT)
+	@grep -v -e '^flwr==' -e '^uv==' requirements.lock > $(NEXT)/constraints.txt
+	@$(NEXT)/bin/pip install --quiet --disable-pip-version-check -c $(NEXT)/constraints.txt \
+		'flwr[simulation]==1.42.*' -e '.[$(EXTRAS)]'
+	@touch $@
+
+flower-next: $(NEXT)/.installed  ## the tests of all that meets Flower, on flwr 1.42
+	@$(NEXT)/bin/python -m pytest tests/flower tests/peers tests/runtime -n 2 --dist worksteal
+
 chaos: .venv/.installed  ## kills and cuts at random instants; CHAOS_SEED=N repeats one
 	@$(BIN)/python -m pytest tests/chaos -s
 
@@ -74,4 +87,4 @@ proto:  ## make flops_pb2 from flops.proto
 	@build/proto/bin/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. flops_fl/wire/flops.proto
 
 clean:  ## remove what the commands above made
-	@rm -rf .venv build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv $(NEXT) build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -176,7 +176,7 @@ def _empty(round: int) -> RoundRecord:
 def _with_server(record: RoundRecord, found: Judgement) -> RoundRecord:
     """With the strategy's own figures: the round's, too, where no learner was to give any."""
     record = replace(record, server_loss=found.loss, server_metrics=found.metrics)
-    if record.not_evaluated != NOBODY or found.loss is None:
+    if not record.not_evaluated.startswith(NOBODY) or found.loss is None:
         return record
     accuracy = accuracy_in(found.metrics)
     return replace(record, loss=found.loss, accuracy=accuracy, not_evaluated="")

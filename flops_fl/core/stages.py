@@ -30,7 +30,7 @@ from flops_fl.types import (
 T = TypeVar("T")
 
 OFF_LOOP_BYTES = 1 << 20
-NOBODY = "no learner was asked to evaluate (--fraction-evaluate)"
+NOBODY = "no learner was asked to evaluate"  # how such a reason begins
 LEARNERS, FAILURES = "cluster.learners", "cluster.failures"
 """Metrics of a cluster's update: how many learners it speaks for, and how many failed."""
 LARGEST_LOSS = 1e30  # far beyond any loss; a sum of such is still finite
@@ -77,13 +77,14 @@ class _Stage:
         self.plan = plan
         self.strategy = strategy
         self.outcome = StageOutcome()
-        self._unasked = "nobody was asked"
+        self._unasked, self._present = "nobody was asked", 0
         self._cohort = cohort
         self._observer = observer
 
     async def _ask(self, parameters: Parameters, version: int) -> None:
         """Ask and hand on to `_take` what comes; failures apart."""
         present = self._cohort.present()
+        self._present = len(present)
         choose = partial(self.strategy.choose, self.round, self.kind, present, parameters)
         chosen = await asyncio.to_thread(choose) if self.strategy.foreign else choose()
         tasks = {learner: self._task(version, chosen[learner]) for learner in chosen}
@@ -201,11 +202,18 @@ class Evaluate(_Stage):
             judged = await asyncio.to_thread(judge) if self.strategy.foreign else judge()
             return _figures(found) if judged is None else _judged(judged, found)
         if not (found or failures):
-            return Figures(missing=NOBODY)
+            return Figures(missing=f"{NOBODY} ({self._why_nobody()})")
         why = in_short(failures) or "no more were asked"
         return Figures(
             missing=f"{len(found)} of {self.quorum} evaluations (--min-evaluate-clients): {why}"
         )
+
+    def _why_nobody(self) -> str:
+        needed = max(self.quorum, self.plan.min_available)
+        if self._present >= needed:
+            return "--fraction-evaluate"
+        options = "--min-available-clients, --min-evaluate-clients"
+        return f"{self._present} of {needed} present: {options}"
 
     async def _take(self, answer: Update | Evaluation) -> None:
         assert isinstance(answer, Evaluation)

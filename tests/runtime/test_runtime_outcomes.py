@@ -107,3 +107,27 @@ def test_what_was_never_evaluated_is_not_called_best(how, run_cli, tmp_path):
     logged = client.get_run(result["mlflow"]["run_id"])
     assert logged.info.run_name == "FLOps FL round 2"
     assert logged.data.tags["flops.model"] == "logged"
+
+
+@pytest.mark.slow
+def test_a_learner_that_is_gone_leaves_a_round_that_says_why_it_was_not_evaluated(
+    processes, digits, tmp_path
+):
+    repo = tmp_path / "repo"
+    shutil.copytree(NUMPY, repo, ignore=shutil.ignore_patterns("__pycache__"))
+    source = (repo / "model_manager.py").read_text()
+    dies = 'import os\n        if os.environ.get("DIES"):\n            os._exit(9)\n        '
+    head, fit, tail = source.partition("def fit_model(self):\n        ")
+    (repo / "model_manager.py").write_text(head + fit + dies + tail)
+    aggregator = processes.aggregator(
+        repo, "--rounds", 1, "--min-available-clients", 3, "--min-evaluate-clients", 3,
+        "--reconnect-timeout", 2, "--round-timeout", 60,
+    )  # fmt: skip
+    for n in range(3):
+        env = {"DIES": "1"} if n == 2 else {}
+        processes.learner(repo, digits / f"part-{n}", f"l{n}", env=env)
+    (record,) = processes.result(aggregator)["rounds"]
+    assert (record["learners"], record["loss"]) == (["l0", "l1"], None)
+    assert [failure["learner"] for failure in record["failures"]] == ["l2"]
+    said = "no learner was asked to evaluate (2 of 3 present: --min-available-clients, "
+    assert record["not_evaluated"].startswith(said)
