@@ -97,6 +97,10 @@ def test_lists_and_pairs():
         (["r", "--tls-cert", "none.pem"], ["--tls-cert none.pem", "existing file"]),
         (["r", "--tls-ca", __file__], ["--tls-ca needs --tls-cert"]),
         (["r", "--strategy-option", "x"], ["KEY=VALUE"]),
+        (["r", "--strategy-option", "eta=nan"], ["eta is nan, expected a finite number"]),
+        (["r", "--strategy-option", "eta=-1e999"], ["eta is -inf, expected a finite number"]),
+        (["r", "--strategy-option", "fraction-fit=7"], ["fraction_fit", "use --fraction-fit"]),
+        (["r", "--strategy-option", "min_fit_clients=x"], ["use --min-fit-clients"]),
         (["r", "--project-id", "a/b"], ["--project-id a/b"]),
     ],
 )

@@ -38,11 +38,12 @@ def check_update(update: Update, layout: Layout) -> None:
     if difference:
         raise BadUpdate(difference)
     for index, array in enumerate(update.parameters):
-        if kind_of(array.dtype) in "fc" and not _finite(array):
+        if kind_of(array.dtype) in "fc" and not finite(array):
             raise BadUpdate(f"tensor {index} ({layout.tensors[index]}) has NaN or infinite values")
 
 
-def _finite(array: Array) -> bool:
+def finite(array: Array) -> bool:
+    """Whether no value of an array of floats is NaN or infinite."""
     flat = np.ascontiguousarray(array).reshape(-1)
     return all(bool(np.isfinite(flat[at : at + BLOCK]).all()) for at in range(0, flat.size, BLOCK))
 

@@ -171,11 +171,12 @@ def _require_fit(name: str, layout: Layout, kind: type[FlowerStrategy]) -> None:
 
 
 def _fedavg(options: Mapping[str, Any], seed: int, layout: Layout) -> FedAvg:
-    own = ("accept_failures",)
+    own = {"accept_failures": True}
     unknown = sorted(set(options) - {*COHORT_OPTIONS, *own})
     if unknown:
         _require_no_function("FedAvg", unknown[0])
         raise _unbuilt("FedAvg", f"it takes no {unknown[0]}", own)
+    _require_kinds("FedAvg", options, own)
     return FedAvg(layout, seed=seed, **options)
 
 
@@ -187,6 +188,24 @@ def _require_no_function(name: str, option: str) -> None:
             "function in the repository that builds the strategy with it and returns it, and give "
             f"--strategy MODULE:FUNCTION instead of {name} (docs/flower.md has an example)"
         )
+
+
+def _require_kinds(name: str, options: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Numbers and switches where the defaults are such; whole ones where Flower's are whole."""
+    for key, value in options.items():
+        default = own.get(key)
+        if isinstance(default, bool):
+            fits, expected = isinstance(value, bool), "true or false"
+        elif isinstance(default, int) and ":" not in name:
+            fits, expected = isinstance(value, int) and not isinstance(value, bool), "an integer"
+        elif isinstance(default, int | float):
+            fits = isinstance(value, int | float) and not isinstance(value, bool)
+            expected = "a number"
+        else:
+            continue
+        if not fits:
+            why = f"{key} is {value!r}, expected {expected} (default: {default})"
+            raise _unbuilt(name, why, own)
 
 
 def _build(
@@ -206,6 +225,7 @@ def _build(
             given[key] = value
         elif key not in COHORT_OPTIONS:  # not necessarily a user's class has those
             raise _unbuilt(name, entry.without.get(key, f"it takes no {key}"), own)
+    _require_kinds(name, options, own | dict(entry.defaults))
     used = own | {key: value for key, value in given.items() if key not in COHORT_OPTIONS}
     if ":" not in name and inspect.isclass(entry.make) and issubclass(entry.make, flower.FedAvg):
         given |= _QUIET
@@ -230,7 +250,7 @@ def _build(
 
 def _unbuilt(name: str, why: str, own: Collection[str]) -> UsageError:
     return UsageError(
-        f"strategy {name} cannot be built: {why}. Its options (--strategy-option): "
+        f"strategy {name} cannot be built: {why.rstrip('.')}. Its options (--strategy-option): "
         f"{', '.join(own) or 'none'}"
     )
 

@@ -18,7 +18,8 @@ from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import Strategy
 
 from flops_fl.core.aggregation import Aggregation, Judgement, not_accepted, require_accepted
-from flops_fl.dtypes import OPAQUE, dtype_of
+from flops_fl.core.mean import finite
+from flops_fl.dtypes import OPAQUE, dtype_of, kind_of
 from flops_fl.errors import FederationError, FlopsError
 from flops_fl.flower.selection import Named, SeededCohort
 from flops_fl.flower.values import plain, recordable
@@ -175,7 +176,7 @@ class FlowerStrategy:
             taken: Of those that count; default: all.
 
         Raises:
-            FederationError: it is of another shape.
+            FederationError: it is of another shape, or not finite, as all updates were.
         """
         found = parameters_to_ndarrays(made)
         expected = [self.layout.tensors[index] for index in indices]
@@ -186,7 +187,14 @@ class FlowerStrategy:
             )
         for index, spec, array in zip(indices, expected, found, strict=True):
             if taken is None or index in taken:
-                arrays[index] = array.astype(dtype_of(spec.dtype), copy=False)
+                with np.errstate(over="ignore", invalid="ignore"):  # said in a sentence, below
+                    values = array.astype(dtype_of(spec.dtype), copy=False)
+                if kind_of(values.dtype) in "fc" and not finite(values):
+                    raise FederationError(
+                        f"strategy {self.name} made NaN or infinite values (tensor {index}, "
+                        f"{spec}): check --strategy-option, or choose another strategy"
+                    )
+                arrays[index] = values
 
     def state(self) -> dict[str, Any]:
         """What the class remembers between rounds: bytes, lists of arrays, and plain values."""

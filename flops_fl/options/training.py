@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, Self, TypeAlias
 
-from pydantic import PositiveInt, model_validator
+from pydantic import PositiveInt, field_validator, model_validator
 
 from flops_fl import limits
 from flops_fl.options.common import Options
-from flops_fl.options.described import LEARNERS, LIMITS, RESULTS, TRAINING, UPDATES, WAITING, option
+from flops_fl.options.described import (
+    LEARNERS,
+    LIMITS,
+    RESULTS,
+    TRAINING,
+    UPDATES,
+    WAITING,
+    flag,
+    option,
+)
 from flops_fl.options.kinds import (
     Fraction,
     LocalPath,
@@ -172,6 +182,16 @@ class TrainingOptions(Options):
         if self.max_update_norm is not None:
             found["large_updates"] = self.large_updates
         return found
+
+    @field_validator("strategy_option")
+    @classmethod
+    def _of_the_strategy(cls, told: dict[str, Any]) -> dict[str, Any]:
+        for name, value in told.items():
+            if name in COHORT_OPTIONS:
+                raise ValueError(f"{name} is no option of a strategy: use {flag(name)}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name} is {value}, expected a finite number")
+        return told
 
     @model_validator(mode="before")
     @classmethod

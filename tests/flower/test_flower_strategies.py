@@ -172,6 +172,45 @@ def test_a_strategy_that_fails_is_named():
         play(build(f"{__name__}:Reshaping", {}, start=start()), 1, updates(start(), 1))
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("FedAdam", {"eta": 1e300}), ("FedAvgM", {"server_learning_rate": 1e300}), ("Halving", {})],
+)
+def test_a_model_that_is_not_finite_fails_the_round_and_not_in_silence(name, options):
+    if name == "Halving":
+        name, options = f"{__name__}:Halving", {"share": np.inf}
+    strategy = build(name, options, start=start())
+    with np.errstate(all="ignore"), pytest.raises(FederationError) as caught:
+        play(strategy, 1, updates(start(), 1))
+    assert f"strategy {name} made NaN or infinite values (tensor 0, " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "expected"),
+    [
+        ("FedAdam", "eta", "abc", r"a number \(default: 0.5\)"),
+        ("FedAdam", "eta", True, "a number"),
+        ("FedProx", "proximal_mu", "x", r"a number \(default: 0.1\)"),
+        ("FedTrimmedAvg", "beta", "abc", "a number"),
+        ("Krum", "num_malicious_clients", 0.5, "an integer"),
+        ("FedAvg", "accept_failures", "abc", "true or false"),
+        ("FedAvgM", "accept_failures", 0, "true or false"),
+        (f"{__name__}:make_halving", "twice", 2, "true or false"),
+    ],
+)
+def test_an_option_is_of_its_defaults_kind(name, key, value, expected):
+    options = {"share": 0.5, key: value} if ":" in name else {key: value}
+    said = f"cannot be built: {key} is {value!r}, expected {expected}"
+    with pytest.raises(UsageError, match=said):
+        build(name, options, start=start())
+
+
+def test_a_sentence_of_flowers_ends_once():
+    with pytest.raises(UsageError) as caught:
+        build("FedTrimmedAvg", {"beta": 0.9}, start=start())
+    assert ".." not in str(caught.value)
+
+
 def test_all_options_are_known_with_those_that_were_not_given():
     assert build("FedTrimmedAvg", {}, start=start()).options == {
         "accept_failures": True,
