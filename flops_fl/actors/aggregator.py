@@ -17,6 +17,7 @@ from flops_fl.flower.values import largest_message
 from flops_fl.net.address import Address
 from flops_fl.net.tls import Tls
 from flops_fl.options.aggregator import AggregatorOptions
+from flops_fl.process.files import open_files_allowed
 from flops_fl.process.prints import stdout_kept
 from flops_fl.process.signals import raise_on_signals, told_of_signals
 from flops_fl.repo.source import checkout
@@ -29,6 +30,8 @@ from flops_fl.wire.transport import METHOD
 log = logging.getLogger(__name__)
 
 UNSAVED = "there is no room for the results: the run is to be gone on with"
+
+OWN_FILES = 64  # that an aggregator has open beside its learners' connections
 
 Listening = Callable[[Address, Path, Abort], None]
 """Called with the address served on, the run's folder, and a function that ends the run."""
@@ -157,6 +160,17 @@ class _Serving:
             self._on_listening(address, self._run.folder, abort)
         else:
             log.info("listening on %s, %s", address, _security(self._tls))
+            if self._tls and not self._tls.ca:
+                log.warning(
+                    "without --tls-ca whoever reaches %s may join, under any name: give the "
+                    "authority that signs the learners' certificates", address,
+                )  # fmt: skip
+            allowed, wanted = open_files_allowed(), self._options.min_available_clients
+            if allowed < wanted + OWN_FILES:
+                log.warning(
+                    "%d learners (--min-available-clients) may be too many: this process may have "
+                    "%d files and connections open, raise the limit (ulimit -n)", wanted, allowed,
+                )  # fmt: skip
 
     @contextmanager
     def _interruptible(self) -> Iterator[Abort]:

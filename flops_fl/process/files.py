@@ -1,12 +1,31 @@
-"""Files that are whole or not there: written aside, synced, then renamed."""
+"""Files that are whole or not there: written aside, synced, then renamed. How many may be open."""
 
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+MANY = 1 << 16
+
+
+def allow_many_files() -> None:
+    """Let this process and its children have as many files open as it may allow itself: a
+    connection is one, and shells begin with 256 or 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MANY if hard == resource.RLIM_INFINITY else min(MANY, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # some systems have a lower limit of their own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def open_files_allowed() -> int:
+    """How many files, connections among them, this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MANY if soft == resource.RLIM_INFINITY else soft
 
 
 @contextmanager

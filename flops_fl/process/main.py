@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -10,7 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO
 
-from flops_fl.errors import INTERRUPTED, FlopsError, RepositoryError
+from flops_fl.errors import INTERRUPTED, FlopsError, RepositoryError, UsageError
+from flops_fl.process.files import allow_many_files, open_files_allowed
 from flops_fl.process.lines import speak
 from flops_fl.process.signals import ignore_signals
 from flops_fl.process.streams import outlive_streams
@@ -39,6 +41,7 @@ def run_main(main: Callable[[], int], *, quiet: bool = False) -> int:
     # gRPC's own lines say that a handshake failed and not with whom. Before it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     outlive_streams()
+    allow_many_files()
     speak()
     code = _run(main, quiet=quiet)
     if _others():
@@ -74,6 +77,14 @@ def _run(main: Callable[[], int], *, quiet: bool) -> int:
         with suppress(OSError, ValueError):  # user code may have closed it
             report(error, sys.stderr)
         return error.exit_code
+    except OSError as error:
+        said = _lacking(error)
+        if not said:
+            raise
+        ignore_signals()
+        with suppress(OSError, ValueError):
+            report(UsageError(said), sys.stderr)
+        return UsageError.exit_code
     except KeyboardInterrupt:
         ignore_signals()
         # Python ends by the signal, whatever the exit code, if it came in an exec of text, such
@@ -83,3 +94,21 @@ def _run(main: Callable[[], int], *, quiet: bool) -> int:
             sys.stderr.write("" if quiet else "interrupted\n")
         return INTERRUPTED
     return code
+
+
+def _lacking(error: OSError) -> str:
+    """What the machine has too little of, and what to do; empty if that is not the cause."""
+    where = f" in {error.filename}" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no room is left{where}: make room there, or set TMPDIR to a folder with more"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return (
+            f"too many files are open; this process may have {open_files_allowed()}: raise the "
+            "limit (ulimit -n), or host fewer learners"
+        )
+    if error.errno == errno.ENOENT and "temporary directory" in str(error.strerror):
+        return (
+            f"no folder for temporary files can be written ({error.strerror}): set TMPDIR to one "
+            "that can"
+        )
+    return ""

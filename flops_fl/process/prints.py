@@ -18,6 +18,7 @@ from typing import TextIO
 
 from flops_fl.errors import UsageError
 from flops_fl.limits import LOG_SIZE
+from flops_fl.process.files import open_files_allowed
 from flops_fl.process.lines import speak
 from flops_fl.process.streams import lasting
 
@@ -40,6 +41,7 @@ class Prints:
         self._largest = largest
         self._out, self._err = out, err  # where they went before
         self._inside = False
+        self._most = min(MOST_OPEN, open_files_allowed() // 4)
         self._files: dict[str, int] = {}  # open ones, the last used at the end
         self._made: set[Path] = set()
         self._libc = ctypes.CDLL(None)
@@ -76,7 +78,7 @@ class Prints:
         return file
 
     def _open(self, path: Path) -> int:
-        if len(self._files) >= MOST_OPEN:
+        if len(self._files) >= self._most:
             os.close(self._files.pop(next(iter(self._files))))
         self._made.add(path)
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conftest import EXAMPLES, wait_for_port
+from tests.conftest import EXAMPLES, LIMIT, wait_for_port, wait_until
 
 NUMPY = EXAMPLES / "numpy_minimal"
 
@@ -57,6 +57,13 @@ def test_a_learner_says_what_is_wrong_with_tls(processes, digits, pki, run_cli, 
         "--protocol", "flower", "--tls-ca", tmp_path / "stranger.pem"
     )
     assert "ssl_transport_security" not in processes.stderr(aggregator)
+
+
+def test_without_an_authority_the_aggregator_says_who_may_join(processes, pki):
+    options = pki("server")
+    at = options.index("--tls-ca")
+    aggregator = processes.aggregator(NUMPY, *options[:at], *options[at + 2 :])
+    wait_until(lambda: "warning: without --tls-ca whoever" in processes.stderr(aggregator), LIMIT)
 
 
 def test_certificates_that_cannot_work_end_it_at_once(processes, pki, run_cli, tmp_path):
