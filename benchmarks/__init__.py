@@ -1,1 +1,1 @@
-"""Measured side by side with its peers: `python -m benchmarks overhead`, and so on."""
+"""Benchmarks of flops-fl beside its peers: `python -m benchmarks overhead`, and so on."""

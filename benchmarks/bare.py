@@ -1,4 +1,4 @@
-"""What cannot be faster: the user's own training and evaluation, and a learner's first Hello."""
+"""Lower bounds: the user's own training and evaluation, and a learner's first Hello."""
 
 from __future__ import annotations
 

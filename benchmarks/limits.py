@@ -2,9 +2,9 @@
 
 python -m benchmarks.limits ROLE SPEC
 
-One event loop at each end, as ours, and messages of at most 1 MB. A round is two exchanges, since
-a learner is asked twice: the fit's order and the update, the new model and its evaluation. Streams
-are opened, and a round is played, before anything is timed.
+As in flops-fl, each end has one event loop, and messages have at most 1 MB. A round has two
+exchanges, since a learner is asked twice: for a fit and its update, then for the new model and its
+evaluation. Streams are opened, and one round is played, before anything is timed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Our side: the real hub, rounds and learners, with work that takes no time.
+"""flops-fl's side: the real hub, rounds and learners, with training that takes no time.
 
 python -m benchmarks.ours aggregator SPEC      (JSON: learners, tensors, rounds, port, ...)
 python -m benchmarks.ours learners SPEC NAME,NAME...

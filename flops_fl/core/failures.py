@@ -1,4 +1,4 @@
-"""Failures of many learners in a few words: equal ones are one."""
+"""Describes the failures of many learners in few words: equal failures are grouped."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TypeAlias
 from flops_fl.text import some
 from flops_fl.types import LearnerFailure
 
-KINDS = 3  # that are said; more of them would hide the first
+KINDS = 3  # kinds of failure in a message; more would hide the first
 _NUMBER = re.compile(r"0x[0-9a-f]+|\d+")
 
 Kind: TypeAlias = tuple[str, str]
-"""Where it failed, and why, but for the numbers in it."""
+"""The stage that failed and the reason, with numbers replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Alike:
 
 
 def kind_of(stage: str, reason: str) -> Kind:
-    """What failures have in common that are said as one."""
+    """The key by which equal failures are grouped."""
     return stage, _NUMBER.sub("#", reason)
 
 
@@ -56,7 +56,7 @@ def alike(failures: Iterable[LearnerFailure]) -> list[Alike]:
 
 
 def in_short(failures: Iterable[LearnerFailure]) -> str:
-    """One sentence for all."""
+    """One sentence about all failures."""
     groups = alike(failures)
     rest = sum(len(group.learners) for group in groups[KINDS:])
     more = [f"and {rest} more for other reasons"] if rest else []

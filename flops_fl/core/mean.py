@@ -1,13 +1,13 @@
-"""The weighted mean of updates, one at a time: memory for one model, not for all of them.
+"""The weighted mean of updates, taken one at a time, so that memory holds one model and not all.
 
 McMahan et al. 2017 (arXiv:1602.05629) weigh each learner's parameters by its number of
 examples. Here the mean is updated incrementally (West 1979, doi:10.1145/359146.359153),
 
     mean += (x - mean) * n / (n_1 + ... + n)
 
-in float64, whatever the tensors' dtype. Unlike a sum divided at the end it is exact where
-all learners send the same tensor, and it cannot overflow. Float addition is not
-associative: whoever wants the same bits again adds updates in the same order.
+in float64, whatever the tensors' dtype. Unlike a sum that is divided at the end, it is exact if
+all learners send the same tensor, and it cannot overflow. Float addition is not associative, so
+only the same order of updates gives the same bits.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def finite(array: Array) -> bool:
 
 
 class WeightedMean:
-    """Fold updates one by one; an update may be dropped as soon as it was added.
+    """Adds updates one by one; an update may be dropped as soon as it was added.
 
     >>> mean = WeightedMean(Layout.of([np.float32([0.0])]))
     >>> mean.add(Update(learner="a", parameters=[np.float32([1.0])], examples=3))
@@ -79,7 +79,7 @@ class WeightedMean:
             _fold(mean, array, base, weight)
 
     def result(self) -> list[Array]:
-        """The mean of all, in the layout's dtypes; integers rounded to the nearest. Ends it.
+        """The mean in the layout's dtypes; integers are rounded. Call it once: it frees its state.
 
         Raises:
             ValueError: nothing was added.
@@ -129,7 +129,7 @@ class MeanAggregation:
         """Fold one update; the same bits need the same order.
 
         Raises:
-            BadUpdate: it must not touch the global model; nothing has changed.
+            BadUpdate: the update is not usable; the mean has not changed.
         """
         self.mean.add(self.checked(update))
 
@@ -143,7 +143,7 @@ class MeanAggregation:
         return self._bound(update) if self._bound else update
 
     def result(self, failures: int) -> list[Array]:
-        """The mean; ends it."""
+        """The mean. Call it once."""
         return self.mean.result()
 
 
@@ -164,13 +164,13 @@ def _fold(mean: Array, array: Array, base: Array | None, weight: float) -> None:
 
 
 def _narrowed(mean: Array, dtype: np.dtype[Any]) -> Array:
-    """The mean as `dtype`, in the memory that it has: no second copy of a large tensor."""
+    """Convert the mean to `dtype` in place, without a second copy of a large tensor."""
     if dtype.itemsize >= mean.itemsize or mean.nbytes < SMALL:
         return mean.astype(dtype, copy=False)
     count = mean.size
     narrow = mean.view(dtype)[:count]
     for at in range(0, count, BLOCK):
-        # Never ahead of what is still to be read: an element gets smaller.
+        # Elements get smaller, so a write never overtakes what is still to be read.
         narrow[at : at + BLOCK] = mean[at : at + BLOCK].copy()
     del narrow
     mean.resize(-(-count * dtype.itemsize // mean.itemsize), refcheck=False)

@@ -23,13 +23,13 @@ class NormLimit:
 
     norm: float
     refuse: bool = False
-    """Refuse what is beyond it, rather than scale it down to it."""
+    """Refuse an update beyond the limit instead of scaling it down."""
 
     def bound(self, update: Update, base: Parameters) -> Update:
-        """The update, within the limit around the model `base` that it was trained from.
+        """Limit an update's distance from `base`, the model that it was trained from.
 
         Raises:
-            BadUpdate: it is beyond the limit, and that is to be refused.
+            BadUpdate: the update is beyond the limit, and `refuse` is set.
         """
         pairs = list(zip(update.parameters, base, strict=True))
         found = math.sqrt(sum(_square_distance(new, old) for new, old in pairs))

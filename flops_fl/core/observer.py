@@ -1,8 +1,8 @@
-"""Observers: told what happens in a federation, never asked.
+"""Observers are told what happens in a federation and decide nothing.
 
-They are called on the aggregator's event loop, so each call must return at once: an
-observer with slow work (a tracking server, a broker) owns a thread. What they raise is logged
-and costs nothing but their own report. No model is given to them: none can be held twice.
+They are called on the aggregator's event loop, so each call must return at once. An observer with
+slow work (a tracking server, a broker) needs its own thread. If an observer raises, the error is
+logged and only its own report is lost. Observers get no model, so none can keep one in memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunInfo:
-    """What is known of a run before its first round."""
+    """What is known about a run before its first round."""
 
     project_id: str
     run_id: str
@@ -34,7 +34,7 @@ class RunInfo:
 
 
 class Observer:
-    """Base of all observers; every hook does nothing until overridden."""
+    """Base of all observers. Hooks do nothing unless a subclass overrides them."""
 
     def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
         """A run begins, or goes on after `history`."""
@@ -58,7 +58,7 @@ class Observer:
         """The strategy has judged the initial model itself: its figures, as those of a round 0."""
 
     def on_round(self, record: RoundRecord, best: Best | None) -> None:
-        """A round is complete; `best` is the best of those that were evaluated, if any was."""
+        """A round is complete; `best` is the best evaluated one so far, or None."""
 
     def on_failed_round(self, record: RoundRecord) -> None:
         """A round failed, and with it the training: there is no new global model."""
@@ -68,7 +68,7 @@ class Observer:
 
 
 class Observers(Observer):
-    """Several observers as one; whatever one of them raises stays with it."""
+    """Several observers as one. An error in one does not reach the others or the training."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = list(observers)

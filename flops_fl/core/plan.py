@@ -1,4 +1,4 @@
-"""What a federated training needs and leaves: learners, a plan, a state."""
+"""A federated training's learners, plan and state: what it needs and what it leaves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Asked(Protocol):
     async def next(self) -> Answer | None:
         """The next answer; None when all have been given.
 
-        Drop an update before the next call: a later one may be put into its arrays.
+        Do not use an update after the next call, which may reuse its arrays for a later one.
         """
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class Cohort(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What a training is to be. Times in seconds."""
+    """The parameters of a training. Times in seconds."""
 
     run_id: str
     rounds: int
@@ -83,12 +83,12 @@ class Plan:
     round_timeout: float
     join_timeout: float
     grace: float | None = None
-    """Close a stage so long after its minimum has answered; None: wait for all."""
+    """Close a stage this long after its minimum has answered; None: wait for all."""
     max_failures: int | None = None
     """Rounds in a row after which a learner that fails is put aside."""
     limit: NormLimit | None = None
     keep: Callable[[Parameters], Parameters] = lambda parameters: parameters
-    """Puts a new global model where it is to lie until the next one is there."""
+    """Stores a new global model, in memory or in a file, until the next one replaces it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,14 +106,14 @@ class State:
 
 
 class Journal(Protocol):
-    """Where a training writes its state down, so that it outlives the process.
+    """Stores a training's state, so that it outlives the process.
 
-    What it cannot write costs what a crash would then lose, not the training: it does not raise
-    for a disk that is full. For large models `write` is called on a thread.
+    It does not raise if the disk is full: the training goes on, but a crash would lose that state.
+    For large models `write` is called on a thread.
     """
 
     def begin(self, state: State) -> None:
         """A training starts, or goes on, from here."""
 
     def write(self, state: State) -> None:
-        """A fit is folded (its round is pending), or evaluated. Read, do not write to it."""
+        """Store a state after a fit (its round is pending) or its evaluation; do not change it."""

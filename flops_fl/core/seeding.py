@@ -35,7 +35,7 @@ def _seed_tensorflow(value: int) -> None:
     if stateful is None:
         return
     stateful.set_seed(value)
-    with suppress(RuntimeError):  # user code asks for determinism, which forbids to make one
+    with suppress(RuntimeError):  # TensorFlow's deterministic mode forbids such a generator
         stateful.get_global_generator().reset_from_seed(value)
 
 
@@ -55,11 +55,11 @@ def seed_build(seed: int) -> None:
 
 
 def seed_data(learner: str) -> None:
-    """Seed the loading of a learner's data, by its id alone: a run's seed changes no split."""
+    """Seed the loading of a learner's data by its id alone, so that every run splits it alike."""
     seed_generators(0, learner, 0, "data")
 
 
 def selection(seed: int, round: int, stage: Stage) -> random.Random:
-    """The generator that draws a stage's learners: from their ids in order."""
+    """The generator that draws a stage's learners from the sorted ids."""
     text = f"{seed}/{round}/{stage}/select".encode()
     return random.Random(hashlib.sha256(text).digest())
