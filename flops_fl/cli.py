@@ -82,8 +82,8 @@ def _simulate(argv: Sequence[str]) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     description = (
-        "Run a program of your own, such as -- python model_manager.py, in the repository: "
-        "load_dataset() gives it the data of a learner."
+        "Run the program after --, such as flops-fl run REPO --data FOLDER -- python "
+        "model_manager.py, in the repository: load_dataset() gives it the data of a learner."
     )
     with ending_at_once():
         from flops_fl.options.reading import parse

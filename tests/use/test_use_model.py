@@ -156,6 +156,7 @@ def _marks(kind):
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # keras' arrays
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=_marks(kind), id=name) for name, kind in KINDS.items()]
 )
@@ -178,11 +179,17 @@ def test_the_lines_that_are_printed_load_what_was_written(
             with pytest.raises(UsageError, match="pip install safetensors, or take .pt or .npz"):
                 command("export", run, "--out", tmp_path / "m.safetensors")
             continue
-        assert exported(tmp_path, run, suffix, kind.parameters) == digest(run)
+        assert exported(tmp_path, run, suffix, kind.parameters) == digest(run, kind)
 
 
-def digest(run):
-    return parameters_sha256(load_npz(run / "model-best.npz"))
+def digest(run, kind=None):
+    stored = load_npz(run / "model-best.npz")
+    if kind is not None and "xgboost" in kind.needs:  # which writes JSON in its own words
+        import xgboost
+
+        booster = xgboost.Booster(model_file=bytearray(stored[0].tobytes()))
+        stored = [np.frombuffer(booster.save_raw("json"), "V1")]
+    return parameters_sha256(stored)
 
 
 def exported(folder, run, suffix, parameters):
