@@ -152,8 +152,9 @@ def main() -> int:
         with os.fdopen(reading) as pipe:  # it ends at once, but for clusters
             aggregators |= json.loads(pipe.readline() or "{}")
     signal.signal(signal.SIGTERM, lambda *_: _end(children))
-    threading.Thread(target=_end_with_stdin, args=(children,), daemon=True).start()
-    return _first_failure(children)
+    ending = threading.Event()
+    threading.Thread(target=_end_with_stdin, args=(children, ending), daemon=True).start()
+    return _first_failure(children, ending)
 
 
 def _learn(order: Mapping[str, Any], aggregators: Mapping[str, str]) -> int:
@@ -180,8 +181,8 @@ def _lead_clusters(order: Mapping[str, Any], tell: int) -> int:
     return host_clusters(build(AggregatorOptions, values), clusters, seed, say)
 
 
-def _first_failure(children: dict[int, Mapping[str, Any]]) -> int:
-    """Wait for all; one that fails ends the others."""
+def _first_failure(children: dict[int, Mapping[str, Any]], ending: threading.Event) -> int:
+    """Wait for all; one that fails ends the others. `ending`: we end them ourselves."""
     failure = 0
     while children:
         child, status = os.wait()
@@ -190,7 +191,7 @@ def _first_failure(children: dict[int, Mapping[str, Any]]) -> int:
         if code and not failure:
             failure = code if code > 0 else 128 - code  # a signal, as the shell has it
             threading.Thread(target=_end_surely, args=(children,), daemon=True).start()
-            if code not in (INTERRUPTED, -signal.SIGTERM):  # it was not we who ended it
+            if code not in (INTERRUPTED, -signal.SIGTERM) and not ending.is_set():
                 _say_last(values, code)
     return failure
 
@@ -213,10 +214,11 @@ def _say_last(values: Mapping[str, Any], code: int) -> None:
     )
 
 
-def _end_with_stdin(children: dict[int, Mapping[str, Any]]) -> None:
+def _end_with_stdin(children: dict[int, Mapping[str, Any]], ending: threading.Event) -> None:
     """When the parent is done, or was killed, so are they."""
     while os.read(0, 1024):
         pass
+    ending.set()
     _end_surely(children)
 
 

@@ -31,6 +31,7 @@ from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.process.health import Health, served
 from flops_fl.process.memory import return_large_blocks
 from flops_fl.process.prints import LEARNERS
+from flops_fl.process.signals import told_of_signals
 from flops_fl.process.spool import keep
 from flops_fl.repo.beside import NOTHING
 from flops_fl.repo.contract import ManagedModel
@@ -199,10 +200,11 @@ def plan_of(options: AggregatorOptions, run_id: str, folder: Path) -> Plan:
 def _leave(run: Run, ending: Ending, *, stdout: TextIO | None) -> int:
     """Write and say all that a run leaves; the exit code of one that nothing has failed."""
     status, said = _status(ending)
-    run.observer.on_end(status, said)
-    document = leave(run.folder, run.info, run.training, run.census, status=status, error=said)
+    with told_of_signals(lambda: None):  # a second signal finds the result on disk
+        run.observer.on_end(status, said)
+        document = leave(run.folder, run.info, run.training, run.census, status=status, error=said)
     # What comes now may take a while, and the result is safe already.
-    tracked = run.tracking.finish(run.training.state, interrupted=status == "interrupted")
+    tracked = _track(run, interrupted=status == "interrupted")
     if tracked is not None:
         document |= {"mlflow": tracked}
         write_result(run.folder / RESULT, document)
@@ -213,6 +215,16 @@ def _leave(run: Run, ending: Ending, *, stdout: TextIO | None) -> int:
         return 0
     sys.stderr.write("interrupted: go on with --resume\n")  # as run_main would: no time before it
     return INTERRUPTED
+
+
+def _track(run: Run, *, interrupted: bool) -> dict[str, str] | None:
+    try:
+        return run.tracking.finish(run.training.state, interrupted=interrupted)
+    except KeyboardInterrupt:
+        if not interrupted:
+            raise
+        log.warning("MLflow has not been told all: going on delivers it, too")
+        return None
 
 
 def _print(document: Mapping[str, Any], stdout: TextIO) -> None:

@@ -12,7 +12,7 @@ both refuse the same messages. The idea is that of h11's connection state machin
 
 Failure and Cancel lead back to IDLE from WORKING, OFFERED and UPLOADING. A Cancel may
 cross an answer on the wire. So messages about a task that is no longer the current one
-are legal but stale: the receiver drops them.
+are legal but stale: the receiver drops them. So is all that crosses the other side's Goodbye.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class Conversation:
         self.state = State.HELLO
         self.task: Task | None = None
         self._upload = 0  # bytes still to come
+        self._parting: Side | None = None  # who has said goodbye
 
     def step(self, sender: Side, message: Message) -> bool:
         """Take note of a message; False if it is stale and must be dropped.
@@ -102,6 +103,8 @@ class Conversation:
             following = self._result(message)
         elif isinstance(message, Chunk) and sender is Side.LEARNER:
             following = self._uploaded(len(message.data))
+        elif isinstance(message, Goodbye):
+            self._parting = sender
         self.state = following
         if following in (State.IDLE, State.CLOSED):
             self.task = None
@@ -134,7 +137,7 @@ class Conversation:
 
     def _stale(self, sender: Side, message: Message) -> bool:
         if self.state not in _OPEN:
-            return False
+            return self._parting not in (None, sender)
         if isinstance(message, Result | Failure | Grant | Cancel):
             return self.task is None or message.key != self.task.key
         if isinstance(message, Chunk) and sender is Side.LEARNER:

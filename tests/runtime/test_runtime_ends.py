@@ -1,5 +1,6 @@
 """How processes end: done, failed, interrupted at any moment; a last line, and no traceback."""
 
+import json
 import os
 import pty
 import signal
@@ -65,6 +66,38 @@ def test_an_interrupted_simulation_has_a_last_line_and_leaves_nobody(tmp_path, s
     assert process.returncode == 130, text
     lines = [line for line in text.splitlines() if "interrupted" in line.replace(str(tmp_path), "")]
     assert lines == text.splitlines()[-1:] == ["interrupted: go on with --resume"]
+
+
+TWICE = """
+import runpy, signal
+from flops_fl.actors import lead
+from flops_fl.observers.console import ConsoleObserver
+
+def pressed(function):
+    def press(*arguments, **options):
+        signal.raise_signal(signal.SIGINT)
+        return function(*arguments, **options)
+    return press
+
+ConsoleObserver.on_round = pressed(ConsoleObserver.on_round)
+lead.leave = pressed(lead.leave)
+runpy.run_module("flops_fl", run_name="__main__")
+"""
+
+
+def test_a_second_signal_finds_the_result_on_disk(tmp_path):
+    script = tmp_path / "twice.py"
+    script.write_text(TWICE)
+    command = simulate(NUMPY, "--learners", 2, "--rounds", 9)[1:]
+    process = subprocess.run(
+        [sys.executable, script, *map(str, command)],
+        cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert process.returncode == 130, process.stderr
+    (result,) = tmp_path.glob("runs/*/result.json")
+    assert json.loads(result.read_text())["status"] == "interrupted"
+    assert process.stderr.rstrip().endswith("interrupted: go on with --resume")
 
 
 @pytest.mark.slow

@@ -87,6 +87,19 @@ def test_an_upload_that_crossed_its_cancel_is_stale_in_the_evaluation_too():
 
 
 @pytest.mark.parametrize(
+    "crossing",
+    [result(1), m.Failure(key=task(1).key, stage="fit", reason=""), m.Ping(answer=True)],
+    ids=lambda message: type(message).__name__,
+)
+def test_what_crosses_the_other_sides_goodbye_is_stale(crossing):
+    conversation, outcomes = said(
+        (L, HELLO), (A, WELCOME), (A, order(1)), (A, m.Goodbye()), (L, crossing), (L, m.Goodbye())
+    )
+    assert outcomes[-2] is False
+    assert conversation.state is State.CLOSED
+
+
+@pytest.mark.parametrize(
     "steps",
     [
         [(L, m.Result(key="x", examples=1))],
@@ -114,7 +127,7 @@ def test_an_upload_that_crossed_its_cancel_is_stale_in_the_evaluation_too():
             (L, m.Result(key=task(1, "evaluate").key, examples=1, nbytes=LARGE)),
         ],
         [(L, HELLO), (A, m.Refusal(reason="no")), (A, order(1))],
-        [(L, HELLO), (A, m.Goodbye()), (L, m.Ping(answer=True))],
+        [(L, HELLO), (A, m.Goodbye()), (A, WELCOME)],
     ],
 )
 def test_what_must_not_be_said_now_is_an_error(steps):
