@@ -21,10 +21,12 @@ from flops_fl.text import sentence
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey
 PublicKey: TypeAlias = ec.EllipticCurvePublicKey
 
-USAGE = {
-    "aggregator": ExtendedKeyUsageOID.SERVER_AUTH,
-    "learner": ExtendedKeyUsageOID.CLIENT_AUTH,
+USAGES = {
+    "aggregator": {ExtendedKeyUsageOID.SERVER_AUTH},
+    "learner": {ExtendedKeyUsageOID.CLIENT_AUTH},
+    "cluster": {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH},
 }
+"""What a certificate of each role is for; a cluster aggregator dials its root, too."""
 _MAKE = "make it with flops-fl pki request"
 _KEY_USES = (
     "digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
@@ -62,13 +64,14 @@ class Authority:
         end: datetime,
     ) -> x509.Certificate:
         """A certificate with these names, fit for these roles."""
+        usages = set[x509.ObjectIdentifier]().union(*(USAGES[role] for role in roles))
         subject, names = _subject(common), list(names)
         builder = (
             _builder(key, subject, begin, end)
             .issuer_name(self.certificate.subject)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage("digital_signature"), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([USAGE[role] for role in roles]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(sorted(usages, key=str)), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()),
                 critical=False,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 from urllib.parse import quote, unquote
 
-Role = Literal["aggregator", "learner"]
+Role = Literal["aggregator", "learner", "cluster"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 COMMON_NAME_BYTES = 64  # RFC 5280, ub-common-name, as the cryptography package counts it
@@ -50,5 +50,5 @@ def read_uri(uri: str) -> tuple[Role, str] | None:
     found = _URI.fullmatch(uri)
     if found is None:
         return None
-    role: Role = "learner" if found.group(1) == "learner" else "aggregator"
+    role = next(role for role in ROLES if role == found.group(1))
     return role, unquote(found.group(2))

@@ -186,14 +186,15 @@ def load_pair(
 
 def _require_role(certificate: Certificate, role: Role, option: str) -> None:
     from cryptography import x509
-    from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    from flops_fl.net.certificates import USAGES
 
     try:
         usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:  # good for everything
         return
-    wanted = Usage.SERVER_AUTH if role == "aggregator" else Usage.CLIENT_AUTH
-    if not {wanted, Usage.ANY_EXTENDED_KEY_USAGE} & set(usage):
+    if not (USAGES[role] <= set(usage) or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usage):
         raise Refused(
             f"{option} is for another role than {role}: give one signed with --role {role}"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
@@ -24,8 +24,6 @@ class AggregatorOptions(
     RepoOptions, TrainingOptions, TlsOptions, HealthOptions, HubLimits, LineLimits, CommonLimits
 ):
     """Options of ``python -m aggregator``."""
-
-    acts_as: ClassVar[Role] = "aggregator"
 
     role: Literal["classic", "root", "cluster"] = option(
         "cluster: be one learner to --root; --rounds are then those of each cycle",
@@ -93,6 +91,11 @@ class AggregatorOptions(
         if (environment | dict(given)).get("role") == "cluster":
             return environment
         return {name: value for name, value in environment.items() if name not in _AS_OF_LEARNERS}
+
+    @property
+    def acts_as(self) -> Role:
+        """What the actor's certificate must be good for."""
+        return "cluster" if self.is_cluster else "aggregator"
 
     @property
     def is_cluster(self) -> bool:

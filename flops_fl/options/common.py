@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -34,8 +34,6 @@ class RepoOptions(Options):
 
 
 class TlsOptions(Options):
-    acts_as: ClassVar[Role]  # of the actor
-
     tls_cert: ExistingFile | None = option("own certificate, PEM", NETWORK, None, metavar="FILE")
     tls_key: ExistingFile | None = option("its private key, PEM", NETWORK, None, metavar="FILE")
     tls_ca: ExistingFile | None = option(
@@ -48,6 +46,11 @@ class TlsOptions(Options):
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key go together: give both")
         return self
+
+    @property
+    def acts_as(self) -> Role:
+        """What the actor's certificate must be good for."""
+        return "learner"
 
     def tls(self) -> Tls | None:
         """The files' content; None without TLS.

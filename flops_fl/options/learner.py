@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from pydantic import model_validator
 
 from flops_fl import limits
-from flops_fl.net.identity import Role
 from flops_fl.options.common import HealthOptions, RepoOptions, TlsOptions
 from flops_fl.options.data import LocalDataOptions
 from flops_fl.options.described import NETWORK, PROCESS, WAITING, option
@@ -19,8 +18,6 @@ class LearnerOptions(
     RepoOptions, LocalDataOptions, TlsOptions, HealthOptions, LineLimits, PrintLimits, CommonLimits
 ):
     """Options of ``python -m learner``."""
-
-    acts_as: ClassVar[Role] = "learner"
 
     aggregator: HostPort = option("where the aggregator listens", NETWORK, metavar="HOST:PORT")
     learner_id: Listing = option(

@@ -105,9 +105,9 @@ class EnrollOptions(_HolderOptions, PkiOptions):
 
 
 def _require_hosts(role: Role, hosts: list[str]) -> None:
-    if role == "aggregator" and not hosts:
+    if role != "learner" and not hosts:
         raise ValueError(
-            "--role aggregator needs --host: the names and addresses that learners dial it by"
+            f"--role {role} needs --host: the names and addresses that learners dial it by"
         )
     if role == "learner" and hosts:
         raise ValueError(

@@ -165,13 +165,15 @@ def _sign_command(path: Path, holder: Holder, ca: Path = AUTHORITY_FOLDER) -> st
 
 
 def _actor_command(holder: Holder, key: Path, certificate: Path, ca: Path) -> str:
-    if holder.role == "aggregator":
+    module = "learner" if holder.role == "learner" else "aggregator"
+    if module == "aggregator":
         everywhere = "[::]:8080" if any(":" in host for host in holder.hosts) else "0.0.0.0:8080"
         head = ["REPO", "--listen", everywhere]
+        head += ["--role", "cluster", "--root", "HOST:8080"] if holder.role == "cluster" else []
     else:
         head = ["REPO", "--aggregator", "HOST:8080", "--data", "FOLDER"]
     tls = ["--tls-cert", certificate, "--tls-key", key, "--tls-ca", ca]
-    return join(["python", "-m", holder.role, *head, *map(str, tls)])
+    return join(["python", "-m", module, *head, *map(str, tls)])
 
 
 def _shown(holder: Holder) -> str:
