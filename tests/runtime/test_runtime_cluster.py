@@ -8,6 +8,7 @@ import socket
 
 import numpy as np
 import pytest
+from certificates import HERE
 from conftest import NUMPY, wait_for_port, wait_until
 
 LEARNERS = ("l0", "l1", "l2", "l3")
@@ -194,6 +195,26 @@ class ModelManager(ModelManager):
     def fit_model(self):
         return 1 // 0
 """
+
+
+def test_a_cluster_is_known_by_its_certificate_at_both_ends(tree, processes, authority):
+    for name, role in (("root", "aggregator"), ("c0", "cluster"), ("l1", "learner")):
+        authority.sign(name, hosts=HERE, roles=[role])
+    root = tree.root(1, "--rounds", 2, *authority.options("root"))
+    port = free_port()
+    told = ["--role", "cluster", "--root", processes.address, "--listen", f"127.0.0.1:{port}"]
+    told += ["--output", processes.folder / "c0", "--rounds", 1]
+    wrong = processes.start("aggregator", NUMPY, *told, *authority.options("root"))
+    processes.finish(wrong, code=5)
+    assert "is for another role than cluster" in processes.stderr(wrong)
+    cluster = processes.start("aggregator", NUMPY, *told, *authority.options("c0"))
+    processes.start(
+        "learner", NUMPY, "--aggregator", f"127.0.0.1:{port}", "--data", tree.quarters,
+        "--data-tags", "{id}", *authority.options("l1"),
+    )  # fmt: skip
+    found = processes.result(root)
+    assert found["rounds"][-1]["clusters"] == {"c0": {"learners": 1, "failures": 0}}
+    processes.finish(cluster)
 
 
 def test_options_of_one_role_are_refused_in_another(run_cli):
