@@ -1,1 +1,1 @@
-"""All that imports flwr: the NumPyClient, strategies, stock clients and servers, flwr run."""
+"""All code that imports flwr: the NumPyClient, strategies, stock clients and servers, flwr run."""

@@ -1,4 +1,7 @@
-"""The two halves of a Flower app, around whatever builds a learner and leads the rounds."""
+"""The ClientApp and the ServerApp of a Flower app.
+
+Their callers say how to build a learner and how to lead the rounds.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ from flops_fl.flower.grid import (
 from flops_fl.types import Update
 
 LearnerOf: TypeAlias = Callable[[Context], AbstractContextManager[LearnerClient]]
-"""Builds the learner of a node, for one message; raises FlopsError."""
+"""Builds a node's learner to answer one message; raises FlopsError."""
 
 Lead: TypeAlias = Callable[[Grid, Context], None]
 """Leads a whole training over the Grid; raises FlopsError, which Flower shows."""
@@ -38,7 +41,7 @@ Lead: TypeAlias = Callable[[Grid, Context], None]
 def client_app(learner_of: LearnerOf) -> ClientApp:
     """A ClientApp that answers with a LearnerClient.
 
-    User code that fails costs its learner's contribution; the reply says why.
+    If the user's code fails, the reply says why and the learner's update is lost.
     """
     app = ClientApp()
 
@@ -52,7 +55,7 @@ def client_app(learner_of: LearnerOf) -> ClientApp:
     def perform(message: Message, context: Context) -> Message:
         """Fit or evaluate the global model on this node's data."""
         why = _foreign(message.content)
-        if why:  # its sender would not know our results
+        if why:  # another ServerApp could not read our reply
             return Message(Error(ErrorCode.MOD_FAILED_PRECONDITION, why), reply_to=message)
         return _reply(message, context, learner_of, _perform)
 
@@ -84,14 +87,14 @@ def _perform(learner: LearnerClient, message: Message) -> RecordDict:
 
 
 def _foreign(content: RecordDict) -> str:
-    """What makes it another ServerApp's message, or a mod's; empty if it is ours."""
+    """Which records show that another ServerApp or a mod sent this message; empty if ours did."""
     strange = sorted(set(content) - {PARAMETERS, TASK, CONFIG})
     if not strange and len(content) == 3:
         return ""
     what = "SecAgg+" if RECORD_KEY_CONFIGS in strange else ", ".join(strange) or "too little"
     return (
-        f"a message with {what}: this ClientApp works for the ServerApp beside it, and secure "
-        "aggregation is not among what they speak"
+        f"a message with {what}: this ClientApp answers only the ServerApp of its own app, and "
+        "the two do not support secure aggregation"
     )
 
 

@@ -1,4 +1,4 @@
-"""Build the strategy that `--strategy` names, or say in a sentence why it cannot be."""
+"""Build the strategy that `--strategy` names, or say in a sentence why that is impossible."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ from flops_fl.types import Layout, Parameters, Scalar
 _QUIET: dict[str, Any] = {
     f"{stage}_metrics_aggregation_fn": lambda _: {} for stage in ("fit", "evaluate")
 }
-"""Without these Flower warns that there are none."""
+"""Flower warns if a strategy has no function to aggregate metrics; these give it one."""
 _CALLABLE = ("_fn", "_function")
-"""Ends of the names of options that are functions."""
+"""Suffixes of Flower's options that take a function."""
 
 
 def strategy_for(
@@ -51,7 +51,7 @@ def strategy_for(
     if name in NEEDS_CONFIG and not model.takes_config:
         raise UsageError(
             f"--strategy {name} needs the learners' help: let fit_model take an argument config "
-            f"and use config[{NEEDS_CONFIG[name]!r}], or choose another strategy"
+            f"and use config[{NEEDS_CONFIG[name]!r}] there, or choose another strategy"
         )
     return strategy_called(
         name,
@@ -65,10 +65,10 @@ def strategy_for(
 
 
 def require_known(name: str) -> None:
-    """See that a strategy has a name that can be used, whatever the model.
+    """Check the name of a strategy before there is a model.
 
     Raises:
-        UsageError: no such strategy, or one that fits no repository.
+        UsageError: there is no such strategy, or it works with no repository.
     """
     if name in UNFIT:
         raise UsageError(f"--strategy {name} does not fit: {UNFIT[name]}")
@@ -92,16 +92,17 @@ def strategy_called(
 
     Args:
         name: FedAvg, a class of `flwr.server.strategy`, or ``module:name`` for a class or a
-            function that gives an object with the interface of Flower's.
-        options: On the cohort (`COHORT_OPTIONS`), and of its constructor.
-        seed: Of all choices.
-        layout: Of the global model.
-        initial: Gives the initial global model, for those that want it.
-        statistics: Indices of moving means and the like, which no optimiser may touch.
-        repository: Where modules are looked for first.
+            function that returns an object with the interface of Flower's Strategy.
+        options: Arguments of its constructor, and options of the cohort (`COHORT_OPTIONS`).
+        seed: The seed of every choice of learners.
+        layout: The layout of the global model.
+        initial: Returns the initial global model; called only if the strategy takes it.
+        statistics: Indices of tensors such as moving means, which no optimiser may change.
+        repository: The workspace in which modules are looked for first.
 
     Raises:
-        UsageError: no such strategy, one that does not fit, or an option it does not take.
+        UsageError: there is no such strategy, it does not fit the model, or it does not take an
+            option.
     """
     require_known(name)
     if name == "FedAvg":
@@ -138,24 +139,24 @@ def strategy_called(
 
 
 def _kind_of(built: Any) -> type[FlowerStrategy]:
-    """The kind of an object of the user's own, by what it says or is."""
+    """The kind of a user's strategy: by its attribute `TAKES_OPAQUE`, else by its base class."""
     theirs = isinstance(built, flower.FedXgbBagging | flower.FedXgbCyclic)
     return FlowerOwnOpaque if getattr(built, TAKES_OPAQUE, theirs) else FlowerOwn
 
 
 def _require_known_api(name: str, made: Any) -> None:
-    """Refuse a strategy, or a class of one, that speaks in messages."""
+    """Refuse a strategy (or its class) of Flower's newer message API."""
     kind = made if inspect.isclass(made) else type(made)
     if issubclass(kind, newer.Strategy):
         raise UsageError(
             f"--strategy {name} is one of Flower's message API (flwr.serverapp.strategy), which "
-            "leads the rounds itself: take the class of flwr.server.strategy, or derive yours "
-            "from one of those"
+            "leads the rounds itself: take the class of flwr.server.strategy, or derive your own "
+            "class from one of those"
         )
 
 
 def _require_fit(name: str, layout: Layout, kind: type[FlowerStrategy]) -> None:
-    """Opaque models to strategies for these, all others to all others."""
+    """Refuse an opaque model with a strategy that needs a mean, and the reverse."""
     takes_opaque = issubclass(kind, FlowerOpaque)
     if layout.opaque and not takes_opaque:
         raise UsageError(
@@ -181,17 +182,20 @@ def _fedavg(options: Mapping[str, Any], seed: int, layout: Layout) -> FedAvg:
 
 
 def _require_no_function(name: str, option: str) -> None:
-    """Refuse an option that is a function: no text can be one."""
+    """Refuse an option that is a function or an object, since an option is given as text."""
     if option.endswith(_CALLABLE) or option in ("initial_parameters", "strategy"):
         raise UsageError(
-            f"--strategy-option {option} cannot be given as text, it is an object: write a "
-            "function in the repository that builds the strategy with it and returns it, and give "
+            f"--strategy-option {option} cannot be given as text, since it is an object: write a "
+            "function in the repository that returns the strategy built with it, and give "
             f"--strategy MODULE:FUNCTION instead of {name} (docs/flower.md has an example)"
         )
 
 
 def _require_kinds(name: str, options: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Numbers and switches where the defaults are such; whole ones where Flower's are whole."""
+    """Check that an option has the type of its default: bool, integer or number.
+
+    A user's class may write the default of a float as an integer, so there any number passes.
+    """
     for key, value in options.items():
         default = own.get(key)
         if isinstance(default, bool):
@@ -214,7 +218,7 @@ def _build(
     options: Mapping[str, Any],
     start: Callable[[], Any],
 ) -> tuple[Any, dict[str, Scalar]]:
-    """The object of Flower's interface, and all options of its own that it was built with."""
+    """The object with Flower's interface, and its own options as it was built with them."""
     accepted = inspect.signature(entry.make).parameters
     anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values())
     own = {key: p.default for key, p in accepted.items() if _is_own(key, p, entry)}
@@ -223,7 +227,7 @@ def _build(
         _require_no_function(name, key)
         if key in own or anything or (key in accepted and key in COHORT_OPTIONS):
             given[key] = value
-        elif key not in COHORT_OPTIONS:  # not necessarily a user's class has those
+        elif key not in COHORT_OPTIONS:  # a user's class need not take these
             raise _unbuilt(name, entry.without.get(key, f"it takes no {key}"), own)
     _require_kinds(name, options, own | dict(entry.defaults))
     used = own | {key: value for key, value in given.items() if key not in COHORT_OPTIONS}
@@ -231,7 +235,7 @@ def _build(
         given |= _QUIET
     if "strategy" in accepted and str(entry.make.__module__).startswith("flwr."):
         raise UsageError(f"--strategy {name} does not fit: {WRAPS}")
-    # A copy of the model: not for those that never look at it.
+    # This copies the model, so only strategies that look at it get it.
     if "initial_parameters" in accepted and (":" in name or entry.kind is FlowerOptimiser):
         given["initial_parameters"] = start()
     try:
@@ -256,14 +260,14 @@ def _unbuilt(name: str, why: str, own: Collection[str]) -> UsageError:
 
 
 def _is_own(key: str, parameter: inspect.Parameter, entry: Entry) -> bool:
-    """Whether an argument is an option of the strategy's own, which can be given as text."""
+    """Whether an argument is one of the strategy's own options and can be given as text."""
     variadic = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     inner = key in (*COHORT_OPTIONS, "initial_parameters") or key.endswith(_CALLABLE)
     return not (variadic or inner or key in entry.without)
 
 
 def _found(name: str, repository: Workspace | None) -> Callable[..., Any]:
-    """What ``module:name`` stands for, in the repository or installed."""
+    """The class or function that ``module:name`` names, in the repository or installed."""
     module, _, attribute = name.partition(":")
     load = repository.import_module if repository else importlib.import_module
     try:

@@ -1,8 +1,8 @@
 """What `--strategy` may name, with options that work for whole parameters.
 
-Flower's own defaults are those of one paper's tasks, or none at all. Those here are from the
-papers, too, and were seen to work for the mean of parameters that learners have trained:
-docs/operation.md has the table, and ``python examples/strategies.py`` makes it.
+Flower's defaults fit the tasks of one paper, or there is no default. The defaults here are from
+the papers, too. We have tried them on the mean of parameters that learners have trained:
+docs/operation.md has the table, and ``python examples/strategies.py`` prints it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from flops_fl.flower.xgboost import Bagging, FlowerBagging
 
 
 class MultiKrum(flower.Krum):  # type: ignore[misc]
-    """Flower's Krum, whose default is to keep n - f - 2 of n updates, f of them malicious.
+    """Flower's Krum; by default it keeps n - f - 2 of n updates, if f may be malicious.
 
-    Blanchard et al. 2017, arXiv:1703.02757, section 4: a single update, which Flower keeps by
-    default, is one learner's view of its own data.
+    Flower keeps a single update by default, which has seen only one learner's data. See Blanchard
+    et al. 2017, arXiv:1703.02757, section 4.
 
     Args:
-        num_clients_to_keep: -1 for that number; 0, as Flower has it, for a single one.
+        num_clients_to_keep: -1 keeps n - f - 2 updates; 0 keeps a single one, as in Flower.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class MultiKrum(flower.Krum):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """How one of Flower's classes is used."""
+    """How we build and use one of Flower's classes."""
 
     make: Callable[..., Any]
     kind: type[FlowerStrategy]
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """Options in the place of Flower's own defaults."""
+    """Options that replace Flower's defaults."""
     without: Mapping[str, str] = field(default_factory=dict)
     """Options that would have no effect, and why."""
 
@@ -85,9 +85,9 @@ CATALOGUE = {
     "FedAvgM": Entry(
         flower.FedAvgM, FlowerOptimiser, {"server_momentum": 0.9, "server_learning_rate": 0.3}
     ),
-    # Reddi et al.: tau of CIFAR-100, eta of Shakespeare and Stack Overflow; with CIFAR-100's 1.0
-    # FedYogi was seen to run away for some rounds. Adagrad's tau is as large as its eta, so that
-    # no step is longer than the mean's.
+    # Reddi et al.: tau of CIFAR-100, eta of Shakespeare and Stack Overflow. With CIFAR-100's eta
+    # of 1.0 FedYogi diverged for some rounds. Adagrad's tau is as large as its eta, so that no
+    # step is longer than the mean's.
     "FedAdam": Entry(flower.FedAdam, FlowerOptimiser, {"eta": 0.5, "tau": 0.1}, _ETA_L),
     "FedYogi": Entry(flower.FedYogi, FlowerOptimiser, {"eta": 0.3, "tau": 0.1}, _ETA_L),
     "FedAdagrad": Entry(flower.FedAdagrad, FlowerOptimiser, {"eta": 0.3, "tau": 0.3}, _ETA_L),
@@ -95,7 +95,7 @@ CATALOGUE = {
     "FedTrimmedAvg": Entry(flower.FedTrimmedAvg, FlowerChoice),
     "FaultTolerantFedAvg": Entry(flower.FaultTolerantFedAvg, FlowerChoice),
     "Krum": Entry(MultiKrum, FlowerChoice),
-    # Flower's Bulyan calls its Krum without the number to keep, which has no default.
+    # Flower's Bulyan calls its Krum without the number to keep, an argument without a default.
     "Bulyan": Entry(flower.Bulyan, FlowerChoice, {"to_keep": 0}),
     "FedXgbBagging": Entry(Bagging, FlowerBagging),
     "FedXgbCyclic": Entry(Cyclic, FlowerOpaque),
@@ -119,4 +119,4 @@ UNFIT = {
     "FedAvgAndroid": "its clients send another format; Android learners can use FedAvg",
 }
 NEEDS_CONFIG = {"FedProx": "proximal_mu"}
-"""Strategies that learners must help with, and the entry of `config` that tells them."""
+"""Strategies that need code in `fit_model`, and the entry of `config` which that code reads."""

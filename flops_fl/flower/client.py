@@ -16,7 +16,7 @@ from flops_fl.repo.contract import ManagedModel
 from flops_fl.types import Array, Evaluation, Parameters, Scalar, Setup, Task, Update
 
 SEED, ROUND = "flops.seed", "flops.round"
-"""Config entries that make a task's draws reproducible."""
+"""Config entries from which a task's seed is made."""
 
 
 Timed: TypeAlias = Callable[[str], AbstractContextManager[None]]
@@ -27,8 +27,8 @@ class LearnerClient(NumPyClient):  # type: ignore[misc]  # flwr ships no usable 
 
     Args:
         model: The repository's model, its data attached.
-        learner: This learner's id; enters the seed of every task.
-        setup: What it trains with, for the aggregator to compare.
+        learner: This learner's id, which is part of every task's seed.
+        setup: The learner's commit, packages and state, which the aggregator compares.
     """
 
     def __init__(self, model: ManagedModel, learner: str, setup: Setup | None = None) -> None:
@@ -43,11 +43,11 @@ class LearnerClient(NumPyClient):  # type: ignore[misc]  # flwr ships no usable 
     def fit(
         self, parameters: Parameters, config: Mapping[str, Scalar]
     ) -> tuple[list[Array], int, dict[str, Any]]:
-        """Train from `parameters`; the new ones and the number of training samples.
+        """Train from `parameters`; returns the new ones and the number of training samples.
 
         Raises:
-            RepositoryError: user code raised or broke the contract, or the config asks for what
-                cannot be done.
+            RepositoryError: user code raised or broke the contract, or the config demands
+                something that this repository cannot do.
         """
         limit = clipping_norm(config, self.model)
         self._seed(config, "fit")
@@ -76,9 +76,9 @@ class LearnerClient(NumPyClient):  # type: ignore[misc]  # flwr ships no usable 
         return loss, examples, {"accuracy": accuracy}
 
     def perform(self, task: Task, parameters: Parameters) -> Update | Evaluation:
-        """The same for a task of ours."""
+        """Fit or evaluate, as the task says."""
         config = {**task.config, SEED: task.seed, ROUND: task.round}
-        with self.model.workspace.active():  # once: what is nested in it costs nothing
+        with self.model.workspace.active():  # once for the task; the nested entries cost nothing
             if task.stage == "fit":
                 arrays, examples, metrics = self.fit(parameters, config)
                 return Update(
@@ -93,23 +93,23 @@ class LearnerClient(NumPyClient):  # type: ignore[misc]  # flwr ships no usable 
 
 
 def _own(config: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """What a strategy says, not we."""
+    """The config entries of the server's strategy, without ours."""
     return {key: value for key, value in config.items() if key not in (SEED, ROUND)}
 
 
 class ClientWorker:
-    """A learner as the wire sees it: a LearnerClient, and another one for each run.
+    """A learner as the wire sees it: a new LearnerClient for each run.
 
-    What is not in the parameters comes from the model's build. So a run with another seed than
-    the model was built under, or one after another run, gets a model that knows of no other:
-    as in a process that starts with that run.
+    A model's state outside the parameters comes from its build. So a run with another seed, or a
+    second run of the same process, gets a model that is built anew. It then has the same state as
+    in a process that starts with that run.
 
     Args:
-        build: Gives the learner, its model built under a seed.
-        timed: A context around each fit and evaluation, by its stage.
-        seed: Under which it is built at first; a run with this seed needs no other.
-        alone: Whether nobody else's user code runs in this process: its modules stay in place
-            between tasks, so that it may import lazily, from threads of its own, too.
+        build: Returns the learner with its model built under the given seed.
+        timed: Returns a context that is entered for each fit and evaluation, given the stage.
+        seed: The seed of the first build; a run with this seed needs no second build.
+        alone: Whether no other learner's code runs in this process. Then the learner's modules
+            stay in place between tasks, so its code may import lazily, even from its own threads.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class ClientWorker:
 
     def parameters(self) -> Parameters:
         """The model's current parameters."""
-        assert self._client is not None  # without runs it is never built anew
+        assert self._client is not None  # only a task of another run drops it
         return self._client.get_parameters({})
 
     def perform(self, task: Task, parameters: Parameters) -> Update | Evaluation:
@@ -142,7 +142,7 @@ class ClientWorker:
             return self._client_for(task).perform(task, parameters)
 
     def close(self) -> None:
-        """End with user code: its modules leave their place, and so do its files."""
+        """Leave the learner's workspace: its modules and its working folder."""
         self._place.close()
         if self._client is not None:
             self._client.model.close()
@@ -152,9 +152,9 @@ class ClientWorker:
         of_that_run = self._run_id in ("", task.run_id) and self._seed == task.seed
         if self._client is None or not of_that_run:
             self.close()
-            if self._alone:  # models hold themselves in circles, and two may be too large
-                gc.collect()  # beside hundreds of learners it takes longer than all else
-            self._run_id = ""  # until it is there
+            if self._alone:  # models have reference cycles, and two may not fit in memory
+                gc.collect()  # with hundreds of learners in a process this would be too slow
+            self._run_id = ""  # so that a failed build is tried again
             client = self._build(task.seed)
             difference = self.layout.difference(client.model.layout)
             if difference:

@@ -1,7 +1,7 @@
-"""What a server asks of its clients by entries of a task's config, under Flower's own names.
+"""What a server demands of its clients by entries of a task's config, under Flower's names.
 
-Whoever cannot do it refuses the task: a server that adds noise to clipped updates, or counts on
-a proximal term, would not notice that there are none.
+A learner that cannot meet a demand refuses the task. Otherwise a server that adds noise to
+clipped updates would not notice that nobody clipped, nor FedProx that nobody has a proximal term.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ from flops_fl.types import Array, Parameters, Scalar, Stage
 log = logging.getLogger(__name__)
 
 CLIPPING_NORM, NORM_BIT = "clipping_norm", "norm_bit"
-"""Of Flower's wrappers DifferentialPrivacyClientSide...Clipping, and the answer to them."""
+"""Entry of Flower's wrappers DifferentialPrivacyClientSide...Clipping, and the reply to them."""
 PROXIMAL_MU = "proximal_mu"
-"""Of FedProx."""
+"""Entry of FedProx."""
 
-_ROUNDING = 1.01  # by how much a dtype may lengthen a clipped update
+_ROUNDING = 1.01  # factor by which rounding to the model's dtype may lengthen a clipped update
 
 
 def clipping_norm(config: Mapping[str, Scalar], model: ManagedModel) -> float | None:
-    """How long an update may be (L2), None if of any length; checked before it is trained.
+    """The largest L2 norm that an update may have, None if there is no limit.
+
+    The learner checks the demands before it trains.
 
     Raises:
-        RepositoryError: the config asks for what this repository cannot do.
+        RepositoryError: the config demands what this repository cannot do.
     """
     if config.get(PROXIMAL_MU) and not model.takes_config:
         raise RepositoryError(
@@ -59,13 +61,17 @@ def clipping_norm(config: Mapping[str, Scalar], model: ManagedModel) -> float | 
 
 
 def clip(after: Parameters, before: Parameters, limit: float) -> tuple[list[Array], bool]:
-    """`after`, moved towards `before` until no farther from it than `limit`; whether it had to be.
+    """Scale the update from `before` to `after` down to the L2 norm `limit`.
 
-    The same bits as of Flower's `fixedclipping_mod` and `adaptiveclipping_mod`, which leave scalar
-    tensors, and all of an update with a NaN, as they are.
+    The result has the same bits as that of Flower's `fixedclipping_mod` and
+    `adaptiveclipping_mod`, with two exceptions: Flower's mods leave scalar tensors as they are,
+    and let an update with a NaN pass.
+
+    Returns:
+        The clipped parameters, and whether the update was longer than `limit`.
 
     Raises:
-        RepositoryError: it cannot be.
+        RepositoryError: this update cannot be clipped.
     """
     if [array.shape for array in after] != [array.shape for array in before]:
         raise _unclipped("the global model has other shapes than get_model_parameters gives")
@@ -86,20 +92,20 @@ def clip(after: Parameters, before: Parameters, limit: float) -> tuple[list[Arra
 
 
 def say_unused(stage: Stage, names: Iterable[str]) -> None:
-    """Say once which entries of a config are lost, since the user's code is given none."""
+    """Warn once about config entries that the user's code cannot get, as it takes no config."""
     lost = sorted(set(names) - {CLIPPING_NORM, PROXIMAL_MU})
     if lost:
         _say_unused(stage, ", ".join(lost))
 
 
-@cache  # each time would be too often
+@cache  # one warning a process, not one a task
 def _say_unused(stage: Stage, which: str) -> None:
     why = "fit_model has no argument config" if stage == "fit" else "evaluate_model takes none"
     log.warning("the server's config for %s has no effect here (%s): %s", stage, which, why)
 
 
 def _difference(after: Parameters, before: Parameters) -> list[Array]:
-    """In float32 or wider; scalar tensors stay arrays, which can be changed in place."""
+    """The update in float32 or wider; scalar tensors stay arrays, so `clip` can scale them."""
     pairs = zip(after, before, strict=True)
     return [np.asarray(np.subtract(x, y, dtype=_wide(x, y))) for x, y in pairs]
 
@@ -109,13 +115,13 @@ def _wide(*arrays: Array) -> np.dtype[Any]:
 
 
 def _norm(arrays: Parameters) -> float:
-    """In the arithmetic of Flower's own."""
+    """The L2 norm, calculated as Flower does it."""
     return float(np.sqrt(sum(np.linalg.norm(array.ravel()) ** 2 for array in arrays)))
 
 
 def _unclipped(why: str) -> RepositoryError:
     return RepositoryError(
         f"the server's strategy wants clipped updates ({CLIPPING_NORM}), for differential "
-        f"privacy, and this one's cannot be clipped: {why}",
+        f"privacy, and this learner's update cannot be clipped: {why}",
         stage="fit",
     )

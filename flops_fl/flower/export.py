@@ -1,4 +1,4 @@
-"""Write a Flower app around an ML repository: what `flwr run` takes."""
+"""Write the Flower app of an ML repository, for `flwr run`."""
 
 from __future__ import annotations
 
@@ -25,25 +25,29 @@ from flops_fl.repo.source import Checkout, checkout
 log = logging.getLogger(__name__)
 
 REPO_FOLDER = "ml_repository"
-"""The repository's folder in the app: below the top, where Flower leaves out names such as lib."""
+"""The repository's folder in the app; at the app's top Flower leaves out names such as lib."""
 
 SOURCE, COMMIT = "repo-source", "repo-commit"
-"""Entries of the run config beside the options: where the repository came from."""
+"""Further entries of the run config: where the repository came from."""
 
 _MARK = "# A Flower app, written by flops-fl flower export.\n"
 _LONGEST_NAME = 32  # characters; Flower's limit
-_BUNDLED = {".py", ".toml", ".md", ".yaml", ".yml", ".json", ".jsonl"}  # Flower's, in a FAB
+_BUNDLED = {".py", ".toml", ".md", ".yaml", ".yml", ".json", ".jsonl"}  # that Flower puts in a FAB
 _LEFT_OUT = (".git", ".venv", "__pycache__", "*.pyc", "runs", ".ipynb_checkpoints")
 _NOT_IN_APP = ("repo", "json_", "min_clients")
 
 
 def export(options: FlowerExportOptions) -> list[Path]:
-    """Write the app; the repository's files that Flower will not bundle.
+    """Write the app.
+
+    Returns:
+        The repository's files that Flower will not bundle.
 
     Raises:
-        FlopsError: no repository there, no such strategy, or the folder holds something else.
+        FlopsError: there is no repository, no such strategy, or the folder holds something else.
     """
-    told, out = options.for_aggregator(), options.out  # its rules speak now, not on the SuperLink
+    # This checks the options now; otherwise the mistake would show on the SuperLink only.
+    told, out = options.for_aggregator(), options.out
     require_known(options.strategy)
     with checkout(options.repo, options.clone_timeout) as repo:
         _try_strategy(told, repo.path)
@@ -57,15 +61,15 @@ def export(options: FlowerExportOptions) -> list[Path]:
 
 
 def _try_strategy(options: AggregatorOptions, repo: Path) -> None:
-    """Build it for the repository's model, as the ServerApp will.
+    """Build the strategy for the repository's model, as the ServerApp will.
 
     Raises:
         UsageError: it cannot be built.
     """
-    with redirect_stdout(sys.stderr):  # what user code prints is no part of our answer
+    with redirect_stdout(sys.stderr):  # stdout is for the command's own answer
         try:
             model = ManagedModel(repo, before_build=partial(seed_build, options.seed))
-        except RepositoryError as error:  # what it imports may be installed on the nodes only
+        except RepositoryError as error:  # its packages may be installed on the nodes only
             log.warning("the model cannot be built here, so its strategy is not tried: %s", error)
             return
         with closing(model):
@@ -74,14 +78,16 @@ def _try_strategy(options: AggregatorOptions, repo: Path) -> None:
 
 
 def _clear(out: Path) -> None:
-    """Make room: an earlier export is replaced, its runs stay."""
+    """Remove an earlier export but not its runs, and refuse any other folder."""
     if not out.exists():
         out.mkdir(parents=True)
         return
     project = out / "pyproject.toml"
     ours = project.is_file() and project.read_text().startswith(_MARK)
     if not out.is_dir() or (any(out.iterdir()) and not ours):
-        raise UsageError(f"--out {out}: holds something else; give an empty or a new folder")
+        raise UsageError(
+            f"--out {out}: the folder holds something else; give an empty or a new folder"
+        )
     shutil.rmtree(out / REPO_FOLDER, ignore_errors=True)
 
 
@@ -97,11 +103,11 @@ def _pyproject(options: FlowerExportOptions, repo: Checkout) -> str:
         f"version = {_toml(__version__)}",
         'description = "Federated training of an ML repository by flops-fl"',
         'license = "Apache-2.0"',
-        "# flops-fl and what the repository imports must be installed where the SuperLink and",
-        "# the SuperNodes run: Flower would fetch what stands here anew for each run.",
+        "# Install flops-fl and what the repository imports where the SuperLink and the SuperNodes",
+        "# run. This list is empty, since Flower would install its packages again for each run.",
         "dependencies = []",
         "",
-        "# For pip install: it would take what runs leave here for packages, and end.",
+        "# For pip install: without this list it takes the folders of runs for packages and fails.",
         "[tool.setuptools]",
         "packages = []",
         "",
@@ -112,8 +118,8 @@ def _pyproject(options: FlowerExportOptions, repo: Checkout) -> str:
         'serverapp = "flops_fl.actors.flower_app:server_app"',
         'clientapp = "flops_fl.actors.flower_app:client_app"',
         "",
-        "# Options as of `flops-fl simulate --help`; an empty text counts as not given. A relative",
-        "# output is below the folder that the SuperLink was started in.",
+        "# Options of `flops-fl simulate --help`; an empty text means that it is not given. A",
+        "# relative output is below the folder in which the SuperLink was started.",
         "[tool.flwr.app.config]",
         *(f"{key} = {_toml(value)}" for key, value in _run_config(options, repo)),
         f"{SOURCE} = {_toml(repo.source)}",
@@ -128,14 +134,14 @@ def _run_config(options: FlowerExportOptions, repo: Checkout) -> Iterator[tuple[
             continue
         value = getattr(options, field)
         if field == "min_available_clients" and field not in options.model_fields_set:
-            value = None  # follows the number of learners
+            value = None  # so that the app derives it from the number of learners
         if field == "project_id":
             value = value or repo.name
         yield field.replace("_", "-"), value
 
 
 def _toml(value: Any) -> str:
-    """A scalar of TOML; its basic strings are JSON's."""
+    """A value as TOML; JSON's strings are valid basic strings of TOML."""
     if isinstance(value, Mapping):
         value = ",".join(f"{key}={entry}" for key, entry in value.items())
     if isinstance(value, str | Path) or value is None:

@@ -1,7 +1,7 @@
-"""Nodes of Flower's Grid as the cohort that rounds talk to.
+"""The nodes of Flower's Grid as a cohort for the rounds of core.
 
-Replies are pulled one by one in learner-id order: those that are early wait on the SuperLink,
-so that this process holds one update at a time, as with our own wire.
+The cohort pulls replies one by one in learner-id order. Early replies wait on the SuperLink, so
+this process holds one update at a time.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from flops_fl.types import (
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5  # seconds between questions: the Grid does not call back
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5  # seconds between polls: the Grid does not call back
 GREETING_TIMEOUT = 120.0  # seconds; a SuperNode starts a process, which may import torch
 STAGES = {"fit": "train", "evaluate": "evaluate"}
 PARAMETERS, TASK, CONFIG, RESULT, METRICS = "parameters", "task", "config", "result", "metrics"
 VERSIONS = "versions"
-"""Names of the records in a message, and in its reply."""
+"""Names of the records in a message and in its reply."""
 
 
 Presence: TypeAlias = Callable[[Sequence[str]], None]
@@ -50,10 +50,10 @@ class GridCohort:
     """Flower's nodes; the `Cohort` of a ServerApp.
 
     Args:
-        layout: The global model's, which every node's model must have.
-        setup: From which a node's must not differ; None if it may.
-        on_presence: Called with the learners there are, as they come and go.
-        on_join: Called with each of them, and what it trains with.
+        layout: The layout of the global model, which every node's model must have.
+        setup: The setup that every node must have; None if nodes may differ.
+        on_presence: Called with all learners present, whenever some may have come or gone.
+        on_join: Called with the id and the setup of each learner that joins.
     """
 
     def __init__(
@@ -78,13 +78,13 @@ class GridCohort:
         return sorted(self._nodes)
 
     def dismiss(self, learner: str, reason: str) -> None:
-        """Ask a node no more; Flower has no way to tell it."""
+        """Send this learner's node no more tasks; Flower has no message to tell it so."""
         node = self._nodes.pop(learner, None)
         if node is not None:
             self._refuse(node, f"learner {learner} is put aside: {reason}")
 
     def traffic(self) -> tuple[int, int]:
-        """Bytes of parameters sent and received; Flower counts none of its own."""
+        """Bytes of parameters sent and received, without Flower's overhead."""
         return self._traffic[0], self._traffic[1]
 
     async def gather(self, minimum: int, timeout: float) -> None:
@@ -116,7 +116,7 @@ class GridCohort:
         for node, message in sent.items():
             reply = await self._reply(message, deadline)
             if reply is None or reply.has_error():
-                continue  # it may have gone; who is still there is asked again
+                continue  # it may have gone; if it is still there, the next poll asks it again
             said = reply.content[RESULT]
             if FAILURE in said:
                 self._refuse(node, str(said[FAILURE]))
@@ -155,7 +155,7 @@ class GridCohort:
         on_answer: Callable[[str, str | None], None],
     ) -> AsyncGenerator[Answer, None]:
         size = Layout.of(parameters).nbytes
-        record = record_of(parameters)  # one for all: the Grid stores it once
+        record = record_of(parameters)  # the same object for all, so that the Grid stores it once
         end, why, good = time.monotonic() + deadline.timeout, deadline.reason(early=False), 0
         messages = {
             learner: Message(
@@ -176,7 +176,8 @@ class GridCohort:
             if isinstance(answer, Update):
                 self._traffic[1] += Layout.of(answer.parameters).nbytes
             good += not isinstance(answer, LearnerFailure)
-            # Answers are pulled in order: one that is late keeps the others' from being counted.
+            # We pull answers in order. So while a late one is awaited, later ones do not count
+            # for the quorum.
             if good == deadline.quorum and deadline.grace is not None:
                 end = min(end, time.monotonic() + deadline.grace)
                 why = deadline.reason(early=True)
@@ -211,7 +212,7 @@ class GridCohort:
         )
 
     def _push(self, messages: Mapping[Any, Message]) -> dict[Any, str]:
-        """Send; the ids of those that were taken."""
+        """Send messages; returns the ids of those that the SuperLink took."""
         ids = self._grid.push_messages(list(messages.values()))
         return {key: taken for key, taken in zip(messages, ids, strict=False) if taken}
 
@@ -227,12 +228,12 @@ class GridCohort:
 
 
 FAILURE = "failure"
-"""Stands in a result for what went wrong; ``stage`` and ``traceback`` are beside it."""
+"""Entry of a result that says what failed; ``stage`` and ``traceback`` are entries beside it."""
 
 
 @dataclass(slots=True)
 class _Pause:
-    """Sleeps, longer each time: quick answers are not kept waiting, slow ones not pestered."""
+    """Sleeps longer each time: a quick answer is read at once, a slow one costs few polls."""
 
     seconds: float = FIRST_PAUSE
 
@@ -268,11 +269,11 @@ def arrays_of(record: ArrayRecord, layout: Layout, *, keep: bool) -> list[Array]
     """The tensors that `record_of` has put into a message.
 
     Args:
-        keep: Leave them in the message, which may be that of others, too.
+        keep: Whether they stay in the message, too, as others may share it.
     """
     arrays = record.to_numpy_ndarrays(keep_input=keep)
     if len(arrays) != len(layout.tensors):
-        return list(arrays)  # whoever checks updates says what is wrong
+        return list(arrays)  # the check of updates will name the difference
     pairs = zip(arrays, layout.tensors, strict=True)
     return [from_bits(array, spec.dtype) for array, spec in pairs]
 

@@ -1,6 +1,7 @@
-"""The kinds of Flower's own strategies for arrays: what of a round's updates each is given.
+"""The kinds of Flower's strategies for arrays; they differ in what a strategy gets of a round.
 
-Whatever they make of that, integers keep the weighted mean.
+It gets no updates but their mean, a single result, or all updates. Integers always get the
+weighted mean, whatever the strategy makes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from flops_fl.types import Array, Layout, Parameters, Scalar, Update
 
 
 class FlowerMean(FlowerStrategy):
-    """The mean as it is (FedProx): Flower's class has a say in who is told what."""
+    """The plain mean (FedProx): Flower's class only chooses learners and their configs."""
 
     def aggregation(self, round: int, bound: Bound = None) -> Aggregation:
         """See `FlowerStrategy.aggregation`."""
@@ -37,14 +38,14 @@ class _Mean(MeanAggregation):
 
 
 class FlowerOptimiser(FlowerStrategy):
-    """The mean is the direction of a step (FedAvgM, FedAdam, FedYogi, FedAdagrad).
+    """A step in the direction of the mean (FedAvgM, FedAdam, FedYogi, FedAdagrad).
 
-    The class is handed one result, the mean, so that memory stays that of the mean. Reddi et
-    al. 2021, arXiv:2003.00295.
+    Flower's class gets one result, the mean, so a round needs no more memory than the mean does.
+    Reddi et al. 2021, arXiv:2003.00295.
 
     Args:
-        learnt: Indices of the tensors that it may touch: an optimiser would make integers
-            fractions, and moving variances negative.
+        learnt: Indices of the tensors that it may change. An optimiser would turn integers into
+            fractions, and could make moving variances negative.
     """
 
     def __init__(self, *arguments: Any, learnt: Collection[int], **options: Any) -> None:
@@ -73,11 +74,11 @@ class _Step(MeanAggregation):
 
 
 class FlowerChoice(FlowerStrategy):
-    """All updates at once (median, trimmed mean, Krum, Bulyan)."""
+    """Strategies that need all updates at once (median, trimmed mean, Krum, Bulyan)."""
 
     @property
     def indices(self) -> list[int]:
-        """Of the tensors that the class is given: floats."""
+        """Indices of the tensors that the class gets: the floats."""
         return floats_of(self.layout)
 
     def aggregation(self, round: int, bound: Bound = None) -> Aggregation:
@@ -86,7 +87,7 @@ class FlowerChoice(FlowerStrategy):
 
 
 class _Choice(MeanAggregation):
-    """What Flower's class is given is kept for it; all that is no float gets the mean."""
+    """Keeps the tensors for Flower's class; tensors that are not floats get the mean."""
 
     def __init__(self, strategy: FlowerChoice, round: int, bound: Bound) -> None:
         super().__init__(strategy.layout, bound)

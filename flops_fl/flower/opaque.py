@@ -1,8 +1,7 @@
-"""Strategies for opaque models, which have no mean: bytes in, bytes out.
+"""Strategies for opaque models, which are bytes without a mean.
 
-Flower's `Parameters` are bytes themselves. A strategy finds in them what the ModelManager gives:
-its ``bytes``, or its arrays in NumPy's file format, as `flwr.common.parameters_to_ndarrays` reads
-them.
+Flower's `Parameters` are bytes, too. They hold what the ModelManager returns: its ``bytes``, or
+its arrays in NumPy's file format, which `flwr.common.parameters_to_ndarrays` reads.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from flops_fl.flower.strategy import Bound, FlowerStrategy, fit_result
 from flops_fl.types import Array, Parameters, Scalar, Update
 
 TAKES_OPAQUE = "takes_opaque"
-"""By which a class of the user's own says that it is a strategy for opaque models."""
+"""Attribute by which a user's class says whether it is a strategy for opaque models."""
 
 
 class FlowerOpaque(FlowerStrategy):
-    """All updates at once, as bytes (FedXgbCyclic)."""
+    """Strategies that get all updates at once, as bytes (FedXgbCyclic)."""
 
     def aggregation(self, round: int, bound: Bound = None) -> OpaqueAggregation:
-        """See `FlowerStrategy.aggregation`; there is no norm to bound."""
+        """See `FlowerStrategy.aggregation`; bytes have no norm, so `bound` is ignored."""
         return OpaqueAggregation(self, round)
 
 
@@ -49,7 +48,7 @@ class OpaqueAggregation:
         """Keep one update, in learner-id order.
 
         Raises:
-            BadUpdate: it has no bytes at all, or too many items.
+            BadUpdate: it has no bytes, or another number of items than the model.
         """
         check_update(update, self._strategy.layout)
         if not any(array.size for array in update.parameters):
@@ -58,10 +57,10 @@ class OpaqueAggregation:
         self._kept.append(fit_result(update.learner, made, update.examples, update.metrics))
 
     def result(self, failures: int) -> list[Array] | None:
-        """What the strategy makes of them; None if the model stays as it is.
+        """The model that the strategy makes of the updates; None if the model stays as it is.
 
         Raises:
-            FederationError: nothing, or something else than a model.
+            FederationError: it makes none, or one with another number of items.
         """
         made, self.metrics = self._strategy.aggregate(self._round, self._kept, failures)
         if made is None:
@@ -75,7 +74,7 @@ class OpaqueAggregation:
 
 
 def as_flower(parameters: Parameters) -> FlowerParameters:
-    """An opaque model as Flower's message has it."""
+    """An opaque model as Flower's Parameters."""
     return FlowerParameters(tensors=[array.tobytes() for array in parameters], tensor_type="")
 
 
@@ -85,10 +84,10 @@ def from_flower(parameters: FlowerParameters) -> list[Array]:
 
 
 class Cyclic(flower.FedXgbCyclic):  # type: ignore[misc]
-    """Flower's FedXgbCyclic, one learner after the other in id order; all evaluate.
+    """Flower's FedXgbCyclic: one learner fits a round, in the order of ids, and all evaluate.
 
-    Flower's own takes its turns in the order of a sample, which is another one in each round, and
-    lets one learner alone judge the model.
+    Flower's class draws a new order each round, so learners do not take turns. It also lets a
+    single learner evaluate the model.
     """
 
     def __init__(self, *, accept_failures: bool = True, **others: Any) -> None:

@@ -1,7 +1,7 @@
-"""Strategies of a user's own: every hook of Flower's Strategy is called, with real parameters.
+"""Strategies that users write: we call every hook of Flower's Strategy, with real parameters.
 
-They are called in the order of Flower's server (`flwr.server.Server.fit`), on a thread, so that
-they may take their time. What our rounds cannot keep is an error that names it.
+The order is that of Flower's server (`flwr.server.Server.fit`). A thread calls the hooks, so they
+may take long. If a hook asks for something that our rounds cannot do, an error names it.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ HOOKS = (
     "aggregate_evaluate",
     "evaluate",
 )
-_LARGEST = 1 << 63  # as protobuf's sint64 has it
+_LARGEST = 1 << 63  # protobuf's sint64 ends below it
 
 
 class _Own(FlowerStrategy):
-    """All hooks of an object of the user's own."""
+    """A user's object with all of Flower's hooks."""
 
     foreign = True
     takes_config = True
     """Whether the native learners' fit_model takes an argument config."""
 
     def initial(self, parameters: Parameters) -> Parameters:
-        """What its `initialize_parameters` gives, unless that is None.
+        """The model of its `initialize_parameters`; the repository's if that returns None.
 
         Raises:
-            UsageError: it fails, or gives a model of another layout.
+            UsageError: the hook fails, or returns a model of another layout.
         """
-        nobody = SeededCohort([], self._seed, 0, "fit")  # learners come later
+        nobody = SeededCohort([], self._seed, 0, "fit")  # no learner has joined yet
         try:
             with self.called("in initialize_parameters"):
                 made = self._flower.initialize_parameters(nobody)
@@ -66,20 +66,20 @@ class _Own(FlowerStrategy):
         return found
 
     def read(self, made: FlowerParameters, like: Parameters) -> list[Array]:
-        """A whole model that its code has made."""
+        """The whole model that the user's code has made."""
         raise NotImplementedError
 
     def told(self, learner: str, ins: Any, shown: FlowerParameters) -> dict[str, Scalar]:
         """See `FlowerStrategy.told`.
 
         Raises:
-            FederationError: it is to get another model than all others, or what no message can
-                carry.
+            FederationError: the strategy gives this learner a model of its own, or a config
+                value that no message can carry.
         """
         if ins.parameters is not shown and ins.parameters.tensors != shown.tensors:
             raise FederationError(
                 f"strategy {self.name} gives learner {learner} other parameters than the global "
-                "model: here all get the same"
+                "model: flops-fl sends the same model to all learners"
             )
         return {name: self._carried(name, value) for name, value in ins.config.items()}
 
@@ -89,7 +89,7 @@ class _Own(FlowerStrategy):
         if not (isinstance(name, str) and isinstance(known, Scalar) and fits):
             raise FederationError(
                 f"strategy {self.name} puts {name!r:.60}: {value!r:.60} into a config: expected a "
-                "text, and a bool, int of 64 bits, float, str or bytes"
+                "str as the key, and a bool, int of 64 bits, float, str or bytes as the value"
             )
         return known
 
@@ -101,7 +101,7 @@ class _Own(FlowerStrategy):
         )  # fmt: skip
 
     def evaluate(self, round: int, parameters: Parameters) -> Judgement | None:
-        """See `core.aggregation.Strategy`, as of all methods."""
+        """See `core.aggregation.Strategy`."""
         with self.called(f"in evaluate of round {round}"):
             found = self._flower.evaluate(round, self.shown(parameters))
             if found is None:
@@ -114,7 +114,7 @@ class _Own(FlowerStrategy):
     def judge(
         self, round: int, evaluations: Sequence[Evaluation], failures: int
     ) -> Judgement | None:
-        """What its `aggregate_evaluate` makes of them."""
+        """The loss and metrics that its `aggregate_evaluate` makes of the evaluations."""
         refused = super().judge(round, evaluations, failures)
         if refused is not None:
             return refused
@@ -138,15 +138,16 @@ class _Own(FlowerStrategy):
 
 
 class FlowerOwn(_Own, FlowerChoice):
-    """A class for arrays: it is given all of them, as by Flower's server.
+    """A user's strategy for arrays; it gets all tensors, as from Flower's server.
 
-    What it makes of integers does not count: Flower's own mean of them is 0, since it rounds the
-    learners' shares (`flwr.server.strategy.aggregate.aggregate_inplace`). They keep ours.
+    What it makes of integers does not count: they get our weighted mean. Flower's own mean of
+    integers is 0, since it rounds each learner's weight to an integer
+    (`flwr.server.strategy.aggregate.aggregate_inplace`).
     """
 
     @property
     def indices(self) -> list[int]:
-        """Of all tensors."""
+        """Indices of all tensors."""
         return list(range(len(self.layout.tensors)))
 
     def shown(self, parameters: Parameters) -> FlowerParameters:
@@ -161,7 +162,7 @@ class FlowerOwn(_Own, FlowerChoice):
 
 
 class FlowerOwnOpaque(_Own, FlowerOpaque):
-    """A class for opaque models."""
+    """A user's strategy for opaque models."""
 
     def shown(self, parameters: Parameters) -> FlowerParameters:
         """The global model's bytes."""

@@ -1,4 +1,4 @@
-"""Who is chosen: Flower's ClientManager, sampling by seed, round and stage only."""
+"""A ClientManager for Flower's strategies; its samples depend on seed, round and stage only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flops_fl.types import Stage
 
 
 class SeededCohort(ClientManager):  # type: ignore[misc]
-    """The learners present, for one choice; samples depend on seed, round and stage only."""
+    """The learners that are present when a strategy chooses among them."""
 
     def __init__(self, learners: Sequence[str], seed: int, round: int, stage: Stage) -> None:
         self._proxies = {name: Named(name) for name in sorted(learners)}
@@ -32,7 +32,7 @@ class SeededCohort(ClientManager):  # type: ignore[misc]
         return dict(self._proxies)
 
     def wait_for(self, num_clients: int, timeout: int = 0) -> bool:
-        return len(self._proxies) >= num_clients  # whoever asks has waited already
+        return len(self._proxies) >= num_clients  # the round has already waited for learners
 
     def sample(
         self, num_clients: int, min_num_clients: int | None = None, criterion: Any = None
@@ -44,7 +44,7 @@ class SeededCohort(ClientManager):  # type: ignore[misc]
 
 
 class Named(ClientProxy):  # type: ignore[misc]
-    """A learner's name in Flower's calls; it answers none of them itself."""
+    """A learner's id in Flower's calls; a strategy cannot call the learner through it."""
 
     def get_properties(self, *_: Any, **__: Any) -> Any:
         """See `_absent`."""
@@ -67,12 +67,12 @@ class Named(ClientProxy):  # type: ignore[misc]
         self._absent("reconnect")
 
     def _absent(self, call: str) -> None:
-        """Rounds ask learners, all at once: a strategy chooses them, and is given their answers.
+        """Refuse: a strategy only chooses learners, and rounds ask them and collect the answers.
 
         Raises:
             NotImplementedError: always.
         """
         raise NotImplementedError(
-            f"{call} of learner {self.cid} cannot be called here: learners are asked to fit and to "
-            "evaluate in rounds, nothing else. What is known of one is its id, proxy.cid"
+            f"{call} of learner {self.cid} cannot be called here: the rounds ask learners to fit "
+            "and to evaluate. A strategy knows only a learner's id, proxy.cid"
         )

@@ -1,10 +1,10 @@
 """Stock Flower clients on the aggregator's port: Flower's FlowerService.Join.
 
-`flwr.client.start_client` and the SDKs of other languages speak it: one message a task, with
-all parameters in NumPy's file format, one message for the answer (flwr.proto.transport_pb2).
-Such a client comes through the same door as our own learners. It has no id of its own: it gets
-the one in its certificate, or ``flower-1``, ``flower-2``, ... in the order of arrival. It cannot
-be told to stop: an answer to a cancelled task is stale and dropped.
+`flwr.client.start_client` and the SDKs of other languages use it: one message for a task, with
+all parameters in NumPy's file format, and one for the answer (flwr.proto.transport_pb2). Such
+clients are admitted by the same code as our learners. They send no id: a client gets the id in its
+certificate, or else ``flower-1``, ``flower-2``, ... in the order of arrival. The protocol has no
+message that cancels a task, so we drop the answer to a cancelled one as stale.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ from flops_fl.wire.session import Conversation, Side
 
 
 class FlowerService:
-    """Lets stock Flower clients in.
+    """Serves stock Flower clients.
 
     Args:
-        layout: Of the global model.
+        links: The links of the aggregator's hub.
+        layout: The layout of the global model.
     """
 
     def __init__(self, links: Links, layout: Layout) -> None:
@@ -66,9 +67,10 @@ class FlowerService:
         await self._links.serve(speaker, requests, context)
 
     def _frame(self, order: Order, model: Chunks) -> bytes:
-        """A task with its model in NumPy's file format, made once for all that are told the same.
+        """A task with its model in NumPy's file format.
 
-        So clients that read slowly, or never, share it.
+        All clients with the same config share one frame, so clients that read slowly, or never,
+        cost no memory of their own.
         """
         if self._order is not None and self._order[0] is order:
             return self._order[1]
@@ -100,16 +102,17 @@ class FlowerClient:
         self._layout = layout
 
     async def hello(self, requests: AsyncIterator[bytes]) -> Hello | None:
-        """Its name is known, and its model taken to be the right one; None if nobody is there.
+        """A Hello on behalf of the client; None if it does not answer.
 
-        It says nothing by itself, so it is asked something: an open stream alone is no client.
+        A Flower client does not introduce itself. So we ask it for its properties, to see that
+        the open stream has a client. Its model is taken to have the global model's layout.
         """
         self.outbox.question()
         frame = await anext(requests, None)
         if frame is None:
             return None
         if not isinstance(self.read(frame), Ping):
-            raise ProtocolError("an answer to something else than it was asked")
+            raise ProtocolError("the client answers something that it was not asked")
         fingerprint = self._layout.fingerprint
         return Hello(learner=self._name, nonce=uuid.uuid4().hex, fingerprint=fingerprint)
 
@@ -143,15 +146,15 @@ class FlowerClient:
             return Result(key=task.key, examples=examples, loss=body.loss, metrics=metrics)
         try:
             arrays = self._arrays(body.parameters.tensors)
-        except ProtocolError as error:  # its update's fault, not the stream's
+        except ProtocolError as error:  # the update is bad, the stream is still good
             return Failure(key=task.key, stage="update", reason=str(error))
         return Result(key=task.key, examples=examples, metrics=metrics, parameters=arrays)
 
     def _arrays(self, tensors: Sequence[bytes]) -> list[Array]:
-        """In the contract's dtypes; their number and shapes are judged like anybody's.
+        """The tensors in the model's dtypes; `Aggregation` checks their number and shapes.
 
         Raises:
-            ProtocolError: a tensor is none, or of another kind than numbers.
+            ProtocolError: a tensor cannot be read, or its dtype does not fit the model's.
         """
         arrays = []
         for index, tensor in enumerate(tensors):
@@ -173,24 +176,27 @@ class FlowerClient:
 
 
 class FlowerOutbox:
-    """Says in Flower's messages what the hub tells a link; a `Sender`."""
+    """Translates the hub's messages for a client into Flower's; a `Sender`."""
 
-    held: Version | None = None  # such a client keeps nothing: it is sent all each time
+    held: Version | None = None  # a stock client keeps no parameters: each task carries them
 
     def __init__(self, encode: Callable[[Order, Chunks], bytes], context: Any) -> None:
         self.conversation = Conversation()
         self.asked: deque[Task] = deque()
-        """Tasks that it has yet to answer, cancelled ones among them."""
+        """Tasks that the client has yet to answer, including cancelled ones."""
         self._encode = encode
         self._context = context
         self._pipe: Pipe[bytes] = Pipe()
 
     def send(self, message: Message) -> None:
-        """Queue what Flower has a word for; its effect on the conversation is immediate."""
+        """Queue a message if Flower's protocol has one for it; drop a cancelled task.
+
+        Its effect on the conversation is immediate.
+        """
         if not self.conversation.step(Side.AGGREGATOR, message):
             return
         if isinstance(message, Cancel):
-            if self._pipe.drop(message.key):  # it has not left: nobody will answer it
+            if self._pipe.drop(message.key):  # the task was not sent, so no answer will come
                 self.asked.pop()
         elif isinstance(message, Refusal):
             code = grpc.StatusCode.UNAVAILABLE if message.retry else _DENIED
@@ -203,23 +209,23 @@ class FlowerOutbox:
             self._put(flower.ServerMessage(reconnect_ins=bye))
 
     def question(self) -> None:
-        """Ask for its properties, which every client answers at once, if with none."""
+        """Ask for the client's properties: every client answers that at once, even with none."""
         question = flower.ServerMessage.GetPropertiesIns(config={})
         self._put(flower.ServerMessage(get_properties_ins=question))
 
     def send_order(self, order: Order, model: Chunks | None, frame: bytes | None = None) -> None:
         """Queue a task with its tensors."""
-        assert model is not None  # nothing is held
+        assert model is not None  # see `held`
         self.conversation.step(Side.AGGREGATOR, order)
         self.asked.append(order.task)
         self._pipe.put(self._encode(order, model), order.task.key)
 
     def close(self) -> None:
-        """Let `run` end after what is queued."""
+        """Let `run` end after it has sent what is queued."""
         self._pipe.close()
 
     def stuck_for(self) -> float:
-        """Seconds for which the other end has taken nothing of what it was given."""
+        """Seconds for which the client has read none of the bytes that wait for it."""
         return self._pipe.stuck_for()
 
     async def run(self, write: Callable[[bytes], Any]) -> None:

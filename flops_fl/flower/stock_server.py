@@ -1,7 +1,7 @@
-"""Our learner towards a stock Flower server (`flwr.server.start_server`).
+"""Our learner as the client of a stock Flower server (`flwr.server.start_server`).
 
-An existing federation can so take learners of ML repositories one by one. The server's
-protocol knows no rounds and no seeds: rounds are counted here, the seed is 0.
+So an existing federation can add learners of ML repositories one by one. The server's protocol
+has no rounds and no seeds. The learner counts the rounds itself and uses the seed 0.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ from flops_fl.wire.messages import Goodbye
 
 log = logging.getLogger(__name__)
 
-flower: Any = transport_pb2  # its stubs do not allow for messages chosen by name
+flower: Any = transport_pb2  # its type stubs forbid to choose a message by name
 
-# Flower's server calls more frequent pings abuse (its client sends one in 210 s).
+# Flower's server ends streams with more frequent pings (its client sends one in 210 s).
 _CHANNEL = [
     ("grpc.max_send_message_length", -1),
     ("grpc.keepalive_time_ms", 210_000),
 ]
-_LAST_WORD = 1.0  # seconds until the stream is torn down: the answer to a goodbye is on its way
+_LAST_WORD = 1.0  # seconds in which the answer to a goodbye can leave before the stream is cut
 
 
 class FlowerWorker(BlockingWorker, Protocol):
-    """A worker that can also say what its model's parameters are."""
+    """A worker that also gives its model's parameters."""
 
     def parameters(self) -> Parameters:
         """The model's current parameters."""
 
 
 def serve_flower(worker: FlowerWorker, options: DialOptions) -> Goodbye:
-    """Work for a Flower server until it says goodbye; the work is done on this thread.
+    """Work for a Flower server until it says goodbye; fit and evaluate on this thread.
 
     Returns:
-        The last word, for the operator.
+        How the work ended, for the operator.
 
     Raises:
         Unreachable: nobody answered for `connect_timeout` seconds.
-        Refused, ProtocolError: whoever answers, trying again is of no use.
+        Refused, ProtocolError: somebody answered, but another attempt would fail, too.
     """
     answers, faults = _Answers(worker), Faults(options.address, options.tls)
     limit = ("grpc.max_receive_message_length", largest_message(worker.layout))
@@ -79,10 +79,11 @@ def serve_flower(worker: FlowerWorker, options: DialOptions) -> Goodbye:
 
 
 def _converse(channel: grpc.Channel, answers: _Answers, redial: Redial) -> int | None:
-    """Answer what the server asks.
+    """Answer the server's messages.
 
     Returns:
-        The seconds that it sends the learner away for, 0 for ever; None: the stream has ended.
+        After how many seconds the server wants the learner back, 0 if never; None if the stream
+        has ended.
     """
     outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     call = channel.stream_stream(METHOD)(iter(outgoing.get, None))
@@ -104,11 +105,11 @@ def _converse(channel: grpc.Channel, answers: _Answers, redial: Redial) -> int |
 
 
 def _read(frame: bytes) -> tuple[str, Any]:
-    """The kind of a server's message, and what it says."""
+    """The kind of a server's message, and its body."""
     try:
         message = flower.ServerMessage.FromString(frame)
     except Exception as error:
-        raise ProtocolError("what answers there is no Flower server: check the port") from error
+        raise ProtocolError("no Flower server answers at this port: check the port") from error
     kind = message.WhichOneof("msg")
     if kind is None:
         raise ProtocolError(
@@ -119,7 +120,7 @@ def _read(frame: bytes) -> tuple[str, Any]:
 
 
 class _Answers:
-    """What the learner says to each message of the server."""
+    """Makes the learner's answer to each message of the server."""
 
     def __init__(self, worker: FlowerWorker) -> None:
         self.worker = worker
@@ -129,7 +130,7 @@ class _Answers:
         self._unread: dict[str, str] = {}
 
     def goodbye(self) -> Goodbye:
-        """The last word, when the server has said its own."""
+        """How the work ended, once the server has said goodbye."""
         for why in [why for kind, why in self._unread.items() if kind not in self._worked]:
             said = f"no model that the server sent could be used. The last: {why}"
             return Goodbye(reason=said, final=True, failed=True)
@@ -140,7 +141,7 @@ class _Answers:
             return self._work(kind, body)
         if kind == "get_parameters_ins":
             return flower.ClientMessage(get_parameters_res=self._parameters())
-        if kind == "get_properties_ins":  # as a client of Flower's that has none
+        if kind == "get_properties_ins":  # the answer of a Flower client without properties
             code, why = flower.Code.GET_PROPERTIES_NOT_IMPLEMENTED, "a learner has no properties"
             properties = flower.ClientMessage.GetPropertiesRes(status=_status(code, why))
             return flower.ClientMessage(get_properties_res=properties)
@@ -172,7 +173,7 @@ class _Answers:
             if fits
             else ("evaluate_res", flower.ClientMessage.EvaluateRes)
         )
-        # A status other than OK is a failure to the server; the learner stays.
+        # The server takes a status other than OK for a failure; the learner stays connected.
         code = flower.Code.FIT_NOT_IMPLEMENTED if fits else flower.Code.EVALUATE_NOT_IMPLEMENTED
         try:
             answer = self.worker.perform(task, self._model(body.parameters.tensors))
@@ -180,7 +181,7 @@ class _Answers:
             self._unread[kind] = str(error)
             status = _failed(self.worker.learner, code, error)
             return flower.ClientMessage(**{name: cls(status=status)})
-        except FlopsError as error:  # said where it was raised
+        except FlopsError as error:  # already logged where it was raised
             return flower.ClientMessage(**{name: cls(status=_status(code, str(error)))})
         self._worked.add(kind)
         metrics = {key: to_scalar(value) for key, value in answer.metrics.items()}
@@ -196,13 +197,13 @@ class _Answers:
         return flower.ClientMessage(**{name: res})
 
     def _model(self, tensors: Sequence[bytes]) -> Parameters:
-        """The server's model. One of FedXgbBagging has none at first: then the learner's own."""
+        """The server's model, or the learner's own while FedXgbBagging's server has none."""
         if not tensors:
             return self.worker.parameters()
         layout = self.worker.layout
         arrays = [from_tensor(tensor, layout) for tensor in tensors]
         theirs, ours = [array.shape for array in arrays], [spec.shape for spec in layout.tensors]
-        if not layout.opaque and theirs != ours:  # user code might broadcast, without a word
+        if not layout.opaque and theirs != ours:  # user code might broadcast them silently
             raise ProtocolError(
                 f"the server's model has tensors of shapes {theirs!s:.200}, this repository's "
                 f"{ours!s:.200}: both sides need the same model"

@@ -1,7 +1,7 @@
-"""Flower's Strategy classes behind core's protocol: what all kinds of them share.
+"""Flower's Strategy classes behind core's protocol: the code that all kinds share.
 
-The kinds are in `kinds` and `opaque`, and in `own` those of users. A strategy of Flower's chooses
-who fits and evaluates, and makes the next model of the updates.
+The kinds are in `kinds` and `opaque`; those for users' classes are in `own`. A strategy of Flower
+chooses who fits and evaluates, and makes the next model from the updates.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ Bound: TypeAlias = Callable[[Update], Update] | None
 Within: TypeAlias = Callable[[], AbstractContextManager[Any]]
 
 _NOT_SENT = FlowerParameters(tensors=[], tensor_type="flops")
-"""Stands for the global model in Flower's calls: the wire sends it once, not they."""
+"""Stands for the global model in Flower's calls: our wire sends the model, not these calls."""
 
 
 class FlowerStrategy:
-    """One of Flower's strategies: who is chosen, and what is remembered.
+    """One of Flower's strategies: it chooses learners, and its state can be saved.
 
     Args:
-        name: For people.
+        name: The value of --strategy, for messages.
         flower: The object of Flower's class.
-        options: What it was built with, defaults included.
-        seed: Of all choices.
-        layout: Of the global model.
-        within: A context in which its code runs.
+        options: What the object was built with, defaults included.
+        seed: The seed of every choice of learners.
+        layout: The layout of the global model.
+        within: Returns a context in which the object's code runs.
     """
 
     foreign = False
@@ -64,7 +64,7 @@ class FlowerStrategy:
         self._within = within
 
     def initial(self, parameters: Parameters) -> Parameters:
-        """The repository's model; see `core.aggregation.Strategy`, here and below."""
+        """The repository's model; see `core.aggregation.Strategy` for all methods."""
         return parameters
 
     def choose(
@@ -79,31 +79,31 @@ class FlowerStrategy:
             return {cid: self.told(cid, ins, shown) for cid, ins in sorted(chosen, key=_cid)}
 
     def shown(self, parameters: Parameters) -> FlowerParameters:
-        """The global model as its `configure_fit` sees it: not at all, since it does not look."""
+        """What `configure_fit` gets for the global model; Flower's own classes never read it."""
         return _NOT_SENT
 
     def told(self, learner: str, ins: Any, shown: FlowerParameters) -> dict[str, Scalar]:
-        """What a learner is told by one of its FitIns or EvaluateIns."""
+        """The config of a learner's FitIns or EvaluateIns."""
         return dict(ins.config)
 
     def evaluate(self, round: int, parameters: Parameters) -> Judgement | None:
-        """It has no data."""
+        """None: Flower's own classes have no data on the server."""
         return None
 
     def judge(
         self, round: int, evaluations: Sequence[Evaluation], failures: int
     ) -> Judgement | None:
-        """Nothing of its own, unless somebody failed who must not."""
+        """None, unless a learner failed and the strategy accepts no failures."""
         if failures and not self.accepts_failures:
             return Judgement(missing=not_accepted(self.name, failures))
         return None
 
     @contextmanager
     def called(self, where: str, remedy: str = "") -> Iterator[None]:
-        """Run its code; what that raises becomes a sentence.
+        """A context for the strategy's code.
 
         Raises:
-            FederationError: its code raised.
+            FederationError: the code raised; a sentence says what and where.
         """
         try:
             with self._within():
@@ -118,16 +118,16 @@ class FlowerStrategy:
             ) from error
 
     def aggregation(self, round: int, bound: Bound = None) -> Aggregation:
-        """Begin a round's aggregation; `bound` limits an update, or raises BadUpdate."""
+        """Begin a round's aggregation; `bound` limits an update's norm, or raises BadUpdate."""
         raise NotImplementedError
 
     def aggregate(
         self, round: int, results: list[tuple[ClientProxy, FitRes]], failures: int
     ) -> tuple[FlowerParameters | None, dict[str, Scalar]]:
-        """What Flower's class makes of a round's results, and of their metrics.
+        """The model and the metrics that Flower's class makes of a round's results.
 
         Raises:
-            FederationError: nothing.
+            FederationError: its code raised, or it made no model.
         """
         self.require_accepted(failures)
         missing = [RuntimeError("no update")] * failures
@@ -139,10 +139,10 @@ class FlowerStrategy:
             return parameters, recordable(metrics)
 
     def took_none(self, round: int, results: int, failures: int) -> None:
-        """The class gives no model.
+        """Called if the class makes no model of a round's results.
 
         Raises:
-            FederationError: that ends the training.
+            FederationError: always, so the round fails; a user's class keeps the old model.
         """
         raise FederationError(
             f"strategy {self.name} took none of round {round}'s {results} updates with "
@@ -155,10 +155,10 @@ class FlowerStrategy:
         return bool(getattr(self._flower, "accept_failures", True))
 
     def require_accepted(self, failures: int) -> None:
-        """Let failures pass, unless the class was told not to accept any.
+        """Check that the strategy accepts this number of failures.
 
         Raises:
-            FederationError: there are some.
+            FederationError: there are failures, and it accepts none.
         """
         require_accepted(self.name, failures, self.accepts_failures)
 
@@ -169,14 +169,15 @@ class FlowerStrategy:
         indices: Sequence[int],
         taken: Collection[int] | None = None,
     ) -> None:
-        """Let what Flower's class made take its place in `arrays`.
+        """Put the tensors that Flower's class made into `arrays`.
 
         Args:
-            indices: Of the tensors that it made.
-            taken: Of those that count; default: all.
+            indices: Indices of the tensors that it made.
+            taken: Indices of those that count; all by default.
 
         Raises:
-            FederationError: it is of another shape, or not finite, as all updates were.
+            FederationError: a tensor has another shape, or values that are not finite, though
+                all updates were.
         """
         found = parameters_to_ndarrays(made)
         expected = [self.layout.tensors[index] for index in indices]
@@ -187,7 +188,7 @@ class FlowerStrategy:
             )
         for index, spec, array in zip(indices, expected, found, strict=True):
             if taken is None or index in taken:
-                with np.errstate(over="ignore", invalid="ignore"):  # said in a sentence, below
+                with np.errstate(over="ignore", invalid="ignore"):  # checked below
                     values = array.astype(dtype_of(spec.dtype), copy=False)
                 if kind_of(values.dtype) in "fc" and not finite(values):
                     raise FederationError(
@@ -197,7 +198,7 @@ class FlowerStrategy:
                 arrays[index] = values
 
     def state(self) -> dict[str, Any]:
-        """What the class remembers between rounds: bytes, lists of arrays, and plain values."""
+        """What the object remembers between rounds: bytes, lists of arrays, and plain values."""
         return _state_of(self._flower)
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -206,7 +207,7 @@ class FlowerStrategy:
 
 
 def _state_of(flower: Any) -> dict[str, Any]:
-    """What an object remembers, and a strategy that it wraps: under its attribute, with a dot."""
+    """An object's state; that of a strategy it wraps has names such as ``strategy.momentum``."""
     out: dict[str, Any] = {}
     for name, value in vars(flower).items():
         if isinstance(value, FlowerParameters):
@@ -238,14 +239,14 @@ def _restore(flower: Any, state: Mapping[str, Any]) -> None:
 
 
 def as_parameters(arrays: Parameters) -> FlowerParameters:
-    """Arrays as Flower's message has them, in dtypes that its code can read."""
+    """Arrays as Flower's Parameters, in dtypes that its code can read."""
     return ndarrays_to_parameters([plain(array) for array in arrays])
 
 
 def fit_result(
     learner: str, parameters: FlowerParameters, examples: int, metrics: Mapping[str, Scalar]
 ) -> tuple[ClientProxy, FitRes]:
-    """A learner's update as Flower's classes get it."""
+    """A learner's update in the form that Flower's classes take."""
     result = FitRes(
         status=Status(code=Code.OK, message=""),
         parameters=parameters,

@@ -23,10 +23,10 @@ _LARGEST = 2**31 - 1  # bytes of a message: gRPC's own limit
 
 
 def largest_message(layout: Layout, opaque: int = _LARGEST) -> int:
-    """Bytes of the largest message with a model of this layout, whatever its numbers became.
+    """Bytes of the largest message with a model of this layout, even in the widest dtype.
 
     Args:
-        opaque: Of an opaque model, whose size nothing else tells.
+        opaque: The largest size of an opaque model, which its layout does not tell.
     """
     if layout.opaque:
         return min(opaque + (1 << 20), _LARGEST)
@@ -37,13 +37,13 @@ def largest_message(layout: Layout, opaque: int = _LARGEST) -> int:
 def plain(array: Array) -> Array:
     """The array in a dtype that Flower's own code can read: bfloat16 and float8 as float32.
 
-    That is exact; who takes it back puts the contract's dtype back.
+    The conversion is exact. Whoever receives the array converts it back to the model's dtype.
     """
     return array.astype(np.float32) if array.dtype.isbuiltin == 2 else array
 
 
 def to_tensor(array: Array) -> bytes:
-    """An array as Flower's messages have it; of an opaque model the very bytes."""
+    """An array as in Flower's messages: in NumPy's file format, or the bytes of an opaque model."""
     return array.tobytes() if array.dtype == OPAQUE else to_npy(array)
 
 
@@ -67,7 +67,7 @@ def from_npy(data: bytes) -> Array:
     """The array of a file in NumPy's format.
 
     Raises:
-        ProtocolError: it is none, or would need pickle.
+        ProtocolError: the data is no such file, or would need pickle.
     """
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
@@ -93,7 +93,7 @@ def from_scalar(value: Any) -> Scalar:
 
 
 def recordable(metrics: Mapping[str, Any] | None) -> dict[str, Scalar]:
-    """Metrics of a strategy as a history has them: numbers as they are, all else as short text."""
+    """A strategy's metrics for the history: numbers as they are, all else as short text."""
     out: dict[str, Scalar] = {}
     for name, value in (metrics or {}).items():
         single = isinstance(value, np.generic | np.ndarray) and value.size == 1

@@ -1,7 +1,7 @@
-"""Bagging of XGBoost's trees: each learner's new trees join the global forest.
+"""Bagging of XGBoost's trees: each learner's new trees are appended to the global forest.
 
-Reads models as `Booster.save_raw("json")` writes them
-(https://xgboost.readthedocs.io/en/stable/tutorials/saving_model.html); needs no XGBoost.
+This code reads models as `Booster.save_raw("json")` writes them
+(https://xgboost.readthedocs.io/en/stable/tutorials/saving_model.html). It needs no XGBoost.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ LEARNERS = "learners"
 
 
 class FlowerBagging(FlowerOpaque):
-    """Flower's FedXgbBagging, with updates that are checked, and taken whole.
+    """Flower's FedXgbBagging, but it checks each update and appends all its trees.
 
-    Flower's own appends the first ``num_parallel_tree`` trees of each update: all other classes
-    and boosting rounds are lost. It reads the whole forest for each update, and one that is no
-    model ends the training.
+    Flower's own class appends only the first ``num_parallel_tree`` trees of each update, so it
+    loses all other classes and boosting rounds. It parses the whole forest for each update, and an
+    update that is no model ends the training.
 
-    Learners are told how many they are. The trees that they add are grown on the same residuals,
-    so each should be as many times smaller.
+    Each learner is told how many fit in this round. They all grow their trees on the same
+    residuals, so with N learners each should scale its trees by 1 / N.
 
     Args:
-        initial: Gives the initial model: no bytes, or a forest to go on with.
+        initial: Returns the initial model: no bytes, or a forest to continue with.
     """
 
     def __init__(self, *arguments: Any, initial: Callable[[], Parameters], **options: Any) -> None:
@@ -58,12 +58,12 @@ class FlowerBagging(FlowerOpaque):
         return {name: {LEARNERS: len(chosen), **config} for name, config in chosen.items()}
 
     def aggregation(self, round: int, bound: Bound = None) -> _Bagging:  # type: ignore[override]
-        """See `FlowerStrategy.aggregation`; there is no norm to bound."""
+        """See `FlowerStrategy.aggregation`; trees have no norm, so `bound` is ignored."""
         return _Bagging(self, self._flower)
 
 
 class _Bagging:
-    """A forest, and the trees that join it."""
+    """The forest, to which a round's updates append their trees."""
 
     metrics: Mapping[str, Scalar] = {}
 
@@ -77,7 +77,7 @@ class _Bagging:
         """Append an update's trees, in learner-id order.
 
         Raises:
-            BadUpdate: it is no such model, or one of other data than the forest.
+            BadUpdate: it is no XGBoost model, or its parameters differ from the forest's.
         """
         check_update(update, self._strategy.layout)
         try:
@@ -93,7 +93,7 @@ class _Bagging:
         """The forest with all trees.
 
         Raises:
-            FederationError: some learner failed, and that is not to be accepted.
+            FederationError: a learner failed, and the strategy accepts no failures.
         """
         self._strategy.require_accepted(failures)
         self._own.global_model = json.dumps(self._booster).encode()
@@ -101,10 +101,10 @@ class _Bagging:
 
 
 def _booster(data: bytes) -> dict[str, Any]:
-    """A model of trees, read and checked.
+    """Parse a model of trees and check it.
 
     Raises:
-        ValueError: it is none; says what it is.
+        ValueError: it is no such model; the text says what is wrong.
     """
     try:
         booster: dict[str, Any] = json.loads(data, parse_constant=_no_constant)
@@ -122,14 +122,16 @@ def _booster(data: bytes) -> dict[str, Any]:
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"no XGBoost model of trees ({type(error).__name__}: {error})") from None
     if not sound:
-        raise ValueError("an XGBoost model of trees that are none, or not as many as it says")
+        raise ValueError(
+            "an XGBoost model with a malformed tree, or with another number of trees than it says"
+        )
     return booster
 
 
 def _is_tree(tree: dict[str, Any], features: int) -> bool:
-    """Whether every node can be reached once, asks for a feature there is, and is finite.
+    """Whether no node has two parents, each split is on an existing feature, and all is finite.
 
-    XGBoost follows a tree's numbers without looking: others could end learners' processes.
+    XGBoost follows a tree's indices without checking them, so a bad tree could crash the learners.
     """
     count = int(tree["tree_param"]["num_nodes"])
     left, right, splits = (
@@ -159,10 +161,10 @@ def _no_constant(name: str) -> float:
 
 
 def _append(forest: dict[str, Any], booster: dict[str, Any]) -> None:
-    """Let a model's trees join a forest.
+    """Append a model's trees to a forest.
 
     Raises:
-        ValueError: they cannot be added up; nothing has changed.
+        ValueError: their outputs cannot be summed; the forest has not changed.
     """
     theirs = _head(booster)
     for name, ours in _head(forest).items():
@@ -186,7 +188,7 @@ def _model(booster: dict[str, Any]) -> dict[str, Any]:
 
 
 def _head(booster: dict[str, Any]) -> dict[str, str]:
-    """What must be the same in models whose trees are added up."""
+    """The parameters that must be equal in models whose trees are summed."""
     learner = booster["learner"]
     return {
         **{name: str(value) for name, value in learner["learner_model_param"].items()},
@@ -196,7 +198,7 @@ def _head(booster: dict[str, Any]) -> dict[str, str]:
 
 
 class Bagging(flower.FedXgbBagging):  # type: ignore[misc]
-    """Flower's class, its one option by name."""
+    """Flower's class with its one option as a named argument, so that it can be listed."""
 
     def __init__(self, *, accept_failures: bool = True, **others: Any) -> None:
         super().__init__(accept_failures=accept_failures, **others)
