@@ -20,8 +20,9 @@ from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from flops_fl.actors.faults import read_fault, telling, write_fault
 from flops_fl.errors import INTERRUPTED, Abort, FederationError
 from flops_fl.net.address import Address
 from flops_fl.options.aggregator import AggregatorOptions
@@ -33,6 +34,7 @@ from flops_fl.process.main import run_main
 from flops_fl.process.prints import last_lines, log_of
 from flops_fl.process.signals import end_with_parent
 from flops_fl.process.streams import outlive_streams
+from flops_fl.text import some
 
 STOP_TIMEOUT = 10.0  # seconds for learner processes to end by themselves
 KILL_TIMEOUT = 5.0  # and after they were asked to
@@ -40,13 +42,18 @@ LAST_LINES = 10  # of what a learner has printed whose process ended
 
 log = logging.getLogger(__name__)
 
+Child: TypeAlias = tuple[Mapping[str, Any], int]
+"""The options of a process, and the pipe in which it says why it failed."""
+
 
 class Hosts:
     """The learner processes, as their parent sees them. A context; at its end they are gone."""
 
     def __init__(self) -> None:
+        self._faults, telling = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-m", __name__, str(telling)],
+            pass_fds=[telling],
             stdin=subprocess.PIPE,
             stdout=sys.stderr,
             process_group=0,  # a terminal's Ctrl-C is for the parent alone, who tells the others
@@ -54,6 +61,8 @@ class Hosts:
             # such as MLflow's import, changes it in that moment.
             env=dict(os.environ),
         )
+        os.close(telling)
+        self._watcher: threading.Thread | None = None
         self._started = self._stopping = False
 
     def start(self, options: Sequence[Mapping[str, Any]], abort: Abort) -> None:
@@ -67,7 +76,8 @@ class Hosts:
         self._started = True
         self._process.stdin.write(json.dumps(list(options)).encode() + b"\n")
         self._process.stdin.flush()
-        threading.Thread(target=self._watch, args=(abort,), daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, args=(abort,), daemon=True)
+        self._watcher.start()
 
     def _watch(self, abort: Abort) -> None:
         code = self._process.wait()
@@ -76,7 +86,7 @@ class Hosts:
         if code == INTERRUPTED:
             abort(None)
         elif code:
-            abort(_failure(code))
+            abort(read_fault(self._faults) or _failure(code))
 
     def _end_orphans(self) -> None:
         """End what a host that has failed leaves in its group: learners, and what they started."""
@@ -110,6 +120,9 @@ class Hosts:
             self._process.wait()
         if self._process.returncode:
             self._end_orphans()
+        if self._watcher:
+            self._watcher.join()
+        os.close(self._faults)
 
 
 def _failure(code: int) -> FederationError:
@@ -118,11 +131,9 @@ def _failure(code: int) -> FederationError:
             f"the process that hosts the learners was killed by {signal.Signals(-code).name}: "
             "where nobody has done it, look whether the machine's memory was full"
         )
-    error = FederationError(
-        f"a process of learners ended with exit code {code}; its error stands above"
+    return FederationError(
+        f"the process that hosts the learners ended with exit code {code}; its error stands above"
     )
-    error.exit_code = code
-    return error
 
 
 def main() -> int:
@@ -133,28 +144,32 @@ def main() -> int:
     import_module("flops_fl.actors.learner")  # takes its time: now, while there are no orders
 
     line = sys.stdin.buffer.readline()
-    children: dict[int, Mapping[str, Any]] = {}
+    children: dict[int, Child] = {}
     aggregators: dict[str, str] = {}  # of clusters, by name
     host = os.getpid()
     for values in json.loads(line or "[]"):
         reading, writing = os.pipe()
+        faults, fault = os.pipe()
         child = os.fork()  # no thread runs yet, nor does gRPC
         if child == 0:
             end_with_parent(host)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.close(reading)
             if "clusters" in values:
-                return run_main(partial(_lead_clusters, values, writing), quiet=True)
-            os.close(writing)
-            return run_main(partial(_learn, values, aggregators), quiet=True)
-        children[child] = values
+                work = partial(_lead_clusters, values, writing)
+            else:
+                os.close(writing)
+                work = partial(_learn, values, aggregators)
+            return run_main(partial(telling, work, fault), quiet=True)
+        children[child] = values, faults
         os.close(writing)
+        os.close(fault)
         with os.fdopen(reading) as pipe:  # it ends at once, but for clusters
             aggregators |= json.loads(pipe.readline() or "{}")
     signal.signal(signal.SIGTERM, lambda *_: _end(children))
     ending = threading.Event()
     threading.Thread(target=_end_with_stdin, args=(children, ending), daemon=True).start()
-    return _first_failure(children, ending)
+    return _first_failure(children, ending, int(sys.argv[1]))
 
 
 def _learn(order: Mapping[str, Any], aggregators: Mapping[str, str]) -> int:
@@ -181,41 +196,43 @@ def _lead_clusters(order: Mapping[str, Any], tell: int) -> int:
     return host_clusters(build(AggregatorOptions, values), clusters, seed, say)
 
 
-def _first_failure(children: dict[int, Mapping[str, Any]], ending: threading.Event) -> int:
-    """Wait for all; one that fails ends the others. `ending`: we end them ourselves."""
+def _first_failure(children: dict[int, Child], ending: threading.Event, tell: int) -> int:
+    """Wait for all; one that fails ends the others, and the pipe `tell` gets its error."""
     failure = 0
     while children:
         child, status = os.wait()
-        values = children.pop(child)
+        values, faults = children.pop(child)
         code = os.waitstatus_to_exitcode(status)
         if code and not failure:
             failure = code if code > 0 else 128 - code  # a signal, as the shell has it
             threading.Thread(target=_end_surely, args=(children,), daemon=True).start()
-            if code not in (INTERRUPTED, -signal.SIGTERM) and not ending.is_set():
-                _say_last(values, code)
+            if not ending.is_set() and code not in (INTERRUPTED, -signal.SIGTERM):
+                write_fault(read_fault(faults) or _silent(values, code), tell)
     return failure
 
 
-def _say_last(values: Mapping[str, Any], code: int) -> None:
-    """Who was at work when a process ended, and what it had printed."""
+def _silent(values: Mapping[str, Any], code: int) -> FederationError:
+    """What is known of a process that ended without a word; its last lines are shown."""
+    if code < 0:
+        how = f"was killed by {signal.Signals(-code).name}"
+    else:
+        how = f"ended with exit code {code} and without an error: does its code call os._exit?"
     if "clusters" in values:
-        return
+        return FederationError(f"a process of clusters {how}")
     folder, learners = Path(values["log_folder"]), values["learner_id"].split(",")
     names = {log_of(folder, learner): learner for learner in learners}
     present = [path for path in names if path.exists()]
     if not present:
-        return
+        return FederationError(f"a process of {some(learners)} {how}")
     newest = max(present, key=lambda path: path.stat().st_mtime_ns)
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-    lines = last_lines(newest, LAST_LINES)
-    printed = f"; the last it printed, in {newest}:" if lines else ", and had printed nothing"
-    log.warning(
-        "%s was at work when its process %s%s", names[newest], how, "\n  ".join([printed, *lines])
-    )
+    if lines := last_lines(newest, LAST_LINES):
+        head = f"{names[newest]}: its last lines of output, from {newest}:"
+        log.warning("%s", "\n  ".join([head, *lines]))
+    return FederationError(f"{names[newest]} was at work when its process {how}")
 
 
-def _end_with_stdin(children: dict[int, Mapping[str, Any]], ending: threading.Event) -> None:
-    """When the parent is done, or was killed, so are they."""
+def _end_with_stdin(children: Iterable[int], ending: threading.Event) -> None:
+    """When the parent is done, or was killed, so are they; nobody is to blame then."""
     while os.read(0, 1024):
         pass
     ending.set()

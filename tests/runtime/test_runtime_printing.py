@@ -37,10 +37,19 @@ def test_each_learner_prints_to_a_file_of_its_own(run_cli, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ending", "expected"), [("killed", 134), ("raised", 4)])
-def test_the_last_lines_of_who_fails_are_shown(run_cli, tmp_path, ending, expected):
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        ("killed", r"learner-\d was at work when its process was killed by SIGABRT"),
+        ("left", r"learner-\d was at work when its process ended with exit code 7 and without an"),
+        ("raised", r"round 1 needs 1 updates .* not today"),
+    ],
+)
+def test_the_last_lines_of_who_fails_are_shown(run_cli, tmp_path, ending, said):
     code, _, err = simulate(run_cli, tmp_path, ending)
-    assert code == expected, err
+    assert code == 4, err
+    assert re.match(f"error: {said}", err.splitlines()[-1])
+    assert json.loads((tmp_path / "result.json").read_text())["error"] in err.splitlines()[-1]
     shown = re.search(r"its last lines of output, from (.*)/learner-\d\.log:\n((?:  .*\n)+)", err)
     assert shown.group(1) == str(tmp_path / "learners")
     assert [line.strip() for line in shown.group(2).splitlines()][-5:] == WAYS

@@ -39,6 +39,8 @@ class ModelManager(ModelManagerTemplate):
         ending = os.environ.get("ENDING")
         if ending == "killed":
             os.abort()
+        if ending == "left":
+            os._exit(7)
         if ending == "raised":
             raise RuntimeError("not today")
         self.mean = self.images.mean(axis=0)
