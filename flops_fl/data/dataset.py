@@ -24,6 +24,8 @@ class EagerDataset(datasets.Dataset):  # type: ignore[misc]  # datasets is untyp
     """
 
     def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str) and key not in self.column_names:
+            raise KeyError(f"the data have no column {key!r}: {', '.join(self.column_names)}")
         value = super().__getitem__(key)
         return value[:] if isinstance(value, datasets.Column) else value
 

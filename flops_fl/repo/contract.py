@@ -26,6 +26,7 @@ from flops_fl.repo.beside import digest_beside
 from flops_fl.repo.layers import seed_layers
 from flops_fl.repo.loader import LoadData, Workspace, no_data
 from flops_fl.repo.opaque import opaque_items
+from flops_fl.repo.raised import own_traceback, sentence_of, shown
 from flops_fl.repo.statistics import statistics_of
 from flops_fl.repo.workfolder import WorkFolder
 from flops_fl.types import MAX_EXAMPLES, Array, Layout, Parameters, Scalar
@@ -217,7 +218,9 @@ class ManagedModel:
             count = -1
         if not 1 <= count <= MAX_EXAMPLES:
             raise self._broken(
-                stage, f"returned {_shown(value)}, expected a number of samples from 1 to 2^40"
+                stage,
+                f"returned {shown(value)}, expected the number of samples: an integer from 1 to "
+                "2^40",
             )
         return count
 
@@ -227,7 +230,7 @@ class ManagedModel:
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
-            raise self._broken(stage, f"returned {_shown(value)}, expected a finite number")
+            raise self._broken(stage, f"returned {shown(value)}, expected a finite number")
         return number
 
     def _broken(self, stage: str, what: str) -> RepositoryError:
@@ -247,39 +250,12 @@ class ManagedModel:
                 os._exit(1)
             if isinstance(error, KeyboardInterrupt) and asked_to_stop():
                 raise
+            owns = self.workspace.owns
             raise RepositoryError(
-                _sentence(stage, error), stage=stage, traceback=self._own_traceback(error)
+                sentence_of(stage, error, self.workspace.folder, owns),
+                stage=stage,
+                traceback=own_traceback(error, owns),
             ) from error
-
-    def _own_traceback(self, error: BaseException) -> str:
-        """The traceback from the first frame in the user's files on."""
-        frame = error.__traceback__
-        while frame and not self.workspace.owns(frame.tb_frame.f_code.co_filename):
-            frame = frame.tb_next
-        return "".join(traceback.format_exception(type(error), error, frame))
-
-
-def _sentence(stage: str, error: BaseException) -> str:
-    where = "model_manager.py" if stage == "import" else f"ModelManager.{stage}"
-    said = _shown(error, str)
-    if isinstance(error, ImportError) and "Pillow" in said:  # the message of `datasets`
-        return f"{where} failed: the data are images, which Pillow decodes: pip install pillow"
-    if isinstance(error, ImportError):
-        return (
-            f"{where} failed: {said}. Install what the repository's conda.yaml lists into "
-            "this environment"
-        )
-    if isinstance(error, SystemExit):
-        return f"{where} called sys.exit({error.code!r}): raise an exception instead"
-    return f"{where} failed: {type(error).__name__}: {said}"
-
-
-def _shown(value: Any, text: Callable[[Any], str] = repr) -> str:
-    """A user's value as text, even if its own methods raise."""
-    try:
-        return text(value)[:200]
-    except Exception:
-        return f"a {type(value).__name__} that cannot be shown"
 
 
 def _kind(value: Any) -> str:

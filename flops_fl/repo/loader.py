@@ -82,10 +82,13 @@ class Workspace:
                 yield
                 return
             self._working = True
+            # What this process was told is not meant for a parser in the repository.
+            told, sys.argv = sys.argv, [str(self.folder / "model_manager.py")]
             try:
                 with self._work.entered():
                     yield
             finally:
+                sys.argv = told
                 self._working = False
 
     @contextmanager

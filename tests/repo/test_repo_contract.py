@@ -2,13 +2,16 @@
 
 import inspect
 import random
+import re
 import subprocess
 import sys
 import textwrap
 
+import datasets
 import numpy as np
 import pytest
 
+from flops_fl.data.dataset import wrap
 from flops_fl.errors import DataError, RepositoryError, UsageError
 from flops_fl.flower.client import ROUND, SEED, LearnerClient
 from flops_fl.repo.contract import ManagedModel
@@ -209,7 +212,7 @@ def test_what_breaks_the_contract_is_said_in_a_sentence(repo, model, stage, said
 @pytest.mark.parametrize(
     ("old", "new", "call", "said"),
     [
-        ("return 4", "return 0", "fit", "expected a number of samples"),
+        ("return 4", "return 0", "fit", "number of samples: an integer from 1"),
         ("return 4", "return 10**30", "fit", "returned 1000000000000000"),
         ("return 4", "raise Mute()", "fit", "Mute: a Mute that cannot be shown"),
         ("return 4", "return None", "fit", "returned None"),
@@ -260,6 +263,54 @@ def test_the_traceback_is_the_users_own(repo):
     assert "model_manager.py" in caught.value.traceback
     assert "KeyError: 'gone'" in caught.value.traceback
     assert "contract.py" not in caught.value.traceback
+
+
+def test_of_a_missing_column_the_users_line_is_shown_and_which_there_are(repo):
+    reads = replaced("self.data = load_dataset()", "self.data = load_dataset()['label']")
+    data = wrap(datasets.Dataset.from_dict({"x": [1], "y": [2]}))
+    model = ManagedModel(repo(reads), lambda: data)
+    with pytest.raises(RepositoryError, match="have no column 'label': x, y") as caught:
+        model.attach_data()
+    assert re.findall(r'File ".*/(.*)", line', caught.value.traceback) == ["model_manager.py"]
+    assert "During handling" not in caught.value.traceback
+
+
+def test_of_a_users_function_that_a_dataset_calls_all_lines_of_theirs_are_shown(repo):
+    reads = replaced("load_dataset()", "load_dataset().map(lambda row: 1 / 0)")
+    data = wrap(datasets.Dataset.from_dict({"x": [1]}))
+    with pytest.raises(RepositoryError) as caught:
+        ManagedModel(repo(reads), lambda: data).attach_data()
+    assert caught.value.traceback.count("lambda row: 1 / 0") >= 2
+    assert "flops_fl" not in caught.value.traceback
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("import data_manager", "The repository has no data_manager.py, which belongs to it"),
+        ("from .data_manager import get", "no package: from data_manager import get$"),
+        ("from . import data_manager", "no package: import data_manager$"),
+        ("import ours.part", r"No module named 'ours.part'. Mend it there: it is in the repo"),
+        ("from ours import gone", "cannot import name 'gone' .* Mend it there"),
+        ("import nowhere", "Install what .* conda.yaml lists .* or commit nowhere.py"),
+        ("from json import gone", "Install what the repository's conda.yaml lists"),
+    ],
+)
+def test_an_import_that_fails_has_its_own_remedy(repo, line, said):
+    folder = repo(line)
+    (folder / "ours").mkdir()
+    (folder / "ours" / "__init__.py").write_text("")
+    with pytest.raises(RepositoryError, match=said):
+        ManagedModel(folder)
+
+
+def test_a_parser_in_the_repository_does_not_see_what_the_runtime_was_told(repo, monkeypatch):
+    told = ["flops-fl", "simulate", "--learners", "2"]
+    monkeypatch.setattr(sys, "argv", told)
+    parses = "import argparse, sys\nargs = argparse.ArgumentParser().parse_args()\n"
+    folder = repo(parses + textwrap.dedent(replaced("return 4", "return len(sys.argv)")))
+    assert ManagedModel(folder).fit() == 1
+    assert sys.argv is told
 
 
 def test_draws_depend_on_seed_learner_and_round_alone(repo):
