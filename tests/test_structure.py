@@ -1,6 +1,7 @@
 """The shape of the source tree, as sentences."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,13 @@ def test_a_package_is_imported_in_its_own_rooms_only(package: str) -> None:
 @pytest.mark.parametrize("file", FILES, ids=module_of)
 def test_files_are_short_enough_to_be_read(file: Path) -> None:
     assert len(file.read_text().splitlines()) <= 300
+
+
+def test_what_is_not_python_is_packaged_too() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packaged = set(project["tool"]["setuptools"]["package-data"]["flops_fl"])
+    others = {p for p in (ROOT / "flops_fl").rglob("*.*") if p.suffix not in (".py", ".pyc")}
+    assert {str(p.relative_to(ROOT / "flops_fl")) for p in others} == packaged
 
 
 def test_only_the_public_part_of_flower_is_used() -> None:

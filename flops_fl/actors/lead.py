@@ -26,6 +26,7 @@ from flops_fl.errors import INTERRUPTED, FlopsError, UsageError
 from flops_fl.flower.building import strategy_for
 from flops_fl.observers.console import ConsoleObserver
 from flops_fl.observers.metrics import MetricsObserver
+from flops_fl.observers.page import PageObserver
 from flops_fl.observers.picture import PictureObserver
 from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.process.health import Health, served
@@ -155,6 +156,7 @@ def _prepare(
             census,
             *tracking.observers,
             MetricsObserver(health),
+            PageObserver(health),
             ConsoleObserver(console, folder / LEARNERS, options.remind),
             PictureObserver(folder / PICTURE),
         ]

@@ -1,1 +1,1 @@
-"""Observers: console, metrics, MLflow, picture. They read events and never change a run."""
+"""Observers: console, metrics, page, MLflow, picture. They read events and never change a run."""

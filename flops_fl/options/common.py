@@ -65,5 +65,8 @@ class TlsOptions(Options):
 
 class HealthOptions(Options):
     metrics: HostPort | None = option(
-        "serve Prometheus metrics and readiness there", PROCESS, None, metavar="HOST:PORT"
+        "serve metrics, readiness and, of an aggregator, a page to watch there",
+        PROCESS,
+        None,
+        metavar="HOST:PORT",
     )

@@ -1,15 +1,18 @@
 """A port for orchestrators: metrics for Prometheus, and whether the process is ready.
 
 ``/metrics`` is Prometheus' text format, ``/healthz`` answers while the process lives, ``/readyz``
-when it can do its work, else 503 and a sentence why not. No model and no data can be had here.
+when it can do its work, else 503 and a sentence why not. An actor may add pages of its own.
+Nothing can be changed here, and no model and no data can be had.
 """
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
@@ -20,6 +23,28 @@ from prometheus_client.exposition import generate_latest
 from flops_fl.errors import UsageError
 from flops_fl.net.address import Address
 
+log = logging.getLogger(__name__)
+
+PATIENCE = 10.0  # seconds for a request to come, or for a piece of an answer to be taken
+STREAMS = 16  # open at the same time; each is a thread
+NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+"""A Content-Security-Policy for what is no page."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What is answered to a GET."""
+
+    body: bytes = b""
+    status: int = 200
+    kind: str = "text/plain; charset=utf-8"
+    policy: str = NOTHING
+    pieces: Callable[[], Iterator[bytes]] | None = None
+    """Instead of `body`: an answer that goes on for as long as the client listens."""
+
+
+BUSY = Answer(status=503, body=f"{STREAMS} streams are open already; close one\n".encode())
+
 
 class Health:
     """What an actor says about itself. Thread-safe."""
@@ -29,18 +54,25 @@ class Health:
         ProcessCollector(registry=self.registry)  # its memory and processor time
         self.not_ready = "starting"
         """Why it is not ready; empty when it is."""
+        self.pages: dict[str, Callable[[], Answer]] = {
+            "/metrics": self._metrics,
+            "/healthz": lambda: Answer(body=b"alive\n"),
+            "/readyz": self._ready,
+        }
+        """What answers a path. It is called by a thread of the request's own."""
 
-    def answer(self, path: str) -> tuple[int, str, bytes]:
-        """Status, content type and body for a path."""
-        plain = "text/plain; charset=utf-8"
-        if path == "/metrics":
-            return 200, CONTENT_TYPE_LATEST, generate_latest(self.registry)
-        if path == "/healthz":
-            return 200, plain, b"alive\n"
-        if path == "/readyz":
-            why = self.not_ready
-            return (503, plain, f"{why}\n".encode()) if why else (200, plain, b"ready\n")
-        return 404, plain, b"there are /metrics, /healthz and /readyz\n"
+    def answer(self, path: str) -> Answer:
+        """The answer to a GET of a path."""
+        if path in self.pages:
+            return self.pages[path]()
+        return Answer(status=404, body=f"there are {', '.join(self.pages)}\n".encode())
+
+    def _metrics(self) -> Answer:
+        return Answer(kind=CONTENT_TYPE_LATEST, body=generate_latest(self.registry))
+
+    def _ready(self) -> Answer:
+        why = self.not_ready
+        return Answer(status=503, body=f"{why}\n".encode()) if why else Answer(body=b"ready\n")
 
 
 @contextmanager
@@ -56,16 +88,44 @@ def served(health: Health, listen: Address | None) -> Iterator[int | None]:
 
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
 
+    streams = threading.BoundedSemaphore(STREAMS)
+
     class Handler(BaseHTTPRequestHandler):
-        timeout = 10.0  # seconds; a client that says nothing does not keep a thread
+        timeout = PATIENCE  # a client that says or takes nothing does not keep a thread
 
         def do_GET(self) -> None:
-            status, kind, body = health.answer(self.path.partition("?")[0])
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
+            answer = health.answer(self.path.partition("?")[0])
+            with suppress(OSError):  # whoever asked has gone, or does not read
+                if answer.pieces is None:
+                    self._send(answer)
+                elif not streams.acquire(blocking=False):
+                    self._send(BUSY)
+                else:
+                    try:
+                        self._stream(answer, answer.pieces())
+                    finally:
+                        streams.release()
+
+        def _send(self, answer: Answer) -> None:
+            self._head(answer)
+            self.send_header("Content-Length", str(len(answer.body)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(answer.body)
+
+        def _stream(self, answer: Answer, pieces: Iterator[bytes]) -> None:
+            self._head(answer)
+            self.end_headers()
+            for piece in pieces:
+                self.wfile.write(piece)
+
+        def _head(self, answer: Answer) -> None:
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.kind)
+            self.send_header("Content-Security-Policy", answer.policy)
+            self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+            self.send_header("X-Content-Type-Options", "nosniff")
+            self.send_header("Referrer-Policy", "no-referrer")
+            self.send_header("Cache-Control", "no-store")
 
         def log_message(self, format: str, *arguments: Any) -> None:
             """Probes come every few seconds: nobody wants to read of them."""
@@ -85,8 +145,10 @@ def served(health: Health, listen: Address | None) -> Iterator[int | None]:
         ) from None
     thread = threading.Thread(target=server.serve_forever, name="flops-metrics", daemon=True)
     thread.start()
+    port: int = server.server_address[1]
+    log.info("http://%s answers to %s", Address(listen.host, port), ", ".join(health.pages))
     try:
-        yield server.server_address[1]
+        yield port
     finally:
         server.shutdown()
         server.server_close()

@@ -1,5 +1,7 @@
 """What orchestrators ask: gRPC's health service, readiness, metrics, of real processes."""
 
+import json
+import re
 import socket
 import time
 import urllib.error
@@ -11,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import NUMPY, wait_for_port, wait_until
+from tests.observers.events import Events
 
 
 def free_address():
@@ -36,13 +39,16 @@ def metrics(address):
 
 
 def test_readiness_and_metrics_follow_a_run(processes, digits, slow_repo, tmp_path):
-    ours, theirs = free_address(), free_address()
+    theirs = free_address()
     env = {"MARK": str(tmp_path / "x"), "FIT_SECONDS": "0.7"}
     learner = processes.learner(slow_repo, digits / "part-0", "edge", "--metrics", theirs, env=env)
     wait_for_port(theirs)
     status, why = get(theirs, "/readyz")
     assert (status, why.strip() != "") == (503, True)
-    aggregator = processes.aggregator(slow_repo, "--rounds", 3, "--metrics", ours)
+    aggregator = processes.aggregator(slow_repo, "--rounds", 3, "--metrics", "127.0.0.1:0")
+    ours = announced(processes, aggregator)
+    page = Events(int(ours.rpartition(":")[2]))
+    states = [page.next()]
     wait_until(lambda: get_or_none(theirs, "/readyz") == 200)
     assert get(ours, "/readyz") == (200, "ready\n")
     assert get(ours, "/healthz") == (200, "alive\n")
@@ -69,8 +75,27 @@ def test_readiness_and_metrics_follow_a_run(processes, digits, slow_repo, tmp_pa
     assert own["flops_joined",] == 1
     assert own["flops_tasks_total", "fit", "good"] >= 1
     assert own["flops_task_seconds", "fit"] > 0.7
+
+    while not states[-1]["rounds"]:
+        states.append(page.next())
+    page.close()
+    assert any(state["awaited"] == ["edge"] for state in states)
+    first = json.loads(get(ours, "/state.json")[1])["rounds"][0]
+    assert first["accuracy"] > 0.3
+    assert first["bytes_up"] > 2600
+    assert 'new EventSource("events")' in get(ours, "/")[1]
     processes.result(aggregator)
     processes.finish(learner)
+
+
+def announced(processes, aggregator):
+    """The address of the port that the aggregator has chosen."""
+
+    def said():
+        return re.search(r"http://(\S+) answers to /metrics, ", processes.stderr(aggregator))
+
+    wait_until(said)
+    return said()[1]
 
 
 def get_or_none(address, path):

@@ -1,0 +1,301 @@
+"""The page to watch a run by: what it is told, what it may do, and that it holds up nobody."""
+
+import base64
+import hashlib
+import json
+import math
+import re
+import socket
+import time
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+import pytest
+
+from flops_fl.core.observer import RunInfo
+from flops_fl.net.address import Address
+from flops_fl.observers import page as module
+from flops_fl.observers.page import PageObserver
+from flops_fl.process import health as port
+from flops_fl.process.health import Health, served
+from flops_fl.types import Best, LearnerFailure, RoundRecord, Setup
+from tests.conftest import wait_until
+from tests.observers.browser import CHROMIUM, Browser
+from tests.observers.events import Events, get
+
+RUN = RunInfo(
+    project_id="digits", run_id="r", repo_source="s", repo_commit=None, strategy="FedAvg", seed=1,
+    rounds=3, options={},
+)  # fmt: skip
+EVIL = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"
+
+
+def record(number, **more):
+    plain = RoundRecord(
+        round=number, seconds=1.5, fit_seconds=1.0, evaluate_seconds=0.5, loss=1 / number,
+        accuracy=0.5, examples=9, bytes_down=1000, bytes_up=2000, learners=("a", "b"),
+    )  # fmt: skip
+    return replace(plain, **more)
+
+
+def failure(learner, reason="broken", traceback=""):
+    return LearnerFailure(learner=learner, stage="fit_model", reason=reason, traceback=traceback)
+
+
+def learners(state):
+    return {one["id"]: one for one in state["learners"]}
+
+
+@pytest.fixture
+def watched():
+    observer = PageObserver(Health())
+    observer.on_start(RUN, [])
+    return observer
+
+
+@contextmanager
+def listening(observer_of=PageObserver):
+    health = Health()
+    observer = observer_of(health)
+    with served(health, Address("127.0.0.1", 0)) as number:
+        yield observer, number
+
+
+def test_a_stage_says_who_is_awaited_and_since_when(watched):
+    watched.on_wait(["a", "b", "c"], 2)
+    watched.on_stage(1, "fit", ["a", "b", "c"])
+    watched.on_answer(1, "fit", "a", None)
+    state = watched.state()
+    assert (state["present"], state["required"], state["status"]) == (3, 2, "training")
+    assert (state["awaited"], state["waiting"]) == (["b", "c"], 2)
+    assert abs(state["stage"].pop("since") - time.time()) < 20
+    assert state["stage"] == {"round": 1, "stage": "fit", "asked": 3}
+
+
+def test_a_learner_has_its_last_answer_and_its_failures(watched):
+    watched.on_wait(["a"], 1)
+    for name in ("a", "b"):
+        watched.on_join(name, Setup())
+    watched.on_answer(1, "fit", "a", None)
+    watched.on_answer(1, "fit", "a", "refused: NaN")  # looked at, after it had come
+    watched.on_answer(1, "fit", "b", "first line\nsecond \x1b[31m" + "x" * 999)
+    watched.on_answer(1, "evaluate", "b", None)
+    watched.on_return("b")
+    state = watched.state()
+    a, b = learners(state)["a"], learners(state)["b"]
+    assert (a["round"], a["stage"], a["failure"], a["failures"]) == (1, "fit", "refused: NaN", 1)
+    assert (b["stage"], b["failure"], b["failures"], b["returns"]) == ("evaluate", None, 1, 1)
+    assert state["absent"] == ["b"]
+    watched.on_answer(2, "fit", "b", "first line\nsecond \x1b[31m" + "x" * 999)
+    why = learners(watched.state())["b"]["failure"]
+    assert "\n" not in why
+    assert "\x1b" not in why
+    assert len(why) < 300
+
+
+def test_a_round_brings_figures_bytes_clusters_and_why_some_failed(watched):
+    nan = record(1, loss=math.nan, accuracy=None, server_metrics={"accuracy": 0.25, "name": "x"})
+    failed = [failure("c", "broken 1", "Trace"), failure("d", "broken 2")]
+    watched.on_round(replace(nan, clusters={"k": {"learners": 4, "failures": 1}}), None)
+    watched.on_round(
+        record(2, failures=failed, clusters={"k": {"learners": 5, "failures": 2}}),
+        Best(round=2, loss=0.5, accuracy=0.5),
+    )
+    state = watched.state()
+    first, second = state["rounds"]
+    assert (first["loss"], first["accuracy"], first["server_accuracy"]) == ("nan", None, 0.25)
+    assert (second["bytes_down"], second["bytes_up"], second["failures"]) == (1000, 2000, 2)
+    assert [why["who"] for why in second["why"]] == ["2 learners (c, d)"]
+    assert second["why"][0]["traceback"] == "Trace"
+    assert state["clusters"] == {"k": {"learners": 5, "failures": 3}}
+    assert state["best"] == 2
+
+
+def test_a_run_that_goes_on_shows_what_was_before():
+    observer = PageObserver(Health())
+    observer.on_start(RUN, [record(1, failures=[failure("c")])])
+    observer.on_failed_round(record(2, failures=[failure("c")]))
+    observer.on_end("failed", "too few learners")
+    state = observer.state()
+    assert [one["round"] for one in state["rounds"]] == [1, 2]
+    assert learners(state)["c"]["at"] is None
+    assert (state["status"], state["error"]) == ("failed", "too few learners")
+
+
+def test_one_who_watches_hears_of_what_is_new_alone(watched):
+    for name in ("a", "b", "c"):
+        watched.on_join(name, Setup())
+    watched.on_round(record(1), None)
+    stream = watched.events()
+    next(stream)  # how soon to come back
+    whole = json.loads(next(stream).removeprefix(b"data: "))
+    assert (whole["whole"], len(whole["learners"]), len(whole["rounds"])) == (True, 3, 1)
+    watched.on_answer(2, "fit", "b", None)
+    watched.on_answer(2, "fit", "b", "no")
+    watched.on_round(record(2), None)
+    news = json.loads(next(stream).removeprefix(b"data: "))
+    assert not news["whole"]
+    assert [one["id"] for one in news["learners"]] == ["b"]
+    assert [one["round"] for one in news["rounds"]] == [2]
+    stream.close()
+
+
+def test_of_very_many_learners_the_failing_ones_are_told(watched):
+    for number in range(module.LISTED + 500):
+        watched.on_answer(1, "fit", f"l{number}", "no" if number % 3 == 0 else None)
+    state = watched.state()
+    assert state["known"] == module.LISTED + 500
+    assert len(state["learners"]) == module.LISTED
+    assert sum(one["failure"] is not None for one in state["learners"]) == 500
+
+
+def test_the_page_brings_all_it_needs_and_may_run_nothing_else():
+    with listening() as (_, number):
+        status, headers, text = get(number, "/")
+        for path in ("/state.json", "/metrics", "/nothing"):
+            others = get(number, path)[1]
+            assert others["Content-Security-Policy"].startswith("default-src 'none'")
+            assert others["X-Content-Type-Options"] == "nosniff"
+            assert others["Access-Control-Allow-Origin"] is None
+    assert status == 200
+    policy = headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    for tag in ("script", "style"):
+        (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Access-Control-Allow-Origin"] is None
+    outside = set(re.findall(r"https?://[^\"']+", text))
+    assert outside == {"http://www.w3.org/2000/svg"}  # a name; nothing is fetched from there
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b", text)
+    assert not re.search(r"<[^>]* (on\w+|style)=", text)
+
+
+def test_what_learners_say_leaves_as_json_alone(watched):
+    watched.on_join(EVIL, Setup())
+    watched.on_answer(1, "fit", EVIL, "</script>\r\n\r\ndata: {}")
+    watched.on_round(record(1, failures=[failure(EVIL, "x", "a\nb\u2028c")]), None)
+    stream = watched.events()
+    next(stream)
+    event = next(stream)
+    assert event.endswith(b"\n\n")
+    assert event.count(b"\n") == 2
+    assert b"\r" not in event
+    assert EVIL in learners(json.loads(event.removeprefix(b"data: ")))
+    stream.close()
+
+
+def test_streams_are_few_and_are_given_back(monkeypatch):
+    monkeypatch.setattr(port, "STREAMS", 2)
+    with listening() as (observer, number):
+        open_ones = [Events(number), Events(number)]
+        assert all(events.next()["whole"] for events in open_ones)
+        assert get(number, "/events")[0] == 503
+        assert get(number, "/healthz")[0] == 200
+        open_ones.pop().close()
+
+        def free():
+            observer.on_return("a")  # a stream finds out when it has something to say
+            with closing(Events(number)) as events:
+                return events.answer.status == 200
+
+        wait_until(free)
+        open_ones.pop().close()
+
+
+def test_one_who_does_not_read_holds_up_nobody_and_is_dropped(monkeypatch):
+    monkeypatch.setattr(port, "PATIENCE", 1.0)
+    monkeypatch.setattr(port, "STREAMS", 1)
+    monkeypatch.setattr(module, "PAUSE", 0.0)
+    with listening() as (observer, number), closing(socket.socket()) as lazy:
+        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        lazy.connect(("127.0.0.1", number))
+        lazy.sendall(b"GET /events HTTP/1.0\r\n\r\n")
+        assert lazy.recv(12) == b"HTTP/1.0 200"
+        assert get(number, "/events")[0] == 503
+
+        longest = 0.0
+
+        def dropped():
+            nonlocal longest
+            for learner in range(1000):
+                before = time.thread_time()
+                observer.on_answer(1, "fit", f"learner-{learner}", "why " * 50)
+                longest = max(longest, time.thread_time() - before)
+            with closing(Events(number)) as events:
+                return events.answer.status == 200
+
+        wait_until(dropped)
+        assert observer.state()["known"] == 1000
+        assert longest < 1.0  # of its own work: it never formats, sends or waits for a reader
+
+
+needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here")
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_browser_shows_the_rounds_and_text_as_text(tmp_path):
+    with listening() as (observer, number), Browser(tmp_path) as browser:
+        observer.on_start(RUN, [])
+        browser.open(f"http://127.0.0.1:{number}/")
+        browser.until("document.getElementById('project').textContent === 'digits'")
+        observer.on_wait([EVIL, "b"], 2)
+        observer.on_stage(1, "fit", [EVIL, "b"])
+        browser.until("stage.innerText.startsWith('Round 1 fit: 2 of 2 awaited for ')")
+        observer.on_answer(1, "fit", EVIL, EVIL)
+        observer.on_answer(1, "fit", "b", None)
+        observer.on_round(record(1, failures=[failure(EVIL, EVIL, EVIL)]), None)
+        observer.on_round(record(2, clusters={EVIL: {"learners": 2, "failures": 0}}), None)
+        browser.until("document.getElementById('rounds').rows.length === 2")
+        assert browser.run("document.querySelectorAll('#loss path').length") == 1
+        assert (
+            browser.run(f"document.getElementById('rows').rows[0].innerText.includes({EVIL!r})")
+            is True
+        )
+        assert browser.run("document.querySelectorAll('script, img').length") == 1
+        assert browser.run("document.title") == "digits: round 2/3"
+        for box in ("why", "clusters", "rows"):
+            assert EVIL in browser.run(f"document.getElementById('{box}').textContent")
+        observer.on_end("completed", None)
+        browser.until("document.getElementById('status').textContent === 'completed'")
+        assert not browser.said
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_browser_draws_a_thousand_learners_in_a_tenth_of_a_second(tmp_path):
+    with listening() as (observer, number), Browser(tmp_path) as browser:
+        observer.on_start(RUN, [record(n) for n in range(1, 301)])
+        names = [f"learner-{n:04}" for n in range(1000)]
+        observer.on_wait(names, 10)
+        observer.on_stage(301, "fit", names)
+        for n, name in enumerate(names[:900]):
+            observer.on_answer(301, "fit", name, "out of memory" if n % 4 == 0 else None)
+        browser.open(f"http://127.0.0.1:{number}/")
+        browser.until("rows.size > 0")
+        browser.run("""(async () => {
+            text = await (await fetch("state.json")).text();
+            again = () => {  // as after opening: no row is there yet
+                rows = new Map();
+                $("rows").replaceChildren();
+                const began = performance.now();
+                take(JSON.parse(text));
+                draw();
+                document.body.offsetHeight;  // lays it out
+                return performance.now() - began;
+            };
+        })()""")
+        passed, worked = [], []
+        for _ in range(7):
+            before = browser.busy()
+            passed.append(browser.run("again()"))
+            worked.append(browser.busy() - before)
+        print(
+            f"1000 learners drawn in {min(passed):.0f} ms, {min(worked):.0f} ms of processor time"
+        )
+        assert min(worked) < 100  # what passes on the clock is other processes' work, too
+        assert browser.run("document.getElementById('count').textContent").startswith("1000, ")
+        assert browser.run("$('rows').rows[0].cells[4].textContent") == "out of memory"
