@@ -116,6 +116,7 @@ class _Serving:
             hub_options(options, run.setup, run.folder),
             on_presence=on_presence,
             on_join=run.observer.on_join,
+            on_cut_off=run.observer.on_cut_off,
             on_return=run.observer.on_return,
         )
         services, limit = {METHOD: hub.join}, MAX_FRAME

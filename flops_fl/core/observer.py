@@ -45,6 +45,12 @@ class Observer:
     def on_join(self, learner: str, setup: Setup) -> None:
         """A learner is let in, for the first time or again, and says what it trains with."""
 
+    def on_cut_off(self, learner: str, reason: str, seconds: float) -> None:
+        """A learner is not connected any more, and is expected back for so many seconds.
+
+        `reason` is empty if a person need not hear of it.
+        """
+
     def on_return(self, learner: str) -> None:
         """A learner whose connection was lost is back."""
 
@@ -88,6 +94,9 @@ class Observers(Observer):
 
     def on_join(self, learner: str, setup: Setup) -> None:
         self._each(lambda o: o.on_join(learner, setup))
+
+    def on_cut_off(self, learner: str, reason: str, seconds: float) -> None:
+        self._each(lambda o: o.on_cut_off(learner, reason, seconds))
 
     def on_return(self, learner: str) -> None:
         self._each(lambda o: o.on_return(learner))

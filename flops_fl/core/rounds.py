@@ -72,7 +72,6 @@ class Training:
             await self._look_at_the_start()
         if self.state.initial is not None:
             self._observer.on_initial(self.state.initial)
-        self._observer.on_wait(cohort.present(), self.plan.min_available)
         while not self.over:
             await self.play_round(cohort)
         return self.state
@@ -104,6 +103,8 @@ class Training:
         """
         for learner in put_aside(self.state.history, self.plan.max_failures):
             cohort.dismiss(learner, f"it failed in {self.plan.max_failures} rounds in a row")
+        if len(present := cohort.present()) < self.plan.min_available:
+            self._observer.on_wait(present, self.plan.min_available)
         await cohort.gather(self.plan.min_available, self.plan.join_timeout)
         number = self.state.round if self.state.pending else self.state.round + 1
         common = (number, self.plan, cohort, self._strategy, self._observer)

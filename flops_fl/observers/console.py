@@ -26,14 +26,13 @@ from rich.text import Text
 from flops_fl.core.failures import KINDS, Kind, alike
 from flops_fl.core.observer import Observer, RunInfo
 from flops_fl.limits import REMIND
+from flops_fl.observers.presence import Presence
 from flops_fl.process.lines import stamp
 from flops_fl.process.prints import last_lines, log_of
 from flops_fl.text import counted, paragraph, sentence, some
 from flops_fl.types import Best, RoundRecord, Scalar, Stage
 
-FEW = 3  # lines about learners that joined, before such lines become rarer
 LAST_LINES = 5  # lines shown of what a failed learner has printed
-PAUSE = 2.5  # seconds between lines about learners that joined; doubled with each further line
 
 
 class ConsoleObserver(Observer):
@@ -59,8 +58,7 @@ class ConsoleObserver(Observer):
         self._best: Best | None = None
         self._unevaluated = False
         self._kinds: set[Kind] = set()  # of failures whose traceback was shown
-        self._known: set[str] = set()
-        self._lines, self._quiet_until = 0, 0.0
+        self._presence = Presence(self._say)
 
     def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
         self._rounds = run.rounds
@@ -96,19 +94,13 @@ class ConsoleObserver(Observer):
         elif count < minimum:
             self._wait = f"{count} of {minimum} learners present ({some(present) or 'nobody'})"
             self._reminder.begin()
-        listed = self._progress is None and time.monotonic() > self._quiet_until
-        if count == minimum or (count < minimum and listed):
-            self._say_present(present, minimum)
+        self._presence.present(present, minimum, listed=self._progress is None)
 
-    def _say_present(self, present: Sequence[str], minimum: int) -> None:
-        """Say who has joined since the last line. Thousands do not get a line each."""
-        come = set(present) - self._known
-        self._known.update(come)
-        who = f": {some(come)} joined" if come else ""
-        self._say(f"{len(present)} of {minimum} learners present{who}")
-        self._lines += 1
-        if self._lines > FEW:
-            self._quiet_until = time.monotonic() + PAUSE * 2 ** (self._lines - FEW)
+    def on_cut_off(self, learner: str, reason: str, seconds: float) -> None:
+        self._presence.cut_off(learner, reason, seconds)
+
+    def on_return(self, learner: str) -> None:
+        self._presence.back(learner)
 
     def on_stage(self, round: int, stage: Stage, learners: Sequence[str]) -> None:
         self._awaited, self._failed = set(learners), 0
@@ -183,6 +175,7 @@ class ConsoleObserver(Observer):
 
     def on_end(self, status: str, error: str | None) -> None:
         self._reminder.stop()
+        self._presence.stop()
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
@@ -208,7 +201,7 @@ class ConsoleObserver(Observer):
 
     def _awaiting(self) -> str:
         awaited = self._awaited.copy()  # called by other threads
-        text = f"awaiting {some(awaited)}" if awaited else ""
+        text = f"awaiting {self._presence.named(awaited)}" if awaited else ""
         return text + (f"  {self._failed} failed" if self._failed else "")
 
     def _remind(self, since: float, seconds: float) -> None:

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from flops_fl.core.observer import Observer, RunInfo
 from flops_fl.process.health import Health
-from flops_fl.types import Best, RoundRecord, Stage
+from flops_fl.types import Best, RoundRecord, Setup, Stage
 
 
 class MetricsObserver(Observer):
@@ -28,7 +28,8 @@ class MetricsObserver(Observer):
 
         self._round = gauge("round", "Last complete round")
         self._rounds = gauge("rounds", "Rounds to train")
-        self._present = gauge("learners_present", "Learners that can be asked")
+        self._present = gauge("learners_present", "Learners connected, or expected back")
+        self._connected = gauge("learners_connected", "Learners connected")
         self._required = gauge("learners_required", "Learners that a round needs")
         self._seconds = gauge("round_seconds", "Seconds of the last round")
         self._fit_seconds = gauge("fit_seconds", "Seconds of the last round's fit")
@@ -43,6 +44,7 @@ class MetricsObserver(Observer):
         self._below_failed = counter(
             "cluster_failures", "Failures of a cluster's learners", "cluster"
         )
+        self._joined: set[str] = set()
         self._open: set[str] = set()
         self._began = 0.0
         self._awaited = gauge("learners_awaited", "Learners asked that have not answered", "stage")
@@ -58,6 +60,14 @@ class MetricsObserver(Observer):
     def on_wait(self, present: Sequence[str], minimum: int) -> None:
         self._present.set(len(present))
         self._required.set(minimum)
+
+    def on_join(self, learner: str, setup: Setup) -> None:
+        self._joined.add(learner)
+        self._connected.set(len(self._joined))
+
+    def on_cut_off(self, learner: str, reason: str, seconds: float) -> None:
+        self._joined.discard(learner)
+        self._connected.set(len(self._joined))
 
     def on_return(self, learner: str) -> None:
         self._reconnects.inc()

@@ -1,11 +1,14 @@
 """What the console says of those who come: by name, and never a line each for thousands."""
 
 import io
+import time
 
 from rich.console import Console
 
-from flops_fl.observers import console as module
+from flops_fl.observers import presence as module
 from flops_fl.observers.console import ConsoleObserver
+from flops_fl.observers.presence import Presence
+from tests.conftest import wait_until
 
 HEADER = len("2025-01-01 00:00:00 ")
 
@@ -45,3 +48,24 @@ def test_thousands_take_a_handful_of_lines(monkeypatch):
     assert len(lines) <= 8
     assert lines[-1].startswith("1000 of 1000 learners present: l00")
     assert all(len(line) < 100 for line in lines)
+
+
+def test_learners_that_are_cut_off_together_are_one_line_and_flapping_ones_get_few(monkeypatch):
+    monkeypatch.setattr("flops_fl.observers.presence.GATHERING", 0.05)
+    lines = []
+    presence = Presence(lines.append)
+    for number in range(50):
+        presence.cut_off(f"l{number:02}", "connection lost", 600.0)
+    presence.back("l49")  # in the same moment: nobody needs to hear that it was away
+    wait_until(lambda: len(lines) == 2)
+    assert sorted(lines) == [
+        "l00, l01, l02 and 46 more are cut off (connection lost), expected back for 600 s",
+        "l49 is back",
+    ]
+    for number in range(40):
+        presence.cut_off("l00", f"lost {number}", 600.0)
+        time.sleep(0.01)
+        presence.back("l00")
+    assert presence.named(["l00", "l01"]) == "l00, l01 (cut off)"
+    presence.stop()
+    assert len(lines) < 15

@@ -31,7 +31,7 @@ from flops_fl.run.checkpoint import (
 )
 from flops_fl.run.journal import FolderJournal
 from flops_fl.run.result import result_document, write_result
-from flops_fl.types import Best, LearnerFailure, RoundRecord
+from flops_fl.types import Best, LearnerFailure, RoundRecord, Setup
 
 RUN = RunInfo(
     project_id="p", run_id="r", repo_source="s", repo_commit=None, strategy="FedAvg", seed=1,
@@ -348,6 +348,18 @@ def test_metrics_name_who_is_awaited_and_count_returns():
     assert abs(value("flops_awaited_since_seconds", {"learner": "b"}) - time.time()) < 5
     assert value("flops_awaited_since_seconds", {"learner": "a"}) is None
     assert value("flops_reconnects_total") == 1
+
+
+def test_metrics_tell_who_is_connected_from_who_is_expected_back():
+    health = Health()
+    metrics = MetricsObserver(health)
+    for name in ("a", "b", "b"):
+        metrics.on_join(name, Setup())
+    metrics.on_cut_off("a", "connection lost", 600.0)
+    metrics.on_wait(["a", "b"], 2)
+    value = health.registry.get_sample_value
+    assert value("flops_learners_connected") == 1
+    assert value("flops_learners_present") == 2
 
 
 def test_a_refused_update_is_counted_as_such_and_once():

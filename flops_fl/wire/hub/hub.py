@@ -26,6 +26,8 @@ class Hub:
         layout: Of the global model; every learner's model must have the same.
         on_presence: Called with all learners present whenever one comes or goes.
         on_join: Called with each learner that is let in, and what it trains with.
+        on_cut_off: Called with each learner that is not connected any more, with the reason, empty
+            if it needs no saying, and with the seconds for which it is expected back.
         on_return: Called with each learner that is back after it had lost its connection.
     """
 
@@ -37,12 +39,14 @@ class Hub:
         *,
         on_presence: Callable[[Sequence[str]], None] = lambda present: None,
         on_join: Callable[[str, Setup], None] = lambda learner, setup: None,
+        on_cut_off: Callable[[str, str, float], None] = lambda learner, reason, seconds: None,
         on_return: Callable[[str], None] = lambda learner: None,
     ) -> None:
         self._layout = layout
         self._options = options
         self._on_presence = on_presence
         self._on_join = on_join
+        self._on_cut_off = on_cut_off
         self._on_return = on_return
         self.links = Links(
             run_id,
@@ -161,6 +165,10 @@ class Hub:
         """A stream broke."""
         if stage := self._stage_of(learner):
             stage.left(learner)
+
+    def cut_off(self, learner: str, reason: str, seconds: float) -> None:
+        """A learner is not connected any more."""
+        self._on_cut_off(learner, reason, seconds)
 
     def gone(self, learner: str, reason: str, *, returns: bool) -> None:
         """A learner is not expected back any more."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 from flops_fl.errors import ProtocolError
@@ -33,6 +34,12 @@ class Audience(Protocol):
 
     def left(self, learner: str) -> None:
         """A learner's stream broke; it may be back soon."""
+
+    def cut_off(self, learner: str, reason: str, seconds: float) -> None:
+        """A learner is not connected any more; it is expected back for so many seconds.
+
+        `reason` is empty if a person need not hear of it.
+        """
 
     def gone(self, learner: str, reason: str, *, returns: bool) -> None:
         """A learner did not come back in time. `returns`: it may still come back later."""
@@ -184,7 +191,7 @@ class Links:
         log.warning("learner %s at %s broke the protocol: %s", link.name, link.peer, said)
         self._replace(link, f"protocol error: {said}", f"sent away: {said}")
 
-    def _replace(self, link: Link, reason: str, lost: str = LOST) -> None:
+    def _replace(self, link: Link, reason: str, lost: str = "") -> None:
         self._leave(link, lost)
         link.replace(reason)
 
@@ -207,17 +214,21 @@ class Links:
         self._look = loop.call_later(self._stall_timeout / 4, self._look_for_stuck)
 
     def _leave(self, link: Link, lost: str = LOST) -> None:
-        """Count a learner as cut off: its stream has ended."""
+        """Count a learner as cut off: its stream has ended. `lost`: why, if somebody is to hear."""
         learner = link.learner
         if self._links.get(learner) is not link:
             return
         del self._links[learner]
         self._audience.left(learner)
-        if link.speaker.anonymous:
-            self._audience.gone(learner, lost, returns=False)
+        returns = not link.speaker.anonymous
+        said = "" if self._closing else lost
+        self._audience.cut_off(learner, said, self._reconnect_timeout if returns else 0.0)
+        if not returns:
+            self._audience.gone(learner, lost or LOST, returns=False)
             return
         loop = asyncio.get_running_loop()
-        self._lost[learner] = loop.call_later(self._reconnect_timeout, self._give_up, learner, lost)
+        give_up = partial(self._give_up, learner, lost or LOST)
+        self._lost[learner] = loop.call_later(self._reconnect_timeout, give_up)
 
     def _give_up(self, learner: str, lost: str) -> None:
         self._lost.pop(learner, None)
@@ -234,7 +245,7 @@ class Links:
         if link is not None:
             link.outbox.send(Goodbye(reason=f"put aside: {reason}", final=True, failed=True))
             link.outbox.close()
-            self._leave(link)
+            self._leave(link, "")
         timer = self._lost.pop(learner, None)
         if timer:
             timer.cancel()
