@@ -36,6 +36,7 @@ from flops_fl.process.signals import told_of_signals
 from flops_fl.process.spool import keep
 from flops_fl.repo.beside import NOTHING
 from flops_fl.repo.contract import ManagedModel
+from flops_fl.repo.dependencies import check_dependencies
 from flops_fl.repo.installed import installed_versions
 from flops_fl.repo.source import Checkout
 from flops_fl.run.census import Census
@@ -102,6 +103,7 @@ def lead(
         FlopsError: before the first round; afterwards it stands in result.json, too.
     """
     return_large_blocks()
+    check_dependencies(repo.path)
     with run_folder(options, options.project_id or repo.name, repo.source) as folder:
         model, setup = _build(repo, options.seed, greeted_under)
         run = _prepare(options, repo, folder, model, setup)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import State
-from flops_fl.errors import FlopsError
+from flops_fl.errors import FlopsError, RepositoryError
 from flops_fl.extras import install, is_installed, program
 from flops_fl.observers.flavors import check_flavor
 from flops_fl.observers.mlflow import MlflowObserver
@@ -88,10 +88,13 @@ class Tracking:
         try:
             self._model.load(load_npz(self._folder / file))
             model = self._model.model()
-            requirements, others = installed_requirements(self._repo.path)
         except FlopsError as error:
             self._console.print(f"the model was not logged to MLflow: {error}", style="red")
             return None
+        try:
+            requirements, others = installed_requirements(self._repo.path)
+        except RepositoryError as error:  # it was good at the start
+            requirements, others = [], [f"what nobody knows: {error}"]
         for said in others:
             self._console.print(
                 f"the logged model's requirements: the repository asks for {said}",

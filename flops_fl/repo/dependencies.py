@@ -6,7 +6,7 @@ import logging
 import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from packaging.requirements import InvalidRequirement, Requirement
@@ -31,6 +31,32 @@ PIP_NAMES = {
 NOT_FOR_PIP = {"cpuonly", "pytorch-cuda", "cudatoolkit", "cuda", "mkl", "libblas", "blas", "nomkl"}
 
 
+EXPECTED = "expected a conda environment, such as 'dependencies: [python=3.11, numpy]'"
+
+
+def check_dependencies(folder: Path) -> None:
+    """Say before a training what its dependency file will not do.
+
+    Raises:
+        RepositoryError: the file is not a conda environment.
+    """
+    file = _file(folder)
+    if file is None:
+        log.warning(
+            "the repository has no conda.yaml: the training uses what is installed here, but the "
+            "model in MLflow will not say which packages it needs"
+        )
+        return
+    content, mended = _parse(file)
+    if mended:
+        log.warning(
+            "%s line %d: '- pip:' is not indented like its list: reading it as if it were",
+            file.name,
+            mended,
+        )
+    _entries(file, content)
+
+
 def pip_requirements(folder: Path) -> list[str]:
     """The pip requirements of a repository, conda's own packages included.
 
@@ -39,20 +65,38 @@ def pip_requirements(folder: Path) -> list[str]:
     Raises:
         RepositoryError: the file is not a conda environment.
     """
-    file = next((folder / name for name in NAMES if (folder / name).is_file()), None)
+    file = _file(folder)
     if file is None:
         return []
-    content = _parse(file)
-    entries = content.get("dependencies") if isinstance(content, dict) else None
-    if not isinstance(entries, list):
-        raise RepositoryError(f"{file.name} has no list of dependencies", stage="conda.yaml")
     out: list[str] = []
-    for entry in entries:
+    for entry in _entries(file, _parse(file)[0]):
         if isinstance(entry, str):
             out += _from_conda(entry)
-        elif isinstance(entry, dict):
-            out += [str(item) for item in entry.get("pip") or []]
+        else:
+            out += [str(item) for item in entry["pip"] or []]
     return out
+
+
+def _file(folder: Path) -> Path | None:
+    return next((folder / name for name in NAMES if (folder / name).is_file()), None)
+
+
+def _entries(file: Path, content: Any) -> list[str | dict[str, list[Any] | None]]:
+    """The list of dependencies in what a file says."""
+    entries = content.get("dependencies") if isinstance(content, dict) else None
+    if not isinstance(entries, list):
+        raise RepositoryError(
+            f"{file.name} has no list 'dependencies': {EXPECTED}", stage="conda.yaml"
+        )
+    for entry in entries:
+        of_pip = isinstance(entry, dict) and list(entry) == ["pip"]
+        if not (isinstance(entry, str) or (of_pip and isinstance(entry["pip"], list | None))):
+            raise RepositoryError(
+                f"{file.name} has the dependency {entry!r:.80}: expected a package's name with its "
+                "version, or 'pip:' with a list of such",
+                stage="conda.yaml",
+            )
+    return entries
 
 
 def _from_conda(entry: str) -> list[str]:
@@ -69,7 +113,7 @@ def _from_conda(entry: str) -> list[str]:
         return []
     version = spec[len(name) :].strip()
     name = PIP_NAMES.get(name, name)
-    pinned = re.fullmatch(r"=([\w.]+)(=.*)?", version)
+    pinned = re.fullmatch(r"=?([\w.*]+)([= ].*)?", version)
     return [f"{name}=={pinned.group(1)}" if pinned else f"{name}{version}"]
 
 
@@ -95,8 +139,14 @@ def installed_requirements(folder: Path) -> tuple[list[str], list[str]]:
         try:
             requirement = Requirement(text)
             there = version(requirement.name)
-        except (InvalidRequirement, PackageNotFoundError):  # a URL, an option, or not installed
+        except PackageNotFoundError:
             found.append(text)
+            continue
+        except InvalidRequirement:  # a URL or an option, or else nothing that pip can read
+            if re.match(r"-|\.|/|[\w+]+:", text):
+                found.append(text)
+            else:
+                said.append(f"{text!r}, which pip cannot read: it is left out")
             continue
         if requirement.specifier.contains(there, prereleases=True):
             exact = text if requirement.specifier else f"{requirement.name}=={there}"
@@ -138,35 +188,37 @@ def _name_of(requirement: str) -> str:
         return requirement
 
 
-def _parse(file: Path) -> Any:
-    text = file.read_text()
+def _parse(file: Path) -> tuple[Any, int]:
+    """What a file says, and the line in which ``- pip:`` was indented for it; 0 for none."""
     try:
-        return yaml.safe_load(text)
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RepositoryError(
+            f"{file.name} cannot be read ({error}): {EXPECTED}", stage="conda.yaml"
+        ) from error
+    try:
+        return yaml.safe_load(text), 0
     except yaml.YAMLError as error:
-        mended = _indent_pip(text, file.name)
+        mended, line = _indent_pip(text)
         try:
-            return yaml.safe_load(mended) if mended != text else _raise(file, error)
+            return yaml.safe_load(mended if line else _raise(file, error)), line
         except yaml.YAMLError as again:
-            return _raise(file, again)
+            _raise(file, again)
 
 
-def _indent_pip(text: str, name: str) -> str:
+def _indent_pip(text: str) -> tuple[str, int]:
     """Indent ``- pip:`` if it stands left of its list, a mistake that is often copied."""
-    lines = text.splitlines()
+    lines, mended = text.splitlines(), 0
     for number, line in enumerate(lines):
         if re.fullmatch(r"\s*- pip:\s*", line):
             before = [other for other in lines[:number] if other.lstrip().startswith("- ")]
             indent = before[-1][: len(before[-1]) - len(before[-1].lstrip())] if before else "  "
             if line.startswith(indent):
                 continue
-            log.warning(
-                "%s line %d: '- pip:' is not indented like its list: reading it as if it were",
-                name,
-                number + 1,
-            )
+            mended = mended or number + 1
             lines[number] = f"{indent}- pip:"
             _indent_items(lines, number + 1, len(indent) + 2)
-    return "\n".join(lines)
+    return "\n".join(lines), mended
 
 
 def _indent_items(lines: list[str], start: int, least: int) -> None:
@@ -178,10 +230,10 @@ def _indent_items(lines: list[str], start: int, least: int) -> None:
         lines[number] = " " * max(have, least) + stripped
 
 
-def _raise(file: Path, error: yaml.YAMLError) -> Any:
+def _raise(file: Path, error: yaml.YAMLError) -> NoReturn:
     where = getattr(error, "problem_mark", None)
     line = f" line {where.line + 1}" if where else ""
     raise RepositoryError(
-        f"{file.name}{line} is not valid YAML: {getattr(error, 'problem', error)}",
+        f"{file.name}{line} is not valid YAML ({getattr(error, 'problem', error)}): {EXPECTED}",
         stage="conda.yaml",
     )

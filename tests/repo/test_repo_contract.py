@@ -15,7 +15,7 @@ from flops_fl.data.dataset import wrap
 from flops_fl.errors import DataError, RepositoryError, UsageError
 from flops_fl.flower.client import ROUND, SEED, LearnerClient
 from flops_fl.repo.contract import ManagedModel
-from flops_fl.repo.dependencies import pip_requirements
+from flops_fl.repo.dependencies import check_dependencies, pip_requirements
 from flops_fl.repo.source import checkout, split_ref
 
 GOOD = """
@@ -420,13 +420,40 @@ def test_both_names_and_both_spellings_of_dependencies_are_read(tmp_path, caplog
         "dependencies:\n  - python=3.11\n  - scipy=1.2\n- pip:\n  - numpy==2.0\n\nname: x\n"
     )
     assert pip_requirements(tmp_path) == ["scipy==1.2", "numpy==2.0"]
+    assert not caplog.records  # it is read more than once, and said at the start
+    check_dependencies(tmp_path)
     assert "line 4" in caplog.text
     (tmp_path / "conda.yaml").write_text("dependencies: [pip, 'torch>=2', {pip: [a]}]")
     assert pip_requirements(tmp_path) == ["torch>=2", "a"]
 
 
-@pytest.mark.parametrize("text", ["[", "a: b", "- x", "dependencies: [\n- pip:\n"])
-def test_a_broken_dependency_file_is_named(tmp_path, text):
-    (tmp_path / "conda.yaml").write_text(text)
-    with pytest.raises(RepositoryError, match=r"conda\.yaml"):
-        pip_requirements(tmp_path)
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[", "line 1 is not valid YAML .*: expected a conda environment"),
+        ("name: [x\n  dependencies: numpy\n", "line 2 is not valid YAML"),
+        ("dependencies: [\n- pip:\n", "line 2 is not valid YAML"),
+        ("a: b", "no list 'dependencies': expected a conda environment"),
+        ("- x", "no list 'dependencies'"),
+        ("", "no list 'dependencies'"),
+        ("\udcff", "cannot be read"),
+        ("dependencies: [1.5]", r"the dependency 1\.5: expected a package's name"),
+        ("dependencies: [{pip: numpy}]", "the dependency .*'numpy'.*expected a package's name"),
+        ("dependencies: [{npm: [a]}]", "the dependency .*'npm'"),
+    ],
+)
+def test_a_broken_dependency_file_is_named(tmp_path, text, said):
+    (tmp_path / "conda.yaml").write_bytes(text.encode(errors="surrogateescape"))
+    for read in (pip_requirements, check_dependencies):
+        with pytest.raises(RepositoryError, match=rf"conda\.yaml .*{said}"):
+            read(tmp_path)
+
+
+def test_of_a_repository_without_a_dependency_file_it_is_said_what_is_lost(tmp_path, caplog):
+    check_dependencies(tmp_path)
+    assert "no conda.yaml" in caplog.text
+    assert "MLflow" in caplog.text
+    caplog.clear()
+    (tmp_path / "conda.yml").write_text("dependencies: []")
+    check_dependencies(tmp_path)
+    assert not caplog.records

@@ -42,3 +42,12 @@ def test_requirements_are_pips_and_true(tmp_path):
 def test_a_repository_without_a_file_needs_what_it_imports(tmp_path):
     (tmp_path / "model_manager.py").write_text("import numpy\n")
     assert installed_requirements(tmp_path) == ([], [])
+
+
+def test_what_pip_cannot_read_costs_no_more_than_itself(tmp_path):
+    entries = "[numpy=1.*, rich 1.0, {pip: ['-r more.txt', 'git+https://h/x', 'x=>1']}]"
+    (tmp_path / "conda.yaml").write_text(f"dependencies: {entries}")
+    found, said = installed_requirements(tmp_path)
+    installed = [f"numpy=={version('numpy')}", f"rich=={version('rich')}"]
+    assert found == [*installed, "-r more.txt", "git+https://h/x"]
+    assert [line.partition(",")[0] for line in said] == ["numpy==1.*", "rich==1.0", "'x=>1'"]

@@ -79,6 +79,17 @@ def test_a_bug_of_all_learners_is_seen_once_on_each_side_and_in_each_exit_code(
     assert err.count("error: ") == 1
 
 
+def test_a_broken_dependency_file_is_told_before_anything_starts(run_cli, tmp_path):
+    repo = tmp_path / "repo"
+    shutil.copytree(NUMPY, repo, ignore=shutil.ignore_patterns("__pycache__"))
+    (repo / "conda.yaml").write_text("name: [x\n  dependencies: numpy\n")
+    out = tmp_path / "out"
+    code, _, err = run_cli("aggregator", repo, "--no-tracking", "--output", out)
+    assert code == 3
+    assert err.startswith("error: conda.yaml line 2 is not valid YAML")
+    assert not out.exists()
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # MLflow's own
 @pytest.mark.parametrize("how", ["not asked", "failed"])
