@@ -158,7 +158,7 @@ def _prepare(
             census,
             *tracking.observers,
             MetricsObserver(health),
-            PageObserver(health),
+            *([PageObserver(health)] if options.metrics else []),
             ConsoleObserver(console, folder / LEARNERS, options.remind),
             PictureObserver(folder / PICTURE),
         ]

@@ -14,13 +14,12 @@ import math
 import re
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from itertools import islice, takewhile
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from flops_fl.core.failures import KINDS, alike
 from flops_fl.core.observer import Observer, RunInfo
@@ -34,18 +33,11 @@ PAUSE = 0.25  # seconds between events of a stream; what happens meanwhile is on
 SILENCE = 15.0  # seconds after which a stream says that it lives, or learns that nobody listens
 
 
-class _Learner(NamedTuple):
-    """What is known of a learner; of its last answer, but for the counts."""
+_Answer: TypeAlias = tuple[int, str, float | None, str | None]
+"""A learner's last: its round, stage, Unix time, and why it failed. The time is None if it came
+before this process began. A plain tuple, since thousands are made in a round."""
 
-    version: int
-    """Of the state in which this was new."""
-    round: int = 0
-    stage: str = ""
-    at: float | None = None
-    """Unix time of the answer; None if it has given none since this process began."""
-    failure: str | None = None
-    failures: int = 0
-    returns: int = 0
+_NONE: _Answer = (0, "", None, None)
 
 
 class PageObserver(Observer):
@@ -63,7 +55,10 @@ class PageObserver(Observer):
         self._records: list[RoundRecord] = []
         self._best: int | None = None
         self._clusters: dict[str, dict[str, int]] = {}
-        self._learners: OrderedDict[str, _Learner] = OrderedDict()  # the last one changed last
+        self._learners: OrderedDict[str, tuple[int, _Answer]] = OrderedDict()
+        """By the version that told it, so those that are new to a reader are the last ones."""
+        self._failures: Counter[str] = Counter()
+        self._returns: Counter[str] = Counter()
         health.pages |= {
             "/": page,
             "/state.json": lambda: Answer(kind="application/json", body=_json(self.state())),
@@ -71,7 +66,7 @@ class PageObserver(Observer):
         }
 
     def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
-        with self._change():
+        with self._changed:
             self._status = "training"
             self._run = {
                 "project": run.project_id, "id": run.run_id, "source": run.repo_source,
@@ -81,52 +76,60 @@ class PageObserver(Observer):
             for record in history:
                 self._take(record)
                 for failure in record.failures:
-                    self._failed(failure.learner, record.round, failure.stage, failure.reason, None)
+                    self._failures[failure.learner] += 1
+                    answer = (record.round, failure.stage, None, failure.reason)
+                    self._note(failure.learner, answer)
+            self._tell()
 
     def on_wait(self, present: Sequence[str], minimum: int) -> None:
-        with self._change():
+        with self._changed:
             self._present, self._required = present, minimum
+            self._tell()
 
     def on_join(self, learner: str, setup: Setup) -> None:
-        with self._change():
-            self._note(learner)
+        with self._changed:
+            self._note(learner, self._learners.get(learner, (0, _NONE))[1])
 
     def on_return(self, learner: str) -> None:
-        with self._change():
-            self._note(learner, returns=self._known(learner).returns + 1)
+        with self._changed:
+            self._returns[learner] += 1
+            self._note(learner, self._learners.get(learner, (0, _NONE))[1])
 
     def on_stage(self, round: int, stage: Stage, learners: Sequence[str]) -> None:
-        with self._change():
+        with self._changed:
             self._awaited = set(learners)
             self._stage = {
                 "round": round, "stage": stage, "asked": len(learners), "since": time.time(),
             }  # fmt: skip
+            self._tell()
 
     def on_answer(self, round: int, stage: Stage, learner: str, failure: str | None) -> None:
-        with self._change():
+        if failure is not None:
+            failure = sentence(failure)
+        with self._changed:
             self._awaited.discard(learner)
-            if failure is None:
-                self._note(learner, round=round, stage=stage, at=time.time(), failure=None)
-            else:
-                self._failed(learner, round, stage, sentence(failure), time.time())
+            if failure is not None:
+                self._failures[learner] += 1
+            self._note(learner, (round, stage, time.time(), failure))
 
     def on_initial(self, record: RoundRecord) -> None:
-        with self._change():
+        with self._changed:
             self._take(record)
 
     def on_round(self, record: RoundRecord, best: Best | None) -> None:
-        with self._change():
+        with self._changed:
             self._best = best.round if best else None
             self._take(record)
 
     def on_failed_round(self, record: RoundRecord) -> None:
-        with self._change():
+        with self._changed:
             self._take(record)
 
     def on_end(self, status: str, error: str | None) -> None:
-        with self._change():
+        with self._changed:
             self._status, self._error = status, sentence(error or "", 2000)
             self._awaited, self._stage = set(), {}
+            self._tell()
 
     def state(self, seen: int = 0, rounds: int = 0) -> dict[str, Any]:
         """What is new for one who has seen a version and that many rounds; without them, all.
@@ -135,8 +138,9 @@ class PageObserver(Observer):
         """
         with self._changed:
             version, status, error = self._version, self._status, self._error
-            told = takewhile(lambda of: of[1].version > seen, reversed(self._learners.items()))
-            learners, known = list(told), len(self._learners)
+            told = takewhile(lambda of: of[1][0] > seen, reversed(self._learners.items()))
+            fresh = list(told)
+            known = len(self._learners)
             records, best = self._records[rounds:], self._best
             stage, waiting = dict(self._stage), len(self._awaited)
             awaited = list(islice(self._awaited, LISTED))
@@ -144,7 +148,8 @@ class PageObserver(Observer):
             clusters = {name: dict(counts) for name, counts in self._clusters.items()}
             names = list(islice(self._learners, LISTED))  # those silent for longest
         here = set(present)
-        learners.sort(key=lambda of: (of[1].failure is None, -of[1].failures))
+        learners = [self._row(name, answer) for name, (_, answer) in fresh]
+        learners.sort(key=lambda row: (row["failure"] is None, -row["failures"]))
         return {
             "version": version,
             "whole": seen == 0,
@@ -159,9 +164,7 @@ class PageObserver(Observer):
             "waiting": waiting,
             "awaited": sorted(awaited),
             "known": known,
-            "learners": [
-                {"id": name, **learner._asdict()} for name, learner in learners[:LISTED]
-            ],
+            "learners": learners[:LISTED],
             "best": best,
             "clusters": clusters,
             "rounds": [
@@ -185,25 +188,24 @@ class PageObserver(Observer):
             yield b"data: " + _json(state) + b"\n\n"
             time.sleep(PAUSE)
 
-    @contextmanager
-    def _change(self) -> Iterator[None]:
-        with self._changed:
-            self._version += 1
-            yield
-            self._changed.notify_all()
+    def _tell(self) -> None:
+        self._version += 1
+        self._changed.notify_all()
 
-    def _known(self, learner: str) -> _Learner:
-        return self._learners.get(learner) or _Learner(self._version)
-
-    def _note(self, learner: str, **new: Any) -> None:
-        self._learners[learner] = self._known(learner)._replace(version=self._version, **new)
+    def _note(self, learner: str, answer: _Answer) -> None:
+        self._tell()
+        self._learners[learner] = self._version, answer
         self._learners.move_to_end(learner)
 
-    def _failed(self, learner: str, round: int, stage: str, why: str, at: float | None) -> None:
-        count = self._known(learner).failures + 1
-        self._note(learner, round=round, stage=stage, at=at, failure=why, failures=count)
+    def _row(self, name: str, answer: _Answer) -> dict[str, Any]:
+        number, stage, at, failure = answer
+        return {
+            "id": name, "round": number, "stage": stage, "at": at, "failure": failure,
+            "failures": self._failures[name], "returns": self._returns[name],
+        }  # fmt: skip
 
     def _take(self, record: RoundRecord) -> None:
+        self._tell()
         self._records.append(record)
         for name, counts in record.clusters.items():
             before = self._clusters.get(name, {}).get("failures", 0)

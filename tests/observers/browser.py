@@ -53,8 +53,6 @@ class Browser:
         self._session = attached["sessionId"]
         for domain in ("Runtime", "Log", "Page"):
             self.call(f"{domain}.enable")
-        self.call("Performance.setTimeDomain", timeDomain="threadTicks")
-        self.call("Performance.enable")
         size = {"width": 1200, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
         self.call("Emulation.setDeviceMetricsOverride", **size)
 
@@ -114,11 +112,6 @@ class Browser:
         while not self.run(script):
             assert time.monotonic() < end, (script, self.run("document.body?.innerText"))
             time.sleep(0.05)
-
-    def busy(self):
-        """Milliseconds that the page's thread has worked: scripts, styles, layout."""
-        found = self.call("Performance.getMetrics")["metrics"]
-        return 1000 * next(one["value"] for one in found if one["name"] == "TaskDuration")
 
     def picture(self, path):
         shot = self.call("Page.captureScreenshot", format="png")
