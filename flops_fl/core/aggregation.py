@@ -69,6 +69,12 @@ class Strategy(Protocol):
             UsageError: the other is of another layout, or cannot be made.
         """
 
+    def start(self, parameters: Parameters) -> None:
+        """The next round starts from this model, whatever the last one has made.
+
+        So in a cluster, once a cycle: what the strategy has learnt beside the model stays.
+        """
+
     def choose(
         self, round: int, stage: Stage, learners: Sequence[str], parameters: Parameters
     ) -> dict[str, dict[str, Scalar]]:

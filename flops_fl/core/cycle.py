@@ -70,6 +70,10 @@ class Relay:
         """The root decides where to start."""
         return parameters
 
+    def start(self, parameters: Parameters) -> None:
+        """A cycle starts from the root's model."""
+        self._strategy.start(parameters)
+
     def evaluate(self, round: int, parameters: Parameters) -> Judgement | None:
         """The root's business, too."""
         return None
@@ -188,6 +192,7 @@ class Cycles:
         else:
             if not same_run:
                 relay.begin(task.run_id)
+            relay.start(parameters)
             history = [record for record in state.history if same_run and record.round <= first]
             training.state = State(parameters=parameters, round=first, history=tuple(history))
             if same_run and state.round == first:

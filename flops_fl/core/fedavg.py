@@ -52,6 +52,9 @@ class FedAvg:
         """The repository's model."""
         return parameters
 
+    def start(self, parameters: Parameters) -> None:
+        """It keeps no model."""
+
     def choose(
         self, round: int, stage: Stage, learners: Sequence[str], parameters: Parameters
     ) -> dict[str, dict[str, Scalar]]:

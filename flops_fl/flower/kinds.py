@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from flwr.common import FitRes
+from flwr.common import FitRes, parameters_to_ndarrays
 from flwr.server.client_proxy import ClientProxy
 
 from flops_fl.core.aggregation import Aggregation
@@ -52,6 +52,10 @@ class FlowerOptimiser(FlowerStrategy):
         super().__init__(*arguments, **options)
         self.learnt = sorted(learnt)
 
+    def start(self, parameters: Parameters) -> None:
+        """See `FlowerStrategy.start`."""
+        _keep(self._flower, [parameters[index] for index in self.learnt])
+
     def aggregation(self, round: int, bound: Bound = None) -> Aggregation:
         """See `FlowerStrategy.aggregation`."""
         return _Step(self, round, bound)
@@ -80,6 +84,10 @@ class FlowerChoice(FlowerStrategy):
     def indices(self) -> list[int]:
         """Indices of the tensors that the class gets: the floats."""
         return floats_of(self.layout)
+
+    def start(self, parameters: Parameters) -> None:
+        """See `FlowerStrategy.start`: a user's class may be derived from an optimiser."""
+        _keep(self._flower, [parameters[index] for index in self.indices])
 
     def aggregation(self, round: int, bound: Bound = None) -> Aggregation:
         """See `FlowerStrategy.aggregation`."""
@@ -112,6 +120,14 @@ class _Choice(MeanAggregation):
         arrays = super().result(failures) if self._folds else self._strategy.layout.empty()
         self._strategy.put(made, arrays, self._given, self._floats)
         return arrays
+
+
+def _keep(flower: Any, arrays: Parameters) -> None:
+    """Let Flower's class step from another model; its classes keep theirs in one of two places."""
+    if getattr(flower, "current_weights", None) is not None:
+        flower.current_weights = parameters_to_ndarrays(as_parameters(arrays))
+    if getattr(flower, "initial_parameters", None) is not None:
+        flower.initial_parameters = as_parameters(arrays)
 
 
 def floats_of(layout: Layout) -> list[int]:

@@ -29,6 +29,11 @@ TAKES_OPAQUE = "takes_opaque"
 class FlowerOpaque(FlowerStrategy):
     """Strategies that get all updates at once, as bytes (FedXgbCyclic)."""
 
+    def start(self, parameters: Parameters) -> None:
+        """See `FlowerStrategy.start`; Flower's FedXgbBagging keeps its forest."""
+        if hasattr(self._flower, "global_model"):
+            self._flower.global_model = parameters[0].tobytes() or None
+
     def aggregation(self, round: int, bound: Bound = None) -> OpaqueAggregation:
         """See `FlowerStrategy.aggregation`; bytes have no norm, so `bound` is ignored."""
         return OpaqueAggregation(self, round)

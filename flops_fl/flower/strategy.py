@@ -67,6 +67,12 @@ class FlowerStrategy:
         """The repository's model; see `core.aggregation.Strategy` for all methods."""
         return parameters
 
+    def start(self, parameters: Parameters) -> None:
+        """Put a model in the place of the one that Flower's class keeps, if it keeps any.
+
+        Its optimisers step from that, and not from what the learners were sent.
+        """
+
     def choose(
         self, round: int, stage: Stage, learners: Sequence[str], parameters: Parameters
     ) -> dict[str, dict[str, Scalar]]:

@@ -17,6 +17,7 @@ from flops_fl.options.limits import CommonLimits, HubLimits, LineLimits
 from flops_fl.options.training import TrainingOptions
 
 _AS_OF_LEARNERS = ("learner_id", "connect_timeout", "stay", *LineLimits.__annotations__)
+_BAGGING = "FedXgbBagging"
 _OF_CLUSTERS = ("root", "root_timeout", *_AS_OF_LEARNERS)
 
 
@@ -118,6 +119,11 @@ class AggregatorOptions(
             raise ValueError("--role cluster needs --root HOST:PORT: where the root listens")
         if "seed" in self.model_fields_set:
             raise ValueError("--seed is the root's: leave it out with --role cluster")
+        if self.strategy == _BAGGING:
+            raise ValueError(
+                f"--strategy {_BAGGING} is for a root whose learners are no clusters: a cluster's "
+                "forest holds the root's trees, which would join it twice. Choose FedXgbCyclic"
+            )
         if not (self.root.loopback or self.tls_ca or self.insecure):
             raise ValueError(
                 f"--root {self.root} is another machine: give --tls-ca, or say --insecure"

@@ -54,10 +54,11 @@ class Checkpoint:
 
     @property
     def state(self) -> State:
-        """Where a training goes on from it."""
+        """Where a training goes on from it; a cluster's history may have gaps."""
+        last = self.pending or (self.history[-1] if self.history else None)
         return State(
             parameters=self.parameters,
-            round=len(self.history) + (self.pending is not None),
+            round=last.round if last else 0,
             history=self.history,
             best=self.best,
             initial=self.initial,

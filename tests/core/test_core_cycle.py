@@ -96,6 +96,26 @@ def test_a_cycle_that_was_cut_off_goes_on_and_one_of_another_run_does_not():
     assert relay.state()["root_run"] == "another"
 
 
+class Remembers(FedAvg):
+    """The models that it was told to start from."""
+
+    def __init__(self):
+        super().__init__(Layout.of(START), seed=0)
+        self.starts = []
+
+    def start(self, parameters):
+        self.starts.append(parameters[0].copy())
+
+
+def test_a_strategy_starts_each_cycle_from_the_roots_model():
+    strategy = Remembers()
+    cycle, _ = cycles(Learners(), relay=Relay(strategy))
+    run(cycle.fit(task(), START))
+    run(cycle.evaluate(task(1, "evaluate"), START))
+    run(cycle.fit(task(1), [START[0] + 9, START[1]]))
+    assert [start.flat[0] for start in strategy.starts] == [0, 9]
+
+
 def test_each_round_gets_its_share_of_the_roots_time():
     learners = Learners()
     run(cycles(learners)[0].fit(task(timeout=60.0), START))

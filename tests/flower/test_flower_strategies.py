@@ -67,6 +67,18 @@ def test_narrow_floats_keep_their_dtype_under_each_kind_of_strategy(name):
     assert (new[0] > 1).all()
 
 
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_an_optimiser_steps_from_the_model_that_it_is_told_to_start_from(name):
+    """As the root's, which a cluster did not make."""
+    model = start()
+    roots = [array + 1 for array in model]
+    expected = play(build(name, {}, start=roots), 1, updates(roots, 1))
+    strategy = build(name, {}, start=model)
+    strategy.start(roots)
+    for ours, theirs in zip(play(strategy, 1, updates(roots, 1)), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 @pytest.mark.parametrize("name", FOR_TENSORS)
 def test_three_rounds_equal_flowers_own_class(name):
     model = start()

@@ -128,6 +128,17 @@ def test_a_checkpoint_holds_the_last_state_and_the_best_model(folder):
     assert not list(folder.glob("*.part"))
 
 
+def test_a_cluster_that_joined_late_goes_on_after_its_last_round(tmp_path):
+    """Its first round is not the root's first, and a cycle may have ended before its time."""
+    journal = FolderJournal(tmp_path, RUN)
+    journal.begin(State(parameters=PARAMETERS, round=15))
+    fitted = State(parameters=PARAMETERS, round=16, pending=record(16, accuracy=None, loss=None))
+    journal.write(fitted)
+    assert load_checkpoint(tmp_path).state.round == 16
+    journal.write(replace(fitted, history=(record(16, 0.5),), pending=None))
+    assert load_checkpoint(tmp_path).state.round == 16
+
+
 def test_a_fit_is_kept_before_its_evaluation(folder):
     journal = FolderJournal(folder, RUN)
     journal.begin(load_checkpoint(folder).state)

@@ -228,3 +228,7 @@ def test_options_of_one_role_are_refused_in_another(run_cli):
     code, _, said = run_cli("aggregator", NUMPY, *told)
     assert code == 2
     assert "--seed is the root's" in said
+    told = ["--role", "cluster", "--root", "127.0.0.1:1", "--strategy", "FedXgbBagging"]
+    code, _, said = run_cli("aggregator", NUMPY, *told)
+    assert code == 2
+    assert "would join it twice" in said
