@@ -19,6 +19,7 @@ commands:
   run REPO --data D -- PROGRAM  your own program, with a learner's data
   evaluate RUN --data D         a run's model on any data
   export RUN --out FILE         a run's model, in its framework's own format
+  plan --learners N ...         would clusters pay? a round's time and traffic
   data partition SOURCE ...     cut a dataset into one part for each learner
   flower export REPO --out DIR  write a Flower app, for flwr run
 
@@ -141,6 +142,22 @@ def _export(argv: Sequence[str]) -> int:
     return 0
 
 
+def _plan(argv: Sequence[str]) -> int:
+    description = (
+        "Reckon what a round takes and what crosses the root's link, without clusters and with."
+    )
+    with ending_at_once():
+        from flops_fl.options.plan import PlanOptions
+        from flops_fl.options.reading import parse
+
+        options = parse(PlanOptions, "flops-fl plan", description, argv)
+
+        from flops_fl.use.plan import plan
+
+    plan(options, sys.stdout)
+    return 0
+
+
 def _partition(argv: Sequence[str]) -> int:
     description = "Cut a dataset into parts: a folder with one Parquet file for each learner."
     with ending_at_once():
@@ -246,6 +263,7 @@ _COMMANDS: dict[tuple[str, ...], Callable[[Sequence[str]], int]] = {
     ("run",): _run,
     ("evaluate",): _evaluate,
     ("export",): _export,
+    ("plan",): _plan,
     ("data", "partition"): _partition,
     ("flower", "export"): _flower_export,
     ("pki", "init"): _pki_init,

@@ -15,6 +15,7 @@ from flops_fl.options.federation import SimulateOptions
 from flops_fl.options.help import size
 from flops_fl.options.learner import LearnerOptions
 from flops_fl.options.pki import EnrollOptions, RequestOptions, SignOptions
+from flops_fl.options.plan import PlanOptions
 from flops_fl.options.reading import parse
 from flops_fl.options.use import EvaluateOptions, ExportOptions, RunOptions
 from flops_fl.wire.hub.entries import Room
@@ -122,6 +123,7 @@ def test_another_machine_wants_tls_or_a_loud_word():
 COMMANDS = [
     AggregatorOptions, LearnerOptions, SimulateOptions, PartitionOptions, RequestOptions,
     SignOptions, EnrollOptions, RunOptions, EvaluateOptions, ExportOptions,
+    PlanOptions,
 ]  # fmt: skip
 
 
@@ -199,7 +201,7 @@ def test_commands_answer_in_one_line(run_cli, command):
     [
         (["simulat", "r"], "no command 'simulat r' (did you mean simulate?). See"),
         (["data", "partitio"], "did you mean data partition?"),
-        (["nonsense"], "expected simulate, run, evaluate, export, data partition"),
+        (["nonsense"], "expected simulate, run, evaluate, export, plan, data partition"),
     ],
 )
 def test_a_misspelt_command_is_answered_with_what_may_have_been_meant(argv, said):

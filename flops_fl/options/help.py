@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
@@ -12,6 +13,8 @@ from flops_fl.options.described import GROUPS, REQUIRED, described, flag, variab
 
 COLUMN = 31  # where texts begin
 WIDTH = 80
+_BOUND = "\0"
+_USAGE: dict[str, Any] = {"subsequent_indent": "  ", "break_on_hyphens": False}
 HELP_ALL = "--help-all"
 
 
@@ -28,11 +31,17 @@ def help_text(cls: type[Options], prog: str, description: str, *, everything: bo
             continue
         group = REQUIRED if info.is_required() else described(info).group
         shown[group] += _entry(_usage(name, info), _text(info))
-    usage = " ".join(["usage:", prog, *(_usage(*entry) for entry in required), "[options]"])
-    blocks = [[usage, *textwrap.wrap(description, WIDTH)]]
+    words = ["usage:", *prog.split(), *(_usage(*entry) for entry in required), "[options]"]
+    blocks = [[*_wrapped(words), *textwrap.wrap(description, WIDTH)]]
     blocks += [[f"{group}:", *lines] for group, lines in shown.items() if lines]
     blocks.append(_ending(cls, len(hidden)))
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
+
+
+def _wrapped(words: Sequence[str]) -> list[str]:
+    """Lines of these words, none of which is broken where it has a space."""
+    text = " ".join(word.replace(" ", _BOUND) for word in words)
+    return [line.replace(_BOUND, " ") for line in textwrap.wrap(text, WIDTH, **_USAGE)]
 
 
 def _ending(cls: type[Options], hidden: int) -> list[str]:

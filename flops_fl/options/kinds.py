@@ -81,6 +81,17 @@ def _size(value: Any) -> Any:
     return int(float(number) * 1024 ** " kmgt".index(unit or " "))
 
 
+def _rate(value: Any) -> Any:
+    """Bytes a second, of ``20Mbit`` or ``2.5MB``; kilo is 1000, as links are sold."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmg]?)(bit|b)(?:/s)?", value.strip().lower())
+    if found is None:
+        raise ValueError("expected a rate such as 20Mbit, 1Gbit or 2.5MB, a second")
+    number, unit, of = found.groups()
+    return float(number) * 1000 ** " kmg".index(unit or " ") / (8 if of == "bit" else 1)
+
+
 def _address(value: Any) -> Any:
     return Address.parse(value) if isinstance(value, str) else value
 
@@ -121,4 +132,5 @@ Hosts = Annotated[list[Host], BeforeValidator(_commas)]
 Listing = Annotated[list[str], BeforeValidator(_commas)]
 Pairs = Annotated[dict[str, Any], BeforeValidator(_pairs)]
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
+Rate = Annotated[float, BeforeValidator(_rate), Field(gt=0, allow_inf_nan=False)]
 HostPort = Annotated[Address, BeforeValidator(_address)]

@@ -145,7 +145,7 @@ def _name_strangers(environ: Mapping[str, str]) -> None:
 
 
 def _all_options() -> Iterator[type[Options]]:
-    for module in ("aggregator", "learner", "federation", "data", "use", "pki"):
+    for module in ("aggregator", "learner", "federation", "data", "use", "plan", "pki"):
         for value in vars(import_module(f"flops_fl.options.{module}")).values():
             if isinstance(value, type) and issubclass(value, Options):
                 yield value

@@ -1,0 +1,51 @@
+"""Options of ``flops-fl plan``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from flops_fl.options.common import Options
+from flops_fl.options.described import CLUSTERS, NETWORK, RESULTS, TRAINING, option
+from flops_fl.options.kinds import Rate, Size
+
+
+class PlanOptions(Options):
+    """What a federation has, before there is one."""
+
+    learners: PositiveInt = option("how many there will be", TRAINING, metavar="N")
+    model_bytes: Size = option("of the model's parameters", TRAINING, metavar="SIZE")
+    fit: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = option(
+        "a learner's fit and evaluation, in seconds", TRAINING, 0.0, metavar="SECONDS"
+    )
+
+    clusters: PositiveInt | None = option(
+        "directly below the root; default: as many as give all aggregators as many children",
+        CLUSTERS,
+        None,
+        metavar="N",
+    )
+    cluster_rounds: PositiveInt = option(
+        "that a cluster plays in each round above it", CLUSTERS, 1, metavar="N"
+    )
+
+    uplink: Rate = option("of each learner, such as 20Mbit", NETWORK, metavar="RATE")
+    downlink: Rate = option("of each learner", NETWORK, metavar="RATE")
+    aggregator_uplink: Rate | None = option(
+        "of the root and each cluster; default: a learner's", NETWORK, None, metavar="RATE"
+    )
+    aggregator_downlink: Rate | None = option(
+        "of the root and each cluster; default: a learner's", NETWORK, None, metavar="RATE"
+    )
+
+    json_: bool = option("print it as JSON", RESULTS, False, alias="json")
+
+    @model_validator(mode="after")
+    def _none_empty(self) -> Self:
+        if self.clusters and self.clusters > self.learners:
+            raise ValueError(
+                f"--clusters {self.clusters} with --learners {self.learners}: each cluster needs "
+                "a learner, lower it"
+            )
+        return self
