@@ -55,15 +55,20 @@ def digits(tmp_path_factory):
     return folder
 
 
+def free_address():
+    """Where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
 class Processes:
     """Aggregators and learners as processes; all gone when the test ends."""
 
     def __init__(self, folder):
         self.folder = folder
         self.running = []
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
+        self.address = free_address()
 
     def start(self, module, *arguments, env=None, wrapper=()):
         log = (self.folder / f"{module}-{len(self.running)}.log").open("w+")

@@ -18,6 +18,7 @@ class Proxy:
         self._target = (host, int(port))
         self._sockets, self.faults = [], []
         self._quiet_until = 0.0
+        self._down_until = 0.0
         self._deaf = set()  # sockets whose bytes are swallowed from now on
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
@@ -29,6 +30,9 @@ class Proxy:
                 near, _ = self._listener.accept()
             except OSError:
                 return
+            if time.monotonic() < self._down_until:
+                near.close()
+                continue
             try:
                 far = socket.create_connection(self._target)
             except OSError:
@@ -56,6 +60,11 @@ class Proxy:
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
         self._sockets.clear()
+
+    def outage(self, seconds):
+        """End all connections, and let nobody through for a while."""
+        self._down_until = time.monotonic() + seconds
+        self.cut()
 
     def stall(self, seconds):
         """Pass nothing on for a while; nothing is lost."""

@@ -12,6 +12,8 @@ import runpy
 import signal
 import sys
 import time
+from contextlib import contextmanager
+from inspect import iscoroutinefunction
 
 # Instant -> the function that it is before or after.
 AGGREGATORS = {
@@ -49,7 +51,19 @@ LEARNERS = {
     "before-evaluation": ("flower.client:LearnerClient.evaluate", "before"),
     "learner-evaluated": ("flower.client:LearnerClient.evaluate", "after"),
 }
-INSTANTS = AGGREGATORS | LEARNERS
+# Of a cluster aggregator, beside those of any aggregator; `Line` is its link to the root.
+CLUSTERS = {
+    "before-cycle": ("core.cycle:Cycles.fit", "before"),
+    "cycle-begun": ("core.cycle:Cycles._begin", "after"),
+    "cycle-played": ("core.cycle:Cycles._play", "after"),
+    "before-answer": ("core.cycle:Cycles.fit", "after"),
+    "answered": ("wire.line.line:Line._deliver", "after"),
+    "at-grant-of-root": ("wire.line.line:Line._upload", "before"),
+    "upload-begun": ("wire.line.line:Line._upload", "after"),
+    "before-cycle-evaluation": ("core.cycle:Cycles.evaluate", "before"),
+    "cycle-evaluated": ("core.cycle:Cycles.evaluate", "after"),
+}
+INSTANTS = AGGREGATORS | LEARNERS | CLUSTERS
 
 
 def arm(instant, count):
@@ -63,16 +77,25 @@ def arm(instant, count):
     function = getattr(holder, name)
     left = [count]
 
-    def fatal(*arguments, **options):
+    @contextmanager
+    def counted():
         left[0] -= 1
-        if left[0] == 0 and when == "before":
+        last = left[0] == 0
+        if last and when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
-        result = function(*arguments, **options)
-        if left[0] == 0:
+        yield
+        if last:
             os.kill(os.getpid(), signal.SIGKILL)
-        return result
 
-    setattr(holder, name, fatal)
+    def fatal(*arguments, **options):
+        with counted():
+            return function(*arguments, **options)
+
+    async def fatal_coroutine(*arguments, **options):
+        with counted():
+            return await function(*arguments, **options)
+
+    setattr(holder, name, fatal_coroutine if iscoroutinefunction(function) else fatal)
 
 
 def let_the_clock_jump(seed):
