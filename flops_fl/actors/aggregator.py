@@ -11,7 +11,7 @@ from pathlib import Path
 from flops_fl.actors.cluster import hub_options, serve_root
 from flops_fl.actors.lead import Ending, Run, lead
 from flops_fl.errors import Abort, FlopsError, UsageError
-from flops_fl.flower.stock_clients import FlowerService
+from flops_fl.flower.stock_clients import FlowerService, NoFlowerService
 from flops_fl.flower.values import METHOD as FLOWER_METHOD
 from flops_fl.flower.values import largest_message
 from flops_fl.net.address import Address
@@ -119,11 +119,12 @@ class _Serving:
             on_cut_off=run.observer.on_cut_off,
             on_return=run.observer.on_return,
         )
-        services, limit = {METHOD: hub.join}, MAX_FRAME
+        limit, flower = MAX_FRAME, NoFlowerService().join
         if not options.no_flower_clients:
-            services[FLOWER_METHOD] = FlowerService(hub.links, layout).join
+            flower = FlowerService(hub.links, layout).join
             # One of Flower's has the whole model.
             limit = max(limit, largest_message(layout, options.opaque_update))
+        services = {METHOD: hub.join, FLOWER_METHOD: flower}
         serving = await serve(services, options.listen, self._tls, limit, options.keepalive)
 
         run.observer.on_start(run.info, run.training.state.history)

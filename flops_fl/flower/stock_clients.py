@@ -9,6 +9,7 @@ message that cancels a task, so we drop the answer to a cancelled one as stale.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -23,7 +24,7 @@ from flops_fl.errors import ProtocolError
 from flops_fl.flower.values import from_scalar, from_tensor, to_scalar, to_tensor
 from flops_fl.types import Array, Layout, Task
 from flops_fl.wire.chunks import Chunks
-from flops_fl.wire.hub.link import certified_names
+from flops_fl.wire.hub.link import certified_names, peer_of
 from flops_fl.wire.hub.links import Links
 from flops_fl.wire.messages import (
     Cancel,
@@ -39,6 +40,10 @@ from flops_fl.wire.messages import (
 from flops_fl.wire.outbox import Version
 from flops_fl.wire.pipe import Pipe
 from flops_fl.wire.session import Conversation, Side
+
+MOST_NAMED = 100  # addresses of which it is said that they are turned away
+
+log = logging.getLogger(__name__)
 
 
 class FlowerService:
@@ -86,6 +91,25 @@ class FlowerService:
             frame = flower.ServerMessage(evaluate_ins=evaluate).SerializeToString()
         self._order = (order, frame)
         return frame
+
+
+class NoFlowerService:
+    """Turns Flower clients away, in a sentence; reads none of their messages."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    async def join(self, requests: AsyncIterator[bytes], context: Any) -> None:
+        """The handler of FlowerService.Join, in place of the other one."""
+        host = peer_of(context).rpartition(":")[0]
+        if host not in self._seen and len(self._seen) < MOST_NAMED:
+            self._seen.add(host)
+            log.warning("Flower clients at %s are turned away (--no-flower-clients)", host)
+        await context.abort(
+            _DENIED,
+            "this aggregator takes no Flower clients (--no-flower-clients): start a learner of "
+            "flops-fl, python -m learner",
+        )
 
 
 class FlowerClient:

@@ -42,11 +42,14 @@ def test_stock_clients_can_be_left_out(processes, digits):
     options = ["--rounds", 1, "--no-flower-clients"]
     aggregator = processes.aggregator(NUMPY, *options, "--min-available-clients", 1)
     wait_for_port(processes.address)
-    client = stock(processes, "works")
-    assert client.wait(30) != 0  # UNIMPLEMENTED: a method that this server has not
+    for name in ("works", "works-too"):
+        client = stock(processes, name)
+        assert client.wait(60) != 0
+        assert "takes no Flower clients (--no-flower-clients)" in processes.stderr(client)
     processes.learner(NUMPY, digits / "part-0", "native")
     (record,) = processes.result(aggregator)["rounds"]
     assert record["learners"] == ["native"]
+    assert processes.stderr(aggregator).count("Flower clients at 127.0.0.1 are turned away") == 1
 
 
 def test_a_stock_client_killed_in_mid_round_costs_its_update_only(processes, digits):
