@@ -223,7 +223,9 @@ def test_simulate_waits_for_all_its_learners(capsys):
 
 def test_a_minimum_of_updates_is_judged_by_the_learners_that_simulate_has():
     line = ["r", "--learners", "5", "--min-fit-clients"]
-    options = parse(SimulateOptions, "simulate", "", [*line, "3"], {}).for_aggregator()
+    more = ["3", "--metrics", "127.0.0.1:9100"]
+    options = parse(SimulateOptions, "simulate", "", [*line, *more], {}).for_aggregator()
+    assert str(options.metrics) == "127.0.0.1:9100"
     assert (options.min_available_clients, options.min_fit_clients) == (5, 3)
     with pytest.raises(UsageError, match="--min-available-clients 5 is less than the 6"):
         parse(SimulateOptions, "simulate", "", [*line, "6"], {})

@@ -48,8 +48,7 @@ class PageObserver(Observer):
         self._version = 1
         self._run: dict[str, Any] = {}
         self._status, self._error = "starting", ""
-        self._present: Sequence[str] = ()
-        self._required = 0
+        self._present = self._required = 0
         self._stage: dict[str, Any] = {}
         self._awaited: set[str] = set()
         self._records: list[RoundRecord] = []
@@ -59,6 +58,7 @@ class PageObserver(Observer):
         """By the version that told it, so those that are new to a reader are the last ones."""
         self._failures: Counter[str] = Counter()
         self._returns: Counter[str] = Counter()
+        self._away: dict[str, dict[str, Any]] = {}
         health.pages |= {
             "/": page,
             "/state.json": lambda: Answer(kind="application/json", body=_json(self.state())),
@@ -83,15 +83,22 @@ class PageObserver(Observer):
 
     def on_wait(self, present: Sequence[str], minimum: int) -> None:
         with self._changed:
-            self._present, self._required = present, minimum
+            self._present, self._required = len(present), minimum
             self._tell()
 
     def on_join(self, learner: str, setup: Setup) -> None:
         with self._changed:
+            self._away.pop(learner, None)
             self._note(learner, self._learners.get(learner, (0, _NONE))[1])
+
+    def on_cut_off(self, learner: str, reason: str, seconds: float) -> None:
+        with self._changed:
+            self._away[learner] = {"since": time.time(), "reason": sentence(reason)}
+            self._tell()
 
     def on_return(self, learner: str) -> None:
         with self._changed:
+            self._away.pop(learner, None)
             self._returns[learner] += 1
             self._note(learner, self._learners.get(learner, (0, _NONE))[1])
 
@@ -146,8 +153,7 @@ class PageObserver(Observer):
             awaited = list(islice(self._awaited, LISTED))
             present, required = self._present, self._required
             clusters = {name: dict(counts) for name, counts in self._clusters.items()}
-            names = list(islice(self._learners, LISTED))  # those silent for longest
-        here = set(present)
+            away = dict(islice(self._away.items(), LISTED))  # those away for longest
         learners = [self._row(name, answer) for name, (_, answer) in fresh]
         learners.sort(key=lambda row: (row["failure"] is None, -row["failures"]))
         return {
@@ -158,8 +164,8 @@ class PageObserver(Observer):
             "status": status,
             "error": error,
             "required": required,
-            "present": len(present),
-            "absent": [name for name in names if name not in here],
+            "present": present,
+            "away": away,
             "stage": stage,
             "waiting": waiting,
             "awaited": sorted(awaited),

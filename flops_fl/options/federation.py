@@ -12,7 +12,7 @@ from flops_fl.net.address import Address
 from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.options.common import RepoOptions
 from flops_fl.options.described import CLUSTERS, DATA, LEARNERS, PROCESS, RESULTS, TRAINING, option
-from flops_fl.options.kinds import Threads
+from flops_fl.options.kinds import HostPort, Threads
 from flops_fl.options.limits import CommonLimits, HubLimits, PrintLimits
 from flops_fl.options.training import TrainingOptions
 
@@ -88,6 +88,13 @@ class SimulateOptions(FederationOptions, HubLimits, PrintLimits):
 
     processes: PositiveInt | None = option(
         "that host the learners; default: one a core", PROCESS, None, metavar="N"
+    )
+    metrics: HostPort | None = option(
+        "serve metrics and a page to watch there",
+        PROCESS,
+        None,
+        metavar="HOST:PORT",
+        advanced=True,
     )
 
     @property

@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 
@@ -74,7 +75,6 @@ def test_a_stage_says_who_is_awaited_and_since_when(watched):
 
 
 def test_a_learner_has_its_last_answer_and_its_failures(watched):
-    watched.on_wait(["a"], 1)
     for name in ("a", "b"):
         watched.on_join(name, Setup())
     watched.on_answer(1, "fit", "a", None)
@@ -86,12 +86,25 @@ def test_a_learner_has_its_last_answer_and_its_failures(watched):
     a, b = learners(state)["a"], learners(state)["b"]
     assert (a["round"], a["stage"], a["failure"], a["failures"]) == (1, "fit", "refused: NaN", 1)
     assert (b["stage"], b["failure"], b["failures"], b["returns"]) == ("evaluate", None, 1, 1)
-    assert state["absent"] == ["b"]
+    assert state["away"] == {}
     watched.on_answer(2, "fit", "b", "first line\nsecond \x1b[31m" + "x" * 999)
     why = learners(watched.state())["b"]["failure"]
     assert "\n" not in why
     assert "\x1b" not in why
     assert len(why) < 300
+
+
+def test_who_is_not_connected_is_said_until_it_is_back(watched):
+    for name in ("a", "b"):
+        watched.on_join(name, Setup())
+        watched.on_cut_off(name, "its connection\nbroke", 60)
+    watched.on_return("a")
+    away = watched.state()["away"]
+    assert list(away) == ["b"]
+    assert away["b"]["reason"] == "its connection broke"
+    assert abs(away["b"]["since"] - time.time()) < 20
+    watched.on_join("b", Setup())
+    assert watched.state()["away"] == {}
 
 
 def test_a_round_brings_figures_bytes_clusters_and_why_some_failed(watched):
@@ -268,6 +281,22 @@ def test_a_browser_shows_the_rounds_and_text_as_text(tmp_path):
         observer.on_end("completed", None)
         browser.until("document.getElementById('status').textContent === 'completed'")
         assert not browser.said
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_browser_comes_back_by_itself(tmp_path):
+    class Cut(PageObserver):
+        def events(self):
+            yield from islice(super().events(), 2)  # as if the connection broke after an event
+
+    with listening(Cut) as (observer, number), Browser(tmp_path) as browser:
+        observer.on_start(RUN, [])
+        browser.open(f"http://127.0.0.1:{number}/")
+        browser.until("document.getElementById('link').textContent.startsWith('No connection')")
+        observer.on_round(record(1), None)
+        browser.until("document.getElementById('rounds').rows.length === 1")
+        assert not [said for said in browser.said if said.get("source") != "network"]
 
 
 @pytest.mark.slow
