@@ -64,6 +64,18 @@ def test_one_minimum_sets_three_and_each_can_be_set():
     assert minimums == (4, 2, 4)
 
 
+def test_a_minimum_that_is_none_is_said_once():
+    with pytest.raises(UsageError) as caught:
+        aggregator("repo", "--min-clients", "-1")
+    assert str(caught.value).count("-clients") == 1
+
+
+def test_a_learners_name_that_nobody_lets_in_is_refused_before_it_dials():
+    line = ["r", "--aggregator", "[::1]:80", "--learner-id", "a,ab/../../esc"]
+    with pytest.raises(UsageError, match=r"--learner-id 'ab/../../esc': expected 1 to 128 letters"):
+        parse(LearnerOptions, "learner", "", line, {})
+
+
 def test_lists_and_pairs():
     learner = parse(
         LearnerOptions,

@@ -155,5 +155,13 @@ def write_parts(options: FederationOptions, ids: Sequence[str], folder: Path) ->
         dataset = load_folder(source, [])
     else:
         dataset = load_source(options.data, resize=options.resize)
-    write_partitions(dataset, ids, folder, scheme=options.partition, seed=options.seed)
+    write_partitions(
+        dataset,
+        ids,
+        folder,
+        scheme=options.partition,
+        seed=options.seed,
+        remedy="make room there, raise the limit of a file's size (ulimit -f), or set TMPDIR to "
+        "another folder",
+    )
     return folder

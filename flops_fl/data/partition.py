@@ -84,11 +84,20 @@ def partition(
 
 
 def write_partitions(
-    dataset: Any, tags: Sequence[str], out: Path, *, scheme: str, seed: int
+    dataset: Any,
+    tags: Sequence[str],
+    out: Path,
+    *,
+    scheme: str,
+    seed: int,
+    remedy: str = "choose another folder",
 ) -> list[Path]:
     """Write one part for each tag, as ``OUT/TAG.<hash>.parquet``; return the paths in order.
 
     The hash is the start of the file's SHA-256. The same arguments give the same files.
+
+    Args:
+        remedy: What a person can do where they cannot be written.
 
     Raises:
         UsageError: A tag is empty, given twice or a prefix of another; see `partition`.
@@ -97,7 +106,7 @@ def write_partitions(
     check_tags(tags)
     rows = partition(dataset, len(tags), scheme=scheme, seed=seed)
     parts = [Part(out, f"{tag}.", part) for tag, part in zip(tags, rows, strict=True)]
-    return write_parts(dataset, parts, tags=tags, folders=[out])
+    return write_parts(dataset, parts, tags=tags, folders=[out], remedy=remedy)
 
 
 def _classes(dataset: Any, label: str) -> Rows:

@@ -57,7 +57,12 @@ def check_tags(tags: Sequence[str]) -> None:
 
 
 def write_parts(
-    dataset: Any, parts: Sequence[Part], *, tags: Sequence[str], folders: Sequence[Path]
+    dataset: Any,
+    parts: Sequence[Part],
+    *,
+    tags: Sequence[str],
+    folders: Sequence[Path],
+    remedy: str = "choose another --out",
 ) -> list[Path]:
     """Write each part of the dataset; return the paths in order. Existing folders are kept.
 
@@ -67,6 +72,7 @@ def write_parts(
         tags: The tags of the new files.
         folders: Folders that must not hold other files of these tags, since a learner would load
             them together with the new ones.
+        remedy: What a person can do where they cannot be written.
 
     Raises:
         DataError: There are such files, or a folder cannot be written to.
@@ -83,7 +89,8 @@ def write_parts(
             for temporary, path in staged:
                 os.replace(temporary, path)
     except OSError as error:
-        raise DataError(f"cannot write the parts ({error}): choose another --out") from error
+        where = folders[0].parent if len(folders) > 1 else folders[0]
+        raise DataError(f"cannot write the parts to {where} ({error}): {remedy}") from error
     return [path for _, path in staged]
 
 

@@ -37,9 +37,10 @@ def tls_fault(address: Address, tls: Tls | None) -> str | None:
     except ssl.SSLError as error:
         if error.reason not in _NO_TLS:
             return None
+        without = "without --tls-ca" if address.loopback else "with --insecure, without --tls-ca"
         return (
             f"{address} does not use TLS: start the aggregator with --tls-cert and --tls-key, or "
-            "this learner with --insecure and without --tls-ca"
+            f"this learner {without}"
         )
     except OSError:
         return None

@@ -121,7 +121,9 @@ class MlflowObserver(Observer):
             missing = sentence(", ".join(self._undelivered)) or "the last entries"
             log.warning(
                 "MLflow at %s did not take: %s. Run the same command with --resume to deliver "
-                "this when the server is back", self.tracking_uri, missing,
+                "this when %s", self.tracking_uri, missing,
+                "the server is back" if self.tracking_uri.startswith("http") else
+                "it can be written",
             )  # fmt: skip
         run_id = self.store.run_ids.get(best_round)
         if run_id is None:

@@ -7,11 +7,13 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from flops_fl import limits
+from flops_fl.net.identity import EXPECTED, is_name
 from flops_fl.options.common import HealthOptions, RepoOptions, TlsOptions
 from flops_fl.options.data import LocalDataOptions
 from flops_fl.options.described import NETWORK, PROCESS, WAITING, option
 from flops_fl.options.kinds import HostPort, Listing, LocalPath, Seconds, Threads
 from flops_fl.options.limits import CommonLimits, LineLimits, PrintLimits
+from flops_fl.text import sentence
 
 
 class LearnerOptions(
@@ -68,6 +70,9 @@ class LearnerOptions(
                 f"--aggregator {self.aggregator} is another machine: give --tls-ca, or say "
                 "--insecure"
             )
+        for name in self.learner_id:
+            if not is_name(name):
+                raise ValueError(f"--learner-id {sentence(name, 60)!r}: {EXPECTED}")
         if self.protocol == "flower" and len(self.learner_id) > 1:
             raise ValueError("--protocol flower takes one --learner-id a process")
         return self

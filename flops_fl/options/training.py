@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import PositiveInt, field_validator, model_validator
@@ -196,9 +197,10 @@ class TrainingOptions(Options):
     @model_validator(mode="before")
     @classmethod
     def _one_minimum(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("min_clients") is not None:
+        told = values.get("min_clients") if isinstance(values, dict) else None
+        if told is not None and re.fullmatch(r" *0*[1-9]\d* *", str(told)):  # else it is said once
             for name in MINIMUMS:
-                values.setdefault(name, values["min_clients"])
+                values.setdefault(name, told)
         return values
 
     @model_validator(mode="after")

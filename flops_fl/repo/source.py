@@ -65,6 +65,12 @@ def checkout(source: str, timeout: float = CLONE_TIMEOUT) -> Iterator[Checkout]:
             target = Path(temporary) / "repo"
             yield _inspect(target, without_secrets(source), _clone(source, target, timeout))
     else:
+        local, _, ref = source.rpartition("@")
+        if Path(local).is_dir() and local:
+            raise UsageError(
+                f"no ML repository at {source!r}: @{ref} is for Git URLs. Give the folder "
+                f"alone, {local}, or file://{Path(local).resolve()}@{ref}"
+            )
         raise UsageError(
             f"no ML repository at {source!r}: expected a folder with model_manager.py, or a "
             "Git URL such as https://example.org/me/model.git@main"

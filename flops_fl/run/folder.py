@@ -36,6 +36,7 @@ def run_folder(options: TrainingOptions, project: str, source: str) -> Iterator[
             run and neither --resume nor --fresh was said.
     """
     made = options.output is None or not options.output.exists()
+    made_runs = options.output is None and not RUNS.exists()
     path = options.output or _default(options, project, source)
     _require_writable(path)
     path = path.absolute()  # user code may change the working folder
@@ -56,6 +57,8 @@ def run_folder(options: TrainingOptions, project: str, source: str) -> Iterator[
             if made:
                 with suppress(OSError):  # a run has begun, and the folder is not empty
                     path.rmdir()
+                    if made_runs:
+                        path.parent.rmdir()
 
 
 def shown(path: Path) -> Path:

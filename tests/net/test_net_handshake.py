@@ -115,7 +115,9 @@ def test_a_certificate_for_one_role_is_not_taken_for_the_other(files, authority,
 def test_no_tls_where_it_is_expected(files, tmp_path):
     with serving(tmp_path) as address:
         assert tls_fault(address, None) is None
-        assert "does not use TLS" in tls_fault(address, files())
+        said = tls_fault(address, files())
+        assert "does not use TLS" in said
+        assert "--insecure" not in said  # on loopback nobody asks for it
 
 
 @pytest.mark.parametrize("reset", [False, True])

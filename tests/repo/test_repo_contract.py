@@ -386,6 +386,11 @@ def test_a_url_is_cloned_and_its_commit_recorded(origin):
 
 def test_a_folders_commit_and_changes_are_recorded(origin):
     folder, (_, new) = origin
+    with (
+        pytest.raises(UsageError, match=rf"@v9 is for Git URLs.*{folder}, or file://{folder}@v9"),
+        checkout(f"{folder}@v9"),
+    ):
+        pass
     with checkout(str(folder)) as repo:
         assert repo.commit == new
     (folder / "runs" / "model").mkdir(parents=True)

@@ -116,6 +116,14 @@ def test_a_folder_that_was_there_stays_even_if_nothing_begins(here):
     assert (here / "out").is_dir()
 
 
+def test_where_nothing_begins_nothing_is_left(here):
+    chosen()
+    assert list(here.iterdir()) == []
+    (here / "runs").mkdir()
+    chosen()
+    assert [path.name for path in here.iterdir()] == ["runs"]
+
+
 def test_two_processes_never_share_a_folder(here):
     with ExitStack() as stack:
         options = build(TrainingOptions, {})

@@ -177,9 +177,12 @@ class Links:
             return None
         if other.nonce != link.nonce:
             if await other.is_alive(self._vanishing):
+                other_name = "choose another --learner-id"
+                if link.speaker.certified:  # its id is the certificate's
+                    other_name = "give each process a certificate of its own"
                 return Refusal(
                     reason=f"learner id {link.learner!r} is in use by another running process: "
-                    "stop it, or choose another --learner-id"
+                    f"stop it, or {other_name}"
                 )
             log.warning("learner %s had vanished: another process takes its place", link.learner)
         self._replace(other, "replaced by a newer connection")
