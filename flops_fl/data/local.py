@@ -1,4 +1,4 @@
-"""What `load_dataset()` gives a learner's code, wherever that runs."""
+"""The data that `load_dataset()` gives to a learner's code, in all programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flops_fl.errors import DataError
 def learners_data(data: Path | None, tags: Sequence[str], learner: str) -> Callable[[], Any]:
     """A function that loads a learner's data; ``{id}`` in a tag stands for the learner's id.
 
-    It raises DataError where there are none, or none that can be read.
+    The function raises DataError if there is no data, or none that can be read.
     """
     own = [tag.replace("{id}", learner) for tag in tags]
 

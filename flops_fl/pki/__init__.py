@@ -1,1 +1,1 @@
-"""Certificates on disk: the folder of an authority, requests, and the commands about them."""
+"""Certificates on disk: an authority's folder, requests, and the commands of `flops-fl pki`."""

@@ -1,4 +1,4 @@
-"""``flops-fl pki``: what each command does, and says is to be done next."""
+"""The commands of ``flops-fl pki``; each prints what the operator does next."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def request(options: RequestOptions) -> int:
 
 
 def sign(options: SignOptions) -> int:
-    """Sign what a request asks for, if that is what the operator says."""
+    """Sign a request, if it asks for what the operator has named."""
     key, holder = _agreed(options)
     folder = AuthorityFolder(options.ca)
     certificate = folder.issue(holder, key, options.days)
@@ -95,7 +95,7 @@ def sign(options: SignOptions) -> int:
 
 
 def enroll(options: EnrollOptions) -> int:
-    """All at once on one machine: an authority where there is none, a key, its certificate."""
+    """Make a key and its certificate on one machine, and an authority if there is none."""
     holder, folder = options.holder, AuthorityFolder(options.ca)
     key, path = options.out / f"{holder.name}.key", folder.signed(holder.name)
     require_absent(key)
@@ -122,11 +122,11 @@ def enroll(options: EnrollOptions) -> int:
 
 
 def _agreed(options: SignOptions) -> tuple[PublicKey, Holder]:
-    """What a request asks for, where the operator has said the same.
+    """The key and the holder of a request, if the operator has named the same holder.
 
     Raises:
-        UsageError: it is no request, or the operator has not said whom to let in.
-        Refused: it asks for anything else.
+        UsageError: the file is no request, or the operator has named no holder.
+        Refused: the request asks for another holder.
     """
     path, said = options.request, options.holder
     content = read(path)
@@ -147,13 +147,13 @@ def _agreed(options: SignOptions) -> tuple[PublicKey, Holder]:
     )
     if said is None:
         raise UsageError(
-            f"{path} asks for {_shown(asked)}, key SHA-256 {fingerprint(key)}: if that is whom "
-            f"you let in, say so: {_sign_command(path, asked, options.ca)}"
+            f"{path} asks for {_shown(asked)}, key SHA-256 {fingerprint(key)}: if you want to let "
+            f"it in, run: {_sign_command(path, asked, options.ca)}"
         )
     if (asked.name, asked.role, set(hosts)) != (said.name, said.role, set(said.hosts)):
         raise Refused(
-            f"{path} asks for {_shown(asked)}, and you said {_shown(said)}: say what it asks for "
-            "if you mean it, or have another request made"
+            f"{path} asks for {_shown(asked)}, and you said {_shown(said)}: give the options that "
+            "it asks for if you want to let it in, or have another request made"
         )
     return key, said
 
@@ -177,7 +177,7 @@ def _actor_command(holder: Holder, key: Path, certificate: Path, ca: Path) -> st
 
 
 def _shown(holder: Holder) -> str:
-    """For a person to judge: letters that look like others are told apart."""
+    """The holder as text; a name with letters beyond ASCII, which may look alike, is spelt out."""
     spelt = "" if holder.name.isascii() else f" (spelt {holder.name!a})"
     return sentence(f"{holder}{spelt}", 2000)
 

@@ -1,7 +1,7 @@
 """The folder of an authority: its key, its certificate, and all that it has signed.
 
-``ca.key`` and ``ca.pem``; ``signed/NAME.pem`` is both what NAME is given and the record of it, with
-serial number and end.
+``ca.key`` is the key and ``ca.pem`` the certificate. ``signed/NAME.pem`` is NAME's certificate. The
+operator copies it to NAME; the file stays as the record of what was signed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PRIVATE = 0o600
 
 
 def until(certificate: x509.Certificate) -> str:
-    """When it ends, for a person."""
+    """When a certificate expires, as text."""
     return f"{certificate.not_valid_after_utc:%Y-%m-%d}"
 
 
@@ -38,18 +38,18 @@ class AuthorityFolder:
         self.key, self.certificate = path / "ca.key", path / "ca.pem"
 
     def signed(self, name: str) -> Path:
-        """The certificate of NAME."""
+        """The path of NAME's certificate."""
         return self.path / "signed" / f"{name}.pem"
 
     def exists(self) -> bool:
-        """Whether there is an authority, or a part of one."""
+        """Whether the folder has an authority's key or certificate."""
         return self.key.exists() or self.certificate.exists()
 
     def make(self, name: str, days: int) -> Authority:
-        """A new authority.
+        """Make a new authority.
 
         Raises:
-            UsageError: there is one, or the folder cannot be written.
+            UsageError: the folder has one already, or cannot be written.
         """
         require_absent(self.key, self.certificate)
         authority = Authority.create(name, *_span(days))
@@ -60,11 +60,12 @@ class AuthorityFolder:
         return authority
 
     def open(self) -> Authority:
-        """The authority, fit to sign.
+        """Read the authority and check that it can sign.
 
         Raises:
-            UsageError: it is not there, or its files are not what they should be.
-            Refused: it has expired, others can read its key, or the two do not go together.
+            UsageError: there is none, or a file is not an authority's.
+            Refused: its certificate has expired or belongs to another key, or others can read
+                its key.
         """
         if not self.exists():
             raise UsageError(
@@ -74,8 +75,8 @@ class AuthorityFolder:
         mode = _mode(self.key)
         if mode & 0o077:
             raise Refused(
-                f"{self.key} has mode {mode:04o}, so that others may have its copy: chmod 600 it, "
-                "and make a new authority if they may"
+                f"{self.key} has mode {mode:04o}, so other users may have copied it: chmod 600 it, "
+                "and make a new authority if you cannot rule that out"
             )
         own, its = str(self.certificate), str(self.key)
         certificate, key = load_pair(read(self.certificate), read(self.key), own, its)
@@ -83,8 +84,8 @@ class AuthorityFolder:
             raise UsageError(f"{own} is no authority: expected what flops-fl pki init writes")
         if datetime.now(UTC) > certificate.not_valid_after_utc:
             raise Refused(
-                f"{own} has expired on {until(certificate)}: make a new authority with flops-fl "
-                "pki init in another folder, which then signs every actor anew"
+                f"{own} has expired on {until(certificate)}: make a new authority in another "
+                "folder with flops-fl pki init, and sign every actor's certificate anew"
             )
         return Authority(certificate, key)
 
@@ -92,8 +93,8 @@ class AuthorityFolder:
         """Sign a certificate and record it.
 
         Raises:
-            UsageError: `days` are too many, or it cannot be written.
-            Refused: the name is taken; or see `open`.
+            UsageError: `days` end after the authority's own, or the file cannot be written.
+            Refused: the name has a certificate already; see also `open`.
         """
         authority, path = self.open(), self.signed(holder.name)
         begin, end = _span(days)
@@ -109,7 +110,7 @@ class AuthorityFolder:
             path.parent.mkdir(exist_ok=True)
             try:
                 create(path, pem(certificate))
-            except FileExistsError:  # by another process, just now
+            except FileExistsError:  # another process has written it since the check
                 self._require_new(holder.name)
         return certificate
 
@@ -124,7 +125,7 @@ class AuthorityFolder:
             when = ""
         raise Refused(
             f"{name} has a certificate already ({path}{when}): choose another name, or move that "
-            "file away if its holder is to have a second one beside it"
+            "file away to give its holder a second one"
         )
 
 
@@ -141,7 +142,7 @@ def read(path: Path) -> bytes:
 
 
 def require_absent(*paths: Path) -> None:
-    """Let nothing be overwritten.
+    """Check that none of these files is there, so that none is overwritten.
 
     Raises:
         UsageError: one is there.
@@ -155,10 +156,10 @@ def require_absent(*paths: Path) -> None:
 
 
 def write(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write a file that is not there yet.
+    """Write a new file.
 
     Raises:
-        UsageError: it is, or it cannot be written.
+        UsageError: the file exists, or cannot be written.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,10 +172,10 @@ def write(path: Path, content: bytes, mode: int = 0o644) -> None:
 
 @contextmanager
 def key_written(path: Path, key: PrivateKey) -> Iterator[None]:
-    """Write a private key, and take it away if what belongs to it fails.
+    """Write a private key; delete it if the code within the ``with`` fails.
 
     Raises:
-        UsageError: there is a file already, or it cannot be written.
+        UsageError: the file exists, or cannot be written.
     """
     write(path, key_pem(key), PRIVATE)
     try:
@@ -186,10 +187,10 @@ def key_written(path: Path, key: PrivateKey) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say of what cannot be written that it cannot.
+    """A context that turns an OSError into a sentence.
 
     Raises:
-        UsageError: of an OSError.
+        UsageError: the file cannot be written.
     """
     try:
         yield

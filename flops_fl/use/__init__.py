@@ -1,1 +1,1 @@
-"""A repository, and the model of a run, in a person's hand: outside of any federation."""
+"""Use a repository, or the model of a run, without a federation."""

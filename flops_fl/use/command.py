@@ -1,4 +1,4 @@
-"""`flops-fl run`: a program of the user's own, to which `load_dataset()` gives a learner's data."""
+"""`flops-fl run` runs a user's program; `load_dataset()` gives it a learner's data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ try:
 except ImportError as error:
     sys.stderr.write(
         f"error: {{sys.executable}} lacks flops-fl ({{error}}), so load_dataset() has no data: "
-        "install flops-fl there, or run the Python that has it\\n"
+        "install flops-fl there, or use the Python that has it\\n"
     )
 else:
     run_hidden({folder!r})
@@ -32,10 +32,13 @@ else:
 
 
 def run_program(options: RunOptions, program: Sequence[str]) -> int:
-    """Run a program in the repository's folder; its exit code, or 128 and the signal's number.
+    """Run a program in the repository's folder.
+
+    Returns:
+        The program's exit code; 128 plus the signal's number if a signal has killed it.
 
     Raises:
-        UsageError: no such repository, or no such program.
+        UsageError: there is no such repository, or the program cannot be run.
     """
     with (
         checkout(options.repo) as repo,
@@ -47,7 +50,7 @@ def run_program(options: RunOptions, program: Sequence[str]) -> int:
         Path(site, "sitecustomize.py").write_text(text)
         first = {"PYTHONPATH": site, "PATH": os.path.dirname(sys.executable)}
         environment = {**os.environ, **{name: _led(value, name) for name, value in first.items()}}
-        # The terminal tells the program, too.
+        # The terminal sends Ctrl-C to the program, too; we wait for how it ends.
         signal.signal(signal.SIGINT, lambda number, frame: None)
         try:
             child = subprocess.Popen(program, cwd=folder, env=environment)
@@ -62,13 +65,13 @@ def run_program(options: RunOptions, program: Sequence[str]) -> int:
 
 
 def _led(first: str, name: str) -> str:
-    """A path variable that begins with a folder."""
+    """The value of an environment variable of paths, with the folder `first` put in front."""
     return os.pathsep.join([first, *filter(None, [os.environ.get(name)])])
 
 
 @contextmanager
 def _inside(source: str, repo: Checkout) -> Iterator[Path]:
-    """The folder to run in: the user's own, or for a clone one whose new files are kept."""
+    """The folder to run in: the user's own, or a mirror of a clone, whose new files are kept."""
     if Path(source).is_dir():
         yield repo.path
         return

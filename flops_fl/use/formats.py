@@ -1,4 +1,4 @@
-"""Files that frameworks have for their models, and the lines that load them."""
+"""The frameworks' file formats for models, and the lines of Python that load such files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from flops_fl.types import Parameters
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """A model that is to be written, and how its repository is opened by a line of Python."""
+    """A model to write, and the line of Python (`opened`) that opens its repository."""
 
     managed: ManagedModel
     parameters: Parameters
@@ -32,13 +32,13 @@ class Home:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format of a framework.
+    """A file format of a framework.
 
     Args:
-        write: Writes a model to a file.
-        lines: The lines of Python that make `model` of the written file, whose name is the text.
-        package: What writes it, if that is not the framework itself.
-        classes: Whether loading it imports the classes of the model's parts.
+        write: Writes a model to a file of this name.
+        lines: Returns the lines of Python that load `model` from the file of this name.
+        package: The package that writes the format, if not the framework itself.
+        classes: Whether a loader imports the classes of the model's parts.
     """
 
     write: Callable[[Any, str], None]
@@ -48,13 +48,17 @@ class Format:
 
 
 def write_model(home: Home, out: Path, said: str) -> list[str]:
-    """Write a model to `out`, whose ending says the format; the lines that load it.
+    """Write a model to `out`, in the format of the file's ending.
 
     Args:
-        said: The file's name as the lines shall have it.
+        said: The file's name in the lines and in messages.
+
+    Returns:
+        The lines of Python that load the file.
 
     Raises:
-        UsageError: that ending does not fit the model, a package is missing, it cannot be written.
+        UsageError: the ending does not fit the model, a package is missing, or the file cannot
+            be written.
         RepositoryError: user code fails.
     """
     model = home.managed.model()
@@ -63,7 +67,7 @@ def write_model(home: Home, out: Path, said: str) -> list[str]:
     form = fitting.get(out.suffix)
     if form is None:
         hint = f"; {_ONNX[framework]}" if out.suffix == ".onnx" and framework in _ONNX else ""
-        kind = f"a model of {framework}" if framework else "a model of no framework that is known"
+        kind = f"a model of {framework}" if framework else "a model of no framework that we know"
         raise UsageError(f"--out {said}: {kind} is written as {_or(fitting)}{hint}")
     if form.package and find_spec(form.package) is None:
         rest = {suffix: other for suffix, other in fitting.items() if other is not form}
@@ -73,8 +77,8 @@ def write_model(home: Home, out: Path, said: str) -> list[str]:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".flops-", dir=out.parent) as aside:
-            file = Path(aside) / out.name  # formats go by the ending
-            with home.managed.workspace.active():  # whose classes may be in it
+            file = Path(aside) / out.name  # frameworks choose the format by the ending
+            with home.managed.workspace.active():  # the model may have classes of the repository
                 form.write(model, str(file))
                 lines = form.lines(home, model, str(file))
             lines = [line.replace(repr(str(file)), repr(said)) for line in lines]
@@ -83,10 +87,10 @@ def write_model(home: Home, out: Path, said: str) -> list[str]:
             os.replace(file, out)
     except OSError as error:
         raise UsageError(f"--out {said} cannot be written ({error.strerror or error})") from error
-    except Exception as error:  # each has its own
+    except Exception as error:  # each framework raises its own
         raise UsageError(
-            f"--out {said}: the model cannot be written so ({type(error).__name__}: {error}): "
-            "take .npz, its parameters"
+            f"--out {said}: the model cannot be written in this format "
+            f"({type(error).__name__}: {error}): choose .npz, which has the parameters alone"
         ) from error
     return lines
 
@@ -97,7 +101,7 @@ def _or(formats: dict[str, Format]) -> str:
 
 
 def _names(file: Path, modules: set[str]) -> bool:
-    """Whether a file speaks of modules of the repository: its loader will import them."""
+    """Whether a file names modules of the repository, which its loader will then import."""
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             names = [name for name in archive.namelist() if name.endswith(".json")]
@@ -108,7 +112,7 @@ def _names(file: Path, modules: set[str]) -> bool:
 
 
 def _within(home: Home, lines: list[str]) -> list[str]:
-    """The same lines where the repository's modules can be imported."""
+    """The same lines within a ``with``, where the repository's modules can be imported."""
     imports = [line for line in lines if line.startswith(("import ", "from "))]
     rest = [line for line in lines if line and line not in imports]
     return [
@@ -193,7 +197,7 @@ def _lightgbm_lines(home: Home, model: Any, file: str) -> list[str]:
 
 
 def _parameters(home: Home) -> Format:
-    """The parameters alone, for any framework, as runs have them."""
+    """The format with the parameters alone, for any framework, as a run's folder has it."""
     return Format(lambda model, file: save_npz(Path(file), home.parameters), _npz_lines)
 
 
@@ -227,7 +231,7 @@ _FORMATS = {
     },
     "lightgbm": {".txt": Format(_write_lightgbm, _lightgbm_lines)},
 }
-# None of them writes ONNX without further packages.
+# No framework writes ONNX without further packages.
 _ONNX = {
     "sklearn": "for ONNX pip install skl2onnx, whose to_onnx converts what .joblib gives back",
     "pytorch": "for ONNX pip install onnx onnxscript, then torch.onnx.export what .pt gives back",

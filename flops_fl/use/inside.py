@@ -1,6 +1,7 @@
-"""Within a program that `flops-fl run` has started: the learner's data, before its first line.
+"""Code that runs in a program of `flops-fl run` before the program's first line.
 
-Python imports this at its start, by a ``sitecustomize`` on its path.
+It lets `load_dataset()` give the learner's data. Python imports it at its start, by a
+``sitecustomize`` that `flops-fl run` has put on its path.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def serve(data: str | None, tags: Sequence[str], learner: str) -> None:
 
 
 def run_hidden(folder: str) -> None:
-    """Run the ``sitecustomize`` that the one in `folder` hides, if there is one."""
+    """Run the user's own ``sitecustomize``, which the one in `folder` hides, if there is one."""
     path = [entry for entry in sys.path if entry != folder]
     spec = PathFinder.find_spec("sitecustomize", path)
     if spec is not None and spec.loader is not None:

@@ -1,4 +1,4 @@
-"""The model of a run: loaded into its repository's ModelManager, evaluated, exported."""
+"""Load the model of a run into its repository's ModelManager, evaluate it, export it."""
 
 from __future__ import annotations
 
@@ -34,15 +34,17 @@ def load(
 ) -> Any:
     """Give the repository's `ModelManager` with the parameters that a run has trained.
 
-    The repository is the run's, at its commit. Data and all else are as in `open_repository`.
+    The repository is the run's, at the run's commit. The other arguments are those of
+    `open_repository`.
 
     Args:
         run: The run's folder, such as ``runs/NAME``.
-        best: The model of the best round, else that of the last.
+        best: Whether to take the model of the best round, or else that of the last.
         repo: Where the repository is now, if it has moved: a folder or a Git URL.
 
     Raises:
-        UsageError, DataError: no such run, model, repository or data, or they do not fit.
+        UsageError, DataError: there is no such run, model, repository or data, or the model does
+            not fit the repository.
         RepositoryError: the repository's code fails.
     """
     found = read_run(Path(run), best=best)
@@ -59,7 +61,7 @@ def load(
 
 
 def evaluate(options: EvaluateOptions, stdout: TextIO) -> None:
-    """Evaluate a run's model as that round's learner would have, and print the figures.
+    """Evaluate a run's model with the seeds of its round, and print the figures.
 
     Raises:
         FlopsError: see `load`.
@@ -87,7 +89,7 @@ def export(options: ExportOptions, stdout: TextIO) -> None:
     """Write a run's model in its framework's own format, and print the lines that load it.
 
     Raises:
-        FlopsError: see `load`; the file is there, or its ending does not fit.
+        FlopsError: see `load`; also if the file exists, or its ending does not fit the model.
     """
     found = read_run(options.run, best=not options.last)
     if options.out.exists() and not options.force:
@@ -105,7 +107,7 @@ def export(options: ExportOptions, stdout: TextIO) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunModel:
-    """A model that a run has left, and where it comes from."""
+    """A model in a run's folder, with the run's result."""
 
     folder: Path
     best: bool
@@ -125,22 +127,25 @@ class RunModel:
 
     @property
     def seed(self) -> int:
-        """Under which the run's models were built."""
+        """The seed under which the run's models were built."""
         return int(self.result.get("seed") or 0)
 
     @property
     def round(self) -> int:
-        """Its round; 0 for the initial model."""
+        """The round that made the model; 0 for the initial model."""
         rounds = self.result.get("rounds") or [{}]
         record = (self.result.get("best") or {}) if self.best else rounds[-1]
         return int(record.get("round") or 0)
 
     @contextmanager
     def repository(self, moved: str | None) -> Iterator[Checkout]:
-        """The repository as the run had it, from where it is now.
+        """Check out the repository at the run's commit.
+
+        Args:
+            moved: Where the repository is now, if it has moved.
 
         Raises:
-            UsageError, RepositoryError: it cannot be had.
+            UsageError, RepositoryError: the repository is not there, or Git fails.
         """
         said = self.result.get("repo") or {}
         source = moved or str(said.get("source"))
@@ -153,19 +158,23 @@ class RunModel:
             yield repo
 
     def home(self, moved: str | None, repo: Checkout) -> str:
-        """A line of Python that gives the repository's ModelManager, from any folder."""
+        """An expression of Python that opens the repository, from any working folder."""
         if is_url(repo.source):
             place = f"{split_ref(repo.source)[0]}@{repo.commit}"
         elif repo.path == Path(repo.source).resolve():
             place = str(repo.path)
-        else:  # at another commit than its folder is
+        else:  # the folder is at another commit, so `load` must check out the run's
             there = "" if moved is None else f", repo={str(Path(moved).absolute())!r}"
             which = "" if self.best else ", best=False"
             return f"flops_fl.load({str(self.folder)!r}{which}{there})"
         return f"flops_fl.open_repository({place!r})"
 
     def require_fit(self, layout: Layout) -> None:
-        """Raises UsageError where the model is not one of the repository's."""
+        """Check that the model has the layout of the repository's.
+
+        Raises:
+            UsageError: it has another one.
+        """
         difference = layout.difference(Layout.of(self.parameters))
         if difference:
             raise UsageError(
@@ -175,16 +184,16 @@ class RunModel:
 
 
 def read_run(run: Path, *, best: bool) -> RunModel:
-    """The best or the last model that a run's folder has.
+    """Read the best or the last model of a run's folder.
 
     Raises:
-        UsageError: it is no run's folder, or has no such model.
+        UsageError: the folder is no run's, or has no such model.
     """
     folder = run.absolute()
     result = read_result(folder)
     if not result:
         raise UsageError(
-            f"no run in {run} ({RESULT} is not there, or is damaged): expected the folder of one, "
+            f"no run in {run} ({RESULT} is not there, or is damaged): expected a run's folder, "
             "such as runs/NAME"
         )
     name, other = (BEST, "--last") if best else (LAST, "--best")

@@ -33,22 +33,22 @@ def open_repository(
 ) -> Any:
     """Give a repository's `ModelManager`, built as a learner builds it, with a learner's data.
 
-    Its methods run as on a learner: they find the repository's modules and files, and write into
-    a folder of their own. After ``with open_repository(...) as manager:`` that folder is gone, but
-    for what they have written; a plain object keeps it until the process ends. Within the ``with``
-    the repository's modules can be imported, too.
+    Its methods run as on a learner: they find the repository's modules and files, and their working
+    folder is a mirror of the repository. ``with open_repository(...) as manager:`` removes that
+    folder at its end, except for new files. Without ``with``, it stays until the process ends.
+    Within the ``with``, your own code can import the repository's modules, too.
 
     Args:
         path: A folder, or a Git URL with an optional ``@ref``.
         data: What `load_dataset()` reads: a folder of Parquet or Arrow files, or one such file.
-            Without it the object is as on the aggregator: `set_model_data()` was not called.
+            Without it, `set_model_data()` is not called, as on the aggregator.
         data_tags: Load only files named ``TAG.<anything>``; ``{id}`` stands for `learner`.
-        learner: The id of the learner that it shall be; its draws depend on it.
-        seed: Of the model's build, as a run's ``--seed``.
+        learner: The id of a learner; the seed for loading data depends on it.
+        seed: The seed of the model's build, as a run's ``--seed``.
 
     Raises:
-        UsageError, DataError: no such repository, no such data.
-        RepositoryError: its code fails, or breaks the contract.
+        UsageError, DataError: there is no such repository, or no such data.
+        RepositoryError: the repository's code fails, or breaks the contract.
     """
     stack = ExitStack()
     try:
@@ -68,22 +68,22 @@ def built(
     *,
     seed: int = 0,
 ) -> ManagedModel:
-    """A learner's model, with its data if there are any; see `open_repository`."""
+    """A learner's model, with data if `data` is given; see `open_repository`."""
     if data is None:
         load = learners_data(None, (), learner)
         return ManagedModel(folder, load, partial(seed_build, seed))
-    # User code has another working folder.
+    # Absolute, since user code has another working folder.
     return build_learner(folder, learner, Path(data).absolute(), data_tags, seed=seed).model
 
 
 def in_hand(model: ManagedModel, stack: ExitStack) -> Any:
-    """The user's own object, whose methods run in the repository's workspace.
+    """Let the methods of the user's object run in the repository's workspace; returns the object.
 
     Args:
-        stack: Closed with it: what its files lie in.
+        stack: Closed together with the workspace; it holds the repository's checkout.
     """
     if not logging.getLogger(OURS).hasHandlers():
-        speak()  # of files that the code has written, above all
+        speak()  # so that the user sees which files the code has written
     manager, workspace = model.manager, model.workspace
     whole, entered = ExitStack(), ExitStack()
     whole.enter_context(stack)
@@ -102,7 +102,7 @@ def in_hand(model: ManagedModel, stack: ExitStack) -> Any:
     methods = {name: _at_home(method, workspace) for name, method in _methods(theirs)}
     own: dict[str, Any] = {"__slots__": (), "__module__": theirs.__module__}
     own |= {"__enter__": enter, "__exit__": leave}
-    # Of the user's class, so that attributes, isinstance and all else are as they know them.
+    # A subclass of the user's class, so that attributes and isinstance work as they expect.
     manager.__class__ = types.new_class(
         theirs.__name__, (theirs,), exec_body=lambda names: names.update(own | methods)
     )

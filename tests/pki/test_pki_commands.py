@@ -128,7 +128,7 @@ def test_a_request_is_signed_only_for_whom_the_operator_names(pki_command, here)
     pki_command("request learner-a --role learner")
     said = wrong(UsageError, pki_command, "sign learner-a.csr --ca there")
     assert "asks for learner learner-a, key SHA-256" in said
-    command = said.partition("say so: flops-fl pki ")[2]
+    command = said.partition("in, run: flops-fl pki ")[2]
     assert command == "sign learner-a.csr --role learner --name learner-a --ca there"
     said = wrong(Refused, pki_command, "sign learner-a.csr --role learner --name b --ca there")
     assert "asks for learner learner-a, and you said learner b" in said

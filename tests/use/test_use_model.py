@@ -264,7 +264,7 @@ def test_classes_of_the_repositorys_own_are_found_by_the_lines(tmp_path, digits_
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["export", "{run}", "--out", "{here}/m.pt"], "that is known is written as .npz"),
+        (["export", "{run}", "--out", "{here}/m.pt"], "that we know is written as .npz"),
         (["export", "{run}", "--out", "{here}/there.npz"], "there.npz is there: choose another"),
         (["export", "{run}", "--out", "/proc/m.npz"], "--out /proc/m.npz cannot be written"),
         (["export", "{run}", "--best", "--last", "--out", "m.npz"], "--best and --last exclude"),
