@@ -267,6 +267,8 @@ class RoundRecord:
     """Samples that the updates of this round were trained on."""
     clusters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Of learners that are cluster aggregators: how many `learners` and `failures` they had."""
+    ended: float = 0.0
+    """Unix time of the round's end; 0: not known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -12,14 +13,17 @@ from flops_fl.core.observer import Observer
 from flops_fl.core.plan import State
 from flops_fl.errors import FlopsError, RepositoryError
 from flops_fl.extras import install, is_installed, program
-from flops_fl.observers.flavors import check_flavor
+from flops_fl.observers.flavors import check_flavor, example_for
 from flops_fl.observers.mlflow import MlflowObserver
 from flops_fl.observers.mlflow_store import BestModel, local_store
 from flops_fl.options.aggregator import AggregatorOptions
+from flops_fl.options.described import LIMITS, RESULTS, described
+from flops_fl.options.training import TrainingOptions
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.dependencies import code_folders, installed_requirements
 from flops_fl.repo.source import Checkout
 from flops_fl.run.checkpoint import BEST, LAST, load_npz
+from flops_fl.run.result import PICTURE, RESULT
 
 
 class Tracking:
@@ -45,10 +49,11 @@ class Tracking:
         self._mlflow: MlflowObserver | None = None
         if options.tracks:
             check_flavor(options.model_flavor, model.model())
-        if options.tracking_uri:
-            self._mlflow = MlflowObserver(options.tracking_uri, timeout=options.tracking_timeout)
-        elif options.tracks:
-            self._mlflow = MlflowObserver(*local_store(folder), options.tracking_timeout)
+        if options.tracks:
+            server = options.tracking_uri
+            uri, artifacts = (server, None) if server else local_store(folder)
+            timeout, settings = options.tracking_timeout, _settings(options)
+            self._mlflow = MlflowObserver(uri, artifacts, timeout, settings)
 
     @property
     def observers(self) -> Sequence[Observer]:
@@ -61,7 +66,9 @@ class Tracking:
             return ""
         uri = self._mlflow.tracking_uri
         if uri.startswith("http"):
-            return f"MLflow: {uri}/#/experiments/{self._mlflow.experiment_id}"
+            run = self._mlflow.training_run_id
+            below = f"/runs/{run}" if run else ""
+            return f"MLflow: {uri}/#/experiments/{self._mlflow.experiment_id}{below}"
         if "://" not in uri:
             return f"MLflow: {uri}"
         after = "" if is_installed("mlflow") else f", after {install('ui')}"
@@ -74,20 +81,22 @@ class Tracking:
         """
         if self._mlflow is None:
             return None
+        files = [self._folder / name for name in (RESULT, PICTURE)]
         number, file = (state.best.round, BEST) if state.best else (len(state.history), LAST)
         if number == 0 or interrupted:  # whoever goes on with the run will log its model
-            return self._mlflow.close(number, None, interrupted=interrupted)
+            return self._mlflow.close(number, None, files, interrupted=interrupted)
         if state.best is None:
             said = "no round was evaluated: the model that is logged to MLflow is the last one"
             self._console.print(said, style="yellow", highlight=False, soft_wrap=True)
         # Serialising may import the user's modules by name.
         with self._model.workspace.importable():
-            return self._mlflow.close(number, self._model_in(file))
+            return self._mlflow.close(number, self._model_in(file), files)
 
     def _model_in(self, file: str) -> BestModel | None:
         try:
             self._model.load(load_npz(self._folder / file))
             model = self._model.model()
+            example = self._example(model)
         except FlopsError as error:
             self._console.print(f"the model was not logged to MLflow: {error}", style="red")
             return None
@@ -107,4 +116,25 @@ class Tracking:
             flavor=self._options.model_flavor,
             requirements=requirements,
             code_paths=code,
+            input_example=example,
         )
+
+    def _example(self, model: Any) -> Any:
+        """What the model predicts from, if that is known.
+
+        MLflow loads the model a second time to check it, so there is none for a large model.
+        """
+        if self._model.layout.nbytes >= self._options.large_model:
+            return None
+        given = self._model.input_example()
+        return example_for(model) if given is None else given
+
+
+def _settings(options: AggregatorOptions) -> dict[str, Any]:
+    """The options that make a training what it is, beside those that `RunInfo` has."""
+    elsewhere = ("strategy_option", "min_clients")  # by what they set
+    return {
+        name: getattr(options, name)
+        for name, field in TrainingOptions.model_fields.items()
+        if described(field).group not in (RESULTS, LIMITS) and name not in elsewhere
+    }

@@ -81,7 +81,7 @@ class Training:
         found = await self._server_side(0)
         if found is not None:
             seconds = time.monotonic() - started
-            empty = replace(_empty(0), seconds=seconds, evaluate_seconds=seconds)
+            empty = replace(_empty(0), seconds=seconds, evaluate_seconds=seconds, ended=time.time())
             await self._take(replace(self.state, initial=_with_server(empty, found)))
 
     async def _server_side(self, round: int) -> Judgement | None:
@@ -215,4 +215,5 @@ class _Began:
             seconds=record.seconds + time.monotonic() - self._time,
             bytes_down=record.bytes_down + down - self._down,
             bytes_up=record.bytes_up + up - self._up,
+            ended=time.time(),
         )

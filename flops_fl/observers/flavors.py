@@ -7,7 +7,10 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from flops_fl.errors import UsageError
+from flops_fl.types import Array
 
 ARTIFACT = "logged_model_artifact"
 """Name of the trained model in the run of the best round; FLOps looks for it there."""
@@ -48,8 +51,31 @@ def check_flavor(flavor: str | None, model: Any) -> None:
         )
 
 
+def example_for(model: Any) -> Array | None:
+    """A row of zeros of the form that a model predicts from; None if the model does not tell."""
+    width: Any = getattr(model, "n_features_in_", None)  # scikit-learn's, and what looks like it
+    if width is None and hasattr(model, "coef_"):
+        width = np.shape(model.coef_)[-1]
+    if width is not None:
+        return np.zeros((1, int(width)))
+    for name in ("num_features", "num_feature"):  # XGBoost's Booster, LightGBM's
+        if callable(count := getattr(model, name, None)):
+            return np.zeros((1, int(count())))
+    shape = getattr(model, "input_shape", None)  # Keras: (None, 28, 28)
+    if shape is None and flavor_of(model) == "pytorch":
+        layer = next((part for part in model.modules() if "weight" in part._parameters), None)
+        shape = (None, getattr(layer, "in_features", None))
+    if isinstance(shape, tuple) and shape[1:] and all(isinstance(n, int) for n in shape[1:]):
+        return np.zeros((1, *shape[1:]), np.float32)
+    return None
+
+
 def log_model(
-    model: Any, flavor: str | None, requirements: Sequence[str], code_paths: Sequence[str]
+    model: Any,
+    flavor: str | None,
+    requirements: Sequence[str],
+    code_paths: Sequence[str],
+    input_example: Any = None,
 ) -> None:
     """Log a model as `ARTIFACT` of MLflow's active run.
 
@@ -59,11 +85,14 @@ def log_model(
         flavor: A name from `_BY_MODULE`; None: the model's class decides.
         requirements: For pip. Always given, since MLflow's guess takes 7 to 14 s and is wrong.
         code_paths: The user's modules, which loading the model may need.
+        input_example: What the model predicts from. MLflow calls the model with it, and derives
+            the signature; it logs the model without one if that fails.
     """
     flavor = flavor or flavor_of(model)
     options: dict[str, Any] = {
         "pip_requirements": list(requirements),
         "code_paths": list(code_paths),
+        "input_example": input_example,
     }
     name = _MLFLOW_MODULE.get(flavor, flavor) if flavor else "pyfunc"
     module: Any = importlib.import_module(f"mlflow.{name}")

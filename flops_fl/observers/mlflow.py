@@ -1,7 +1,7 @@
 """MLflow tracking on its own thread, so that a slow or absent server never holds up training.
 
-Only the aggregator tracks, and it logs nothing about single learners. `mlflow_store` says what is
-written and under which names.
+Only the aggregator tracks, and it logs no data or metrics of single learners. `mlflow_store` and
+`mlflow_training` say what is written and under which names.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -23,7 +24,9 @@ from flops_fl.core.observer import Observer, RunInfo
 from flops_fl.errors import UsageError
 from flops_fl.extras import install
 from flops_fl.limits import TRACKING_TIMEOUT
+from flops_fl.observers.figures import system_load
 from flops_fl.observers.mlflow_store import BestModel, MlflowStore, is_worth_another_try
+from flops_fl.observers.mlflow_training import SAMPLING, TrainingRun
 from flops_fl.text import sentence
 from flops_fl.types import Best, RoundRecord
 
@@ -42,13 +45,14 @@ class _Job:
 
 
 class MlflowObserver(Observer):
-    """Logs each round to MLflow, and the best model at the end.
+    """Logs each round and the whole training to MLflow, and the best model at the end.
 
     Args:
         tracking_uri: A server, or ``sqlite:///...``.
         artifacts: Folder for the artifacts of a local store. The end of a run waits until a local
             store has taken everything.
         timeout: Seconds that a server has at the end to take the rest.
+        settings: Options to log as parameters, beside those that `RunInfo` has.
 
     Raises:
         UsageError: MLflow is not installed.
@@ -59,6 +63,7 @@ class MlflowObserver(Observer):
         tracking_uri: str,
         artifacts: Path | None = None,
         timeout: float = TRACKING_TIMEOUT,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         if importlib.util.find_spec("mlflow") is None:
             raise UsageError(
@@ -68,8 +73,12 @@ class MlflowObserver(Observer):
         self._timeout = timeout
         self.store: MlflowStore | None = None
         self._artifacts = artifacts
+        self._settings = settings or {}
+        self._history: Sequence[RoundRecord] = ()
+        self._played = False
         self._jobs: deque[_Job | None] = deque()
         self._ready = threading.Condition()
+        self._told = False  # a job that delivers the training's figures is waiting
         self._undelivered: list[str] = []
         self._deadline: float | None = None
         self._patient = False
@@ -80,39 +89,84 @@ class MlflowObserver(Observer):
         """The MLflow experiment of the runs; empty until it is known."""
         return self.store.experiment_id if self.store else ""
 
+    @property
+    def training_run_id(self) -> str:
+        """The MLflow run of the whole training; empty until it is known."""
+        return self.store.training.run_id if self.store else ""
+
     def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
-        self.store = MlflowStore(self.tracking_uri, self._artifacts, run)
+        training = TrainingRun(run, self._settings, history)
+        self.store = MlflowStore(self.tracking_uri, self._artifacts, run, training)
+        self._history = history
         self._thread.start()
         self._put(_Job("experiment", self.store.connect))
         for record in history:
-            self._deliver(record)
+            self._deliver(record, {})
+        system_load()  # a processor's load is that since the call before
 
     def on_initial(self, record: RoundRecord) -> None:
-        self._deliver(record)
+        self._deliver(record, {})
 
     def on_round(self, record: RoundRecord, best: Best | None) -> None:
-        self._deliver(record)
+        self._played = True
+        self._deliver(record, system_load())
 
-    def _deliver(self, record: RoundRecord) -> None:
+    def on_end(self, status: str, error: str | None) -> None:
+        if self.store is None:
+            return
+        last = self._history[-1].ended if self._history else 0.0
+        idle = status == "completed" and not self._played  # an earlier process has trained it all
+        self.store.training.end(status, (idle and last) or time.time())
+
+    def _deliver(self, record: RoundRecord, load: Mapping[str, float]) -> None:
         assert self.store is not None
-        log_round = partial(self.store.log_round, record, time.time())
+        log_round = partial(self.store.log_round, record, load)
         self._put(_Job(f"round {record.round}", log_round, record.round))
+        self.store.training.add(record)
+        if not self._told:  # one job delivers the figures of all rounds that come before it runs
+            self._told = True
+            self._put(self._figures())
+
+    def _figures(self) -> _Job:
+        def deliver() -> None:
+            assert self.store is not None
+            self._told = False
+            self.store.deliver_training()
+
+        return _Job("the training's figures", deliver)
 
     def close(
-        self, best_round: int, model: BestModel | None, *, interrupted: bool = False
+        self,
+        best_round: int,
+        model: BestModel | None,
+        files: Sequence[Path] = (),
+        *,
+        interrupted: bool = False,
     ) -> dict[str, str] | None:
         """Log the best round's model and wait until all entries are delivered.
 
-        The wait for a server is bounded. The model goes before waiting rounds, since people need
-        it most.
+        The wait for a server is bounded. The training's figures and the model go before waiting
+        rounds, since people need them most.
+
+        Args:
+            files: The run's results, to be stored with the training's run.
 
         Returns:
-            experiment_id, run_id of the best round and tracking_uri; None if that run is missing.
+            experiment_id, run_id of the best round, training_run_id and tracking_uri; None if the
+            best round's run is missing.
         """
         if self.store is None or not self._thread.is_alive():
             return None
+        log_results = partial(self.store.log_results, files)
+        first = [
+            self._figures(),
+            _Job("results", partial(self._once, "the results were", log_results)),
+        ]
         if model is not None:
-            self._put_first(best_round, _Job("model", partial(self._log_model, best_round, model)))
+            log_model = partial(self.store.log_model, best_round, model)
+            first.append(_Job("model", partial(self._once, "the model was", log_model)))
+        self._put_first(best_round, first)
+        self._put(_Job("the training's end", self.store.end))
         self._put(None)
         patience = INTERRUPTED_TIMEOUT if interrupted else self._timeout
         self._patient = self._artifacts is not None and not interrupted
@@ -131,6 +185,7 @@ class MlflowObserver(Observer):
         return {
             "experiment_id": self.experiment_id,
             "run_id": run_id,
+            "training_run_id": self.training_run_id,
             "tracking_uri": self.tracking_uri,
         }
 
@@ -153,15 +208,15 @@ class MlflowObserver(Observer):
                 progress.update(bar, completed=total - len(self._jobs))
                 self._thread.join(0.2)
 
-    def _log_model(self, round: int, model: BestModel) -> None:
-        assert self.store is not None
+    def _once(self, what: str, do: Callable[[], None]) -> None:
+        """Deliver what may be wrong in itself: say so then, and do not try again."""
         try:
-            self.store.log_model(round, model)
+            do()
         except Exception as error:
             if is_worth_another_try(error):
                 raise
             said = sentence(f"{type(error).__name__}: {error}")
-            log.warning("the model was not logged to MLflow: %s", said)
+            log.warning("%s not logged to MLflow: %s", what, said)
 
     # -- the thread ----------------------------------------------------------------------
 
@@ -170,19 +225,19 @@ class MlflowObserver(Observer):
             self._jobs.append(job)
             self._ready.notify()
 
-    def _put_first(self, round: int, job: _Job) -> None:
-        """Queue a job before all waiting rounds except its own, whose MLflow run it needs."""
+    def _put_first(self, round: int, jobs: Sequence[_Job]) -> None:
+        """Queue jobs before all waiting rounds except `round`, whose MLflow run they need."""
         with self._ready:
             own = [other for other in self._jobs if other and other.round == round]
             rest = [other for other in self._jobs if other not in own]
-            self._jobs = deque([*own, job, *rest])
+            self._jobs = deque([*own, *jobs, *rest])
             self._ready.notify()
 
     def _work(self) -> None:
         while True:
             with self._ready:
-                self._ready.wait_for(lambda: self._jobs)
-                job = self._jobs.popleft()
+                self._ready.wait_for(lambda: self._jobs, SAMPLING)
+                job = self._jobs.popleft() if self._jobs else self._figures()
             if job is None:
                 return
             if not self._try(job):
@@ -193,7 +248,9 @@ class MlflowObserver(Observer):
     def _try(self, job: _Job) -> bool:
         """Try a job with back-off until it succeeds (True) or time is up (False)."""
         wait, warned = 0.5, False
+        assert self.store is not None
         while True:
+            self.store.training.sample()
             try:
                 job.do()
             except Exception as error:

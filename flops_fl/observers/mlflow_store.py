@@ -1,28 +1,31 @@
 """Writes a training to MLflow under the names that FLOps uses.
 
-The experiment is ``FLOps Project <id>``. Each round is a run ``FLOps FL round <n>``. The best model
-is ``logged_model_artifact`` in its round's run. Every delivery may be repeated, since runs are
-found by their tags. So a resumed training delivers what an earlier process could not, because it
-was killed or had no server.
+The experiment is ``FLOps Project <id>``. Each round is a run ``FLOps FL round <n>``, a child of the
+run of the whole training (`mlflow_training`). The best model is ``logged_model_artifact`` in its
+round's run. Every delivery may be repeated, since runs are found by their tags. So a resumed
+training delivers what an earlier process could not, because it was killed or had no server.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing, suppress
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flops_fl.core.observer import RunInfo
+from flops_fl.observers.figures import round_figures
 from flops_fl.observers.flavors import log_model
+from flops_fl.observers.mlflow_training import PARENT_TAG, RUN_TAG, TrainingRun
 from flops_fl.types import RoundRecord
 
-RUN_TAG, ROUND_TAG, MODEL_TAG = "flops.run_id", "flops.round", "flops.model"
+ROUND_TAG, MODEL_TAG = "flops.round", "flops.model"
+_UNKNOWN = ("ENDPOINT_NOT_FOUND", "RESOURCE_DOES_NOT_EXIST", "FEATURE_DISABLED")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +36,8 @@ class BestModel:
     flavor: str | None
     requirements: Sequence[str]
     code_paths: Sequence[str]
+    input_example: Any = None
+    """What the model predicts from; None: not known."""
 
 
 class MlflowStore:
@@ -41,22 +46,26 @@ class MlflowStore:
     Args:
         uri: A server, or ``sqlite:///...``.
         artifacts: Folder for the artifacts of a local store; None for a server.
+        training: The training's own run.
     """
 
-    def __init__(self, uri: str, artifacts: Path | None, run: RunInfo) -> None:
+    def __init__(
+        self, uri: str, artifacts: Path | None, run: RunInfo, training: TrainingRun
+    ) -> None:
         configure()
         self.uri = uri
         self.experiment_id = ""
         self.run_ids: dict[int, str] = {}
-        self.client: Any = None
+        self.client: Any = None  # once the store is known
+        self.training = training
         self._artifacts = artifacts
         self._run = run
         self._delivered: set[int] = set()
         self._begun: set[int] = set()  # rounds that may be stored in part: look before writing
 
     def connect(self) -> None:
-        """Find or create the experiment, and find out which rounds it has already."""
-        if self.experiment_id:
+        """Find or create the experiment and the training's run, and find out what it has."""
+        if self.client is not None:
             return
         from mlflow import MlflowClient
 
@@ -73,85 +82,122 @@ class MlflowStore:
         else:
             where = self._artifacts.resolve().as_uri() if self._artifacts else None
             self.experiment_id = client.create_experiment(name, artifact_location=where)
+        self._look_up(client)
+        self.training.open(client, self.experiment_id)
         self.client = client
-        self._look_up()
 
-    def log_round(self, record: RoundRecord, ended: float) -> None:
-        """Write a round's run, or complete it. `ended`: Unix time of the round's end."""
+    def deliver_training(self) -> None:
+        """Deliver what has come together for the training's run."""
         self.connect()
-        number, stamp = record.round, int(ended * 1000)
+        self.training.deliver()
+
+    def log_results(self, files: Sequence[Path]) -> None:
+        """Store a run's results with the training's run, over those of an earlier process."""
+        self.connect()
+        for file in files:
+            if file.exists():
+                self.client.log_artifact(self.training.run_id, str(file))
+
+    def end(self) -> None:
+        """End the training's run, as `TrainingRun.end` was told."""
+        self.connect()
+        self.training.close()
+
+    def log_round(self, record: RoundRecord, load: Mapping[str, float]) -> None:
+        """Write a round's run, or complete it. `load`: the machine's, at its end."""
+        self.connect()
+        number, stamp = record.round, int((record.ended or time.time()) * 1000)
         if number in self._delivered:
             return
         partly = number in self._begun or number in self.run_ids
         if number in self._begun and number not in self.run_ids:
-            self._look_up(number)  # the server may have made the run, but its answer was lost
+            self._look_up(
+                self.client, number
+            )  # the server may have made the run, but its answer was lost
         self._begun.add(number)
         if number not in self.run_ids:
-            self.run_ids[number] = self.create_run(record, ended)
+            self.run_ids[number] = self.create_run(record, stamp)
         run_id = self.run_ids[number]
         data = self.client.get_run(run_id).data if partly else None
         if not (data and data.params and data.metrics):  # a server may store one without the other
-            self.log_figures(run_id, record, stamp)
+            self.log_figures(run_id, record, stamp, load)
         self.client.set_terminated(run_id, end_time=stamp)
         self._delivered.add(number)
 
-    def create_run(self, record: RoundRecord, ended: float) -> str:
-        """Create a round's run; returns its id."""
+    def create_run(self, record: RoundRecord, stamp: int) -> str:
+        """Create a round's run; returns its id. `stamp`: of its end, in milliseconds."""
+        of_round = {ROUND_TAG: str(record.round), PARENT_TAG: self.training.run_id}
         run = self.client.create_run(
             self.experiment_id,
-            start_time=int((ended - record.seconds) * 1000),
-            tags={RUN_TAG: self._run.run_id, ROUND_TAG: str(record.round)},
+            start_time=stamp - int(record.seconds * 1000),
+            tags=self.training.tags | of_round,
             run_name=f"FLOps FL round {record.round}",
         )
         return str(run.info.run_id)
 
-    def log_figures(self, run_id: str, record: RoundRecord, stamp: int) -> None:
+    def log_figures(
+        self, run_id: str, record: RoundRecord, stamp: int, load: Mapping[str, float]
+    ) -> None:
         """Log a round's metrics, and the options as parameters."""
         from mlflow.entities import Metric, Param
 
-        values = {
-            "accuracy": record.accuracy,
-            "loss": record.loss,
-            **_strategys(record),
-            **_system_metrics(),
-        }
-        metrics = [
-            Metric(key, value, stamp, record.round)
-            for key, value in values.items()
-            if value is not None
-        ]
+        figures = {**round_figures(record), **load}
+        metrics = [Metric(key, value, stamp, record.round) for key, value in figures.items()]
         params = [Param(key, str(value)) for key, value in self._run.options.items()]
         self.client.log_batch(run_id, metrics=metrics, params=params)
 
     def log_model(self, round: int, best: BestModel) -> None:
-        """Log the model in the run of its round, which must exist."""
+        """Log the model in the run of its round, which must exist, and name it in the training's.
+
+        It may be large, so it is stored once.
+        """
         self.connect()
+        run_id = self.run_ids[round]
+        run = self.client.get_run(run_id)
+        if MODEL_TAG not in run.data.tags:
+            self._log_model(run, best)
+        for model in self._models(run_id):
+            self.training.deliver_model(model.model_id, round, run_id)
+
+    def _log_model(self, run: Any, best: BestModel) -> None:
         import mlflow
 
-        run_id = self.run_ids[round]
-        if MODEL_TAG in self.client.get_run(run_id).data.tags:
-            return
+        run_id = run.info.run_id
         mlflow.set_tracking_uri(self.uri)
-        with suppress(mlflow.MlflowException):  # servers before MLflow 3 have no logged models
-            self._drop_models(run_id)
-        with mlflow.start_run(run_id=run_id):
-            log_model(best.model, best.flavor, best.requirements, best.code_paths)
-            self.client.set_tag(run_id, MODEL_TAG, "logged")
-
-    def _drop_models(self, run_id: str) -> None:
-        """Delete the incomplete model of an earlier try that was cut off."""
-        query = f"source_run_id = '{run_id}'"
-        for model in self.client.search_logged_models([self.experiment_id], query):
+        for model in self._models(run_id):  # an earlier try was cut off
             self.client.delete_logged_model(model.model_id)
+        with mlflow.start_run(run_id=run_id):
+            log_model(
+                best.model, best.flavor, best.requirements, best.code_paths, best.input_example
+            )
+            self.client.set_tag(run_id, MODEL_TAG, "logged")
+        # MLflow has started the round's run once more; its round has ended before.
+        self.client.set_terminated(run_id, end_time=run.info.end_time)
 
-    def _look_up(self, round: int | None = None) -> None:
+    def _models(self, run_id: str) -> Sequence[Any]:
+        """The models of a run; none on servers before MLflow 3, which do not know of them."""
+        from mlflow import MlflowException
+
+        query = f"source_run_id = '{run_id}'"
+        try:
+            found: Sequence[Any] = self.client.search_logged_models([self.experiment_id], query)
+        except MlflowException as error:
+            if error.error_code not in _UNKNOWN:
+                raise
+            return []
+        return found
+
+    def _look_up(self, client: Any, round: int | None = None) -> None:
         """Find this training's runs in the store: all of them, or only that of `round`."""
         query, page = f"tags.`{RUN_TAG}` = '{self._run.run_id}'", None
         if round is not None:
             query += f" and tags.`{ROUND_TAG}` = '{round}'"
         while True:
-            found = self.client.search_runs([self.experiment_id], query, page_token=page)
+            found = client.search_runs([self.experiment_id], query, page_token=page)
             for run in found:
+                if ROUND_TAG not in run.data.tags:
+                    self.training.found(run)
+                    continue
                 number = int(run.data.tags[ROUND_TAG])
                 self.run_ids[number] = run.info.run_id
                 if run.info.status == "FINISHED":
@@ -193,33 +239,6 @@ def make_store(uri: str) -> None:
     for leftover in ("-wal", "-shm"):
         path.with_name(f"{aside.name}{leftover}").unlink(missing_ok=True)
     aside.replace(path)
-
-
-def _strategys(record: RoundRecord) -> dict[str, float | None]:
-    """What the strategy has to say, where that is numbers: ``server/loss``, ``fit/...``."""
-    said = {"server": record.server_metrics, "fit": record.fit_metrics, "evaluate": record.metrics}
-    numbers: dict[str, float | None] = {
-        re.sub(r"[^\w./ -]", "_", f"{what}/{name}", flags=re.ASCII): float(value)
-        for what, metrics in said.items()
-        for name, value in metrics.items()
-        if isinstance(value, int | float)
-    }
-    return {"server/loss": record.server_loss, **numbers}
-
-
-def _system_metrics() -> dict[str, float]:
-    """Load of the aggregator's machine and process, under the names of MLflow's own metrics."""
-    with suppress(ImportError):
-        import psutil
-
-        memory = psutil.virtual_memory()
-        return {
-            "system/cpu_utilization_percentage": psutil.cpu_percent(),
-            "system/system_memory_usage_megabytes": memory.used / 1e6,
-            "system/system_memory_usage_percentage": memory.percent,
-            "system/process_memory_megabytes": psutil.Process().memory_info().rss / 1e6,
-        }
-    return {}
 
 
 def configure() -> None:

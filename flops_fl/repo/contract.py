@@ -185,6 +185,10 @@ class ManagedModel:
         """The user's model object, as `get_model` returns it."""
         return self._call("get_model", self.manager.get_model)
 
+    def input_example(self) -> Any:
+        """What the user's model predicts from: the ModelManager's `input_example`, or None."""
+        return self._call("input_example", getattr, self.manager, "input_example", None)
+
     # -- helpers -------------------------------------------------------------------------
 
     def _items(self) -> list[Any]:

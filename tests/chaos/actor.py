@@ -38,6 +38,7 @@ AGGREGATORS = {
     "after-round": ("core.observer:Observers.on_round", "after"),
     "tracking-round": ("observers.mlflow_store:MlflowStore.create_run", "after"),
     "tracked-figures": ("observers.mlflow_store:MlflowStore.log_figures", "after"),
+    "tracked-training": ("observers.mlflow_training:TrainingRun.log", "after"),
     "before-model": ("observers.mlflow_store:log_model", "before"),
     "after-model": ("observers.mlflow_store:log_model", "after"),
     "before-result": ("run.result:write_result", "before"),

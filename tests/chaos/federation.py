@@ -116,11 +116,20 @@ def check_folder(folder, tracking=False):
 
 
 def check_tracking(result):
-    """Each round has one run, whole and ended, and the best one its model."""
+    """Each round has one run, whole and ended, and the best one its model. All have one parent,
+    which has the figures of each round once."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=result["mlflow"]["tracking_uri"])
-    runs = client.search_runs([result["mlflow"]["experiment_id"]])
+    found = client.search_runs([result["mlflow"]["experiment_id"]])
+    runs = [run for run in found if "flops.round" in run.data.tags]
+    (training,) = [run for run in found if run not in runs]
+    assert training.info.run_id == result["mlflow"]["training_run_id"]
+    assert training.info.status == "FINISHED"
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {training.info.run_id}
+    history = client.get_metric_history(training.info.run_id, "accuracy")
+    curve = sorted((point.step, point.value) for point in history)
+    assert curve == [(entry["round"], entry["accuracy"]) for entry in result["rounds"]]
     numbers = sorted(int(run.data.tags["flops.round"]) for run in runs)
     assert numbers == [entry["round"] for entry in result["rounds"]]  # each once
     assert {run.info.status for run in runs} == {"FINISHED"}
