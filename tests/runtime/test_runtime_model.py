@@ -20,6 +20,8 @@ from data_manager import DataManager
 from nets.linear import Mine
 
 class ModelManager:
+    input_example = np.ones((2, 64))
+
     def __init__(self):
         self.model = Mine(loss="log_loss")
         self.model.classes_ = np.arange(10)
@@ -43,15 +45,22 @@ class ModelManager:
 LOAD = """
 import sys, mlflow, numpy as np
 mlflow.set_tracking_uri(sys.argv[1])
-model = mlflow.sklearn.load_model(f"runs:/{sys.argv[2]}/logged_model_artifact")
+uri = f"runs:/{sys.argv[2]}/logged_model_artifact"
+model = mlflow.sklearn.load_model(uri)
+example = mlflow.pyfunc.load_model(uri).input_example
+print(mlflow.models.get_model_info(uri).signature.inputs.to_dict()[0]["tensor-spec"]["shape"])
+print(np.array(example).tolist() == np.ones((2, 64)).tolist())
 print(type(model).__module__, model.predict(np.zeros((1, 64))).shape)
 """
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
 def test_a_model_of_a_class_in_a_package_folder_loads_in_another_process(
     processes, digits, tmp_path
 ):
+    from mlflow import MlflowClient
+
     repo, elsewhere = tmp_path / "repo", tmp_path / "elsewhere"
     (repo / "nets").mkdir(parents=True)
     elsewhere.mkdir()
@@ -69,7 +78,13 @@ def test_a_model_of_a_class_in_a_package_folder_loads_in_another_process(
         cwd=elsewhere, capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "nets.linear (1,)"
+    assert done.stdout.splitlines() == ["(-1, 64)", "True", "nets.linear (1,)"]
+    client = MlflowClient(tracking_uri=result["mlflow"]["tracking_uri"])
+    training = client.get_run(result["mlflow"]["training_run_id"])
+    assert training.data.params["rounds"] == "2"
+    assert "round_timeout" in training.data.params  # an option that result.json does not name
+    files = client.list_artifacts(training.info.run_id)
+    assert [file.path for file in files] == ["history.png", "result.json"]
 
 
 def test_a_flavor_that_does_not_fit_is_said_at_once(processes):
