@@ -157,7 +157,10 @@ class MlflowStore:
         if MODEL_TAG not in run.data.tags:
             self._log_model(run, best)
         for model in self._models(run_id):
-            self.training.deliver_model(model.model_id, round, run_id)
+            if str(model.status) == "READY":
+                self.training.deliver_model(model.model_id, round, run_id)
+            else:  # a format that could not be written
+                self.client.delete_logged_model(model.model_id)
 
     def _log_model(self, run: Any, best: BestModel) -> None:
         import mlflow

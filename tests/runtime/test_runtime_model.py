@@ -83,6 +83,8 @@ def test_a_model_of_a_class_in_a_package_folder_loads_in_another_process(
     training = client.get_run(result["mlflow"]["training_run_id"])
     assert training.data.params["rounds"] == "2"
     assert "round_timeout" in training.data.params  # an option that result.json does not name
+    (model,) = client.search_logged_models([result["mlflow"]["experiment_id"]])
+    assert [output.model_id for output in training.outputs.model_outputs] == [model.model_id]
     files = client.list_artifacts(training.info.run_id)
     assert [file.path for file in files] == ["history.png", "result.json"]
 
