@@ -1,7 +1,7 @@
-"""What becomes of updates: who is asked, and how their answers make the next global model.
+"""The protocols of a strategy: it chooses learners and makes the next global model of updates.
 
-Rounds see these protocols only. `core.fedavg` implements them with a mean; Flower's strategies
-do so in the room `flower`.
+Rounds use these protocols only. `core.fedavg` implements them with a mean; the package `flower`
+does so with Flower's strategies.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from flops_fl.types import Array, Evaluation, Parameters, Scalar, Stage, Update
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a strategy says of a global model; why it has no loss, if so."""
+    """A strategy's loss and metrics of a global model; `missing` says why there is no loss."""
 
     loss: float | None = None
     metrics: Mapping[str, Scalar] = field(default_factory=dict)
@@ -24,16 +24,16 @@ class Judgement:
 
 
 class Aggregation(Protocol):
-    """The updates of one round on their way to the next global model."""
+    """Makes the next global model of one round's updates."""
 
     metrics: Mapping[str, Scalar]
-    """With the result: what became of the updates' metrics."""
+    """The aggregated metrics of the updates; valid after `result`."""
 
     def add(self, update: Update) -> None:
         """Take one update.
 
         Raises:
-            BadUpdate: it must not touch the global model; nothing has changed.
+            BadUpdate: the update cannot be used; the aggregation has not changed.
         """
 
     def result(self, failures: int) -> list[Array] | None:
@@ -43,89 +43,89 @@ class Aggregation(Protocol):
             failures: Number of learners that gave no update.
 
         Raises:
-            FederationError: nothing can be made of these updates.
+            FederationError: these updates make no model.
         """
 
 
 class Strategy(Protocol):
-    """Chooses who fits and evaluates, and how updates are aggregated."""
+    """Chooses the learners that fit and evaluate, and aggregates their updates."""
 
     @property
     def name(self) -> str:
-        """For people, and for who compares two runs."""
+        """The strategy's name, for messages and results."""
 
     @property
     def options(self) -> Mapping[str, Scalar]:
-        """All that it was told beside who is chosen, defaults included."""
+        """All its options except those of the cohort, defaults included."""
 
     @property
     def foreign(self) -> bool:
-        """Whether it is a user's own code, which may take any time."""
+        """Whether it is a user's code, which may take long and so runs on a thread."""
 
     def initial(self, parameters: Parameters) -> Parameters:
-        """The model to start from: the repository's, which is given, or another.
+        """The initial global model: `parameters`, which are the repository's, or another one.
 
         Raises:
-            UsageError: the other is of another layout, or cannot be made.
+            UsageError: the other model has another layout, or cannot be made.
         """
 
     def start(self, parameters: Parameters) -> None:
-        """The next round starts from this model, whatever the last one has made.
+        """Let the next round start from this model instead of the last round's.
 
-        So in a cluster, once a cycle: what the strategy has learnt beside the model stays.
+        A cluster calls this once in each cycle. The strategy keeps its other state.
         """
 
     def choose(
         self, round: int, stage: Stage, learners: Sequence[str], parameters: Parameters
     ) -> dict[str, dict[str, Scalar]]:
-        """Config by learner id, in id order, for the global model that they are to be sent.
+        """Choose learners for a task on the global model; their configs by learner id, in id order.
 
-        Empty if too few learners are present.
+        The result is empty if too few learners are present.
 
         Raises:
-            FederationError: it wants what cannot be done.
+            FederationError: the strategy demands something that rounds cannot do.
         """
 
     def aggregation(
         self, round: int, bound: Callable[[Update], Update] | None = None
     ) -> Aggregation:
-        """Begin a round's aggregation; `bound` limits an update, or raises BadUpdate."""
+        """Begin a round's aggregation; `bound` limits an update's norm, or raises BadUpdate."""
 
     def evaluate(self, round: int, parameters: Parameters) -> Judgement | None:
-        """What it finds of a global model on data of its own; None if it does not look.
+        """Evaluate a global model on the strategy's own data; None if it has none.
 
         Round 0 is the initial model.
 
         Raises:
-            FederationError: it fails.
+            FederationError: its code raised.
         """
 
     def judge(
         self, round: int, evaluations: Sequence[Evaluation], failures: int
     ) -> Judgement | None:
-        """What it makes of the learners' evaluations; None for means weighted by samples.
+        """Aggregate the learners' evaluations; None for means weighted by samples.
 
         Raises:
-            FederationError: it fails.
+            FederationError: its code raised.
         """
 
     def state(self) -> dict[str, Any]:
-        """What it remembers between rounds: lists of arrays, and plain values."""
+        """What the strategy remembers between rounds: lists of arrays, and plain values."""
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
 
 
 def not_accepted(name: str, failures: int) -> str:
-    """Why a strategy that accepts no failures makes nothing of what came."""
+    """Why a strategy that accepts no failures makes no model of a round."""
     return f"strategy {name} accepts no failures, and {failures} learners gave no answer"
 
 
 def require_accepted(name: str, failures: int, accepts: bool) -> None:
-    """Let failures pass where they are accepted.
+    """Check that a strategy accepts this number of failures.
 
     Raises:
-        FederationError: they are not, and there are some.
+        FederationError: there are failures, and it accepts none.
     """
     if failures and not accepts:
         raise FederationError(not_accepted(name, failures))

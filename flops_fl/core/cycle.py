@@ -1,12 +1,13 @@
 """Clustered federated learning: a cluster's rounds are one learner's fit.
 
 A cluster aggregator is a learner to its root and an aggregator to its own learners. In one cycle
-it takes the root's model, plays some rounds with its learners, and answers with what came of them
+it takes the root's model, runs some rounds with its learners, and answers with the resulting model
 (Liu et al. 2020, arXiv:1905.06641). The mean of the clusters' means, weighted by samples, is the
-mean of all learners: with one round a cycle the tree gives the model of the flat federation.
+mean of all learners. So with one round a cycle the tree gives the model of a flat federation.
 
-Rounds are counted through: with R rounds a cycle, version v of the root's model is version v * R
-in the cluster. So a version names one model there, too, and learners hold what they were sent.
+A cluster numbers its rounds through all cycles: with R rounds a cycle, version v of the root's
+model is version v * R in the cluster. So a version identifies one model in the cluster, too, and
+learners can keep the parameters that they hold.
 """
 
 from __future__ import annotations
@@ -28,24 +29,24 @@ from flops_fl.types import Evaluation, Layout, Parameters, Scalar, Stage, Task, 
 log = logging.getLogger(__name__)
 
 IN_TIME = 0.9
-"""Share of the root's deadline that the rounds of a cycle may take; the rest is for the way up."""
+"""Share of the root's deadline for the rounds of a cycle; the rest is for sending the update."""
 _RUN = "root_run"
 
 
 class Relay:
-    """A cluster's strategy: what the root tells a learner reaches the cluster's learners.
+    """A cluster's strategy, which also passes the root's configs on to the cluster's learners.
 
     Args:
-        strategy: Of the cluster's rounds. It chooses who evaluates for the root, too; the rounds
-            of a cycle are not evaluated.
+        strategy: The strategy of the cluster's rounds. It also chooses the learners that evaluate
+            the root's model; the rounds of a cycle are not evaluated.
     """
 
     def __init__(self, strategy: Strategy) -> None:
         self.config: Mapping[str, Scalar] = {}
-        """What the root has said with its task: FedProx's `proximal_mu`, for example."""
+        """The config of the root's task, such as FedProx's `proximal_mu`."""
         self.evaluating = False
         self.root_run = ""
-        """The root's run that the state belongs to."""
+        """The run of the root to which the strategy's state belongs."""
         self._strategy = strategy
         self._fresh = dict(strategy.state())
 
@@ -58,7 +59,7 @@ class Relay:
         return self._strategy.options
 
     def begin(self, root_run: str) -> None:
-        """Forget what was learnt in another run of the root."""
+        """Begin a run of the root, with the strategy's state as it was at first."""
         self.root_run = root_run
         self._strategy.restore(self._fresh)
 
@@ -67,27 +68,27 @@ class Relay:
         return self._strategy.foreign
 
     def initial(self, parameters: Parameters) -> Parameters:
-        """The root decides where to start."""
+        """The same parameters: the root gives the initial model of each cycle."""
         return parameters
 
     def start(self, parameters: Parameters) -> None:
-        """A cycle starts from the root's model."""
+        """Start a cycle from the root's model."""
         self._strategy.start(parameters)
 
     def evaluate(self, round: int, parameters: Parameters) -> Judgement | None:
-        """The root's business, too."""
+        """None: only the root's strategy evaluates a model itself."""
         return None
 
     def judge(
         self, round: int, evaluations: Sequence[Evaluation], failures: int
     ) -> Judgement | None:
-        """What the cluster's own strategy makes of evaluations."""
+        """See `Strategy.judge`; the cluster's own strategy does it."""
         return self._strategy.judge(round, evaluations, failures)
 
     def choose(
         self, round: int, stage: Stage, learners: Sequence[str], parameters: Parameters
     ) -> dict[str, dict[str, Scalar]]:
-        """As the cluster's own strategy chooses; the root's config first, its own over it."""
+        """The cluster's strategy chooses; its config entries take precedence over the root's."""
         if stage == "evaluate" and not self.evaluating:
             return {}
         chosen = self._strategy.choose(round, stage, learners, parameters)
@@ -96,11 +97,11 @@ class Relay:
     def aggregation(
         self, round: int, bound: Callable[[Update], Update] | None = None
     ) -> Aggregation:
-        """The cluster's own strategy's."""
+        """See `Strategy.aggregation`; the cluster's own strategy does it."""
         return self._strategy.aggregation(round, bound)
 
     def state(self) -> dict[str, Any]:
-        """What the strategy remembers, and for which run of the root."""
+        """The strategy's state, and the run of the root to which it belongs."""
         return {**self._strategy.state(), _RUN: self.root_run}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -111,13 +112,14 @@ class Relay:
 
 
 class Cycles:
-    """A cluster's training, a cycle for each task of its root.
+    """A cluster's training, which runs one cycle for each fit that the root asks for.
 
     Args:
-        name: The cluster's, as the root knows it.
-        training: Its rounds; what an earlier process left of an unfinished cycle is gone on with.
+        name: The cluster's name at the root.
+        training: The training that plays the rounds. If it was resumed within a cycle, that
+            cycle continues.
         relay: The training's strategy.
-        rounds: In each cycle.
+        rounds: The number of rounds in each cycle.
     """
 
     def __init__(
@@ -139,13 +141,16 @@ class Cycles:
         self._plan = training.plan
         self.layout = Layout.of(training.state.parameters)
         self.traceback = ""
-        """Of the first learner whose code raised in the cycle that has failed, if any."""
+        """The traceback of the first learner whose code raised in a failed cycle, if any."""
 
     async def fit(self, task: Task, parameters: Parameters) -> Update:
-        """Play a cycle from the root's model; the cluster's, and the samples of its last round.
+        """Run a cycle that starts from the root's model.
+
+        Returns:
+            The cluster's model, with the number of samples of its last round.
 
         Raises:
-            FederationError: the cluster has lost its quorum.
+            FederationError: too few of the cluster's learners delivered.
         """
         first = task.version * self._rounds
         self._relay.config, self._relay.evaluating = task.config, False
@@ -162,10 +167,10 @@ class Cycles:
         )
 
     async def evaluate(self, task: Task, parameters: Parameters) -> Evaluation:
-        """What the cluster's learners find of the root's model, weighted by samples.
+        """Let the cluster's learners evaluate the root's model; means weighted by samples.
 
         Raises:
-            FederationError: too few of them gave an answer.
+            FederationError: too few of them answered.
         """
         self._relay.config, self._relay.evaluating = task.config, True
         version = task.version * self._rounds
@@ -183,7 +188,7 @@ class Cycles:
         )
 
     def _begin(self, task: Task, parameters: Parameters, first: int) -> None:
-        """Start from the root's model, unless this very cycle is under way."""
+        """Start from the root's model, unless an earlier process has begun this cycle."""
         training, relay = self._training, self._relay
         state, same_run = training.state, relay.root_run == task.run_id
         training.failed_round, self.traceback = None, ""
@@ -196,11 +201,11 @@ class Cycles:
             history = [record for record in state.history if same_run and record.round <= first]
             training.state = State(parameters=parameters, round=first, history=tuple(history))
             if same_run and state.round == first:
-                return  # the journal knows all that was before
+                return  # the resumed state has this cycle's completed rounds
         training.begin()
 
     async def _play(self, task: Task, first: int) -> None:
-        """The rounds that are left of a cycle, as far as the root's deadline lets them."""
+        """Run a cycle's remaining rounds, until the root's deadline."""
         training, last = self._training, first + self._rounds
         ends = time.monotonic() + task.timeout * IN_TIME
         while (done := training.state.round) < last or training.state.pending:
@@ -218,7 +223,7 @@ class Cycles:
                 return
 
     def _plan_of(self, task: Task, ends: float, rounds: int) -> Plan:
-        """The cluster's plan within the root's: its run, its seed, this round's share of time."""
+        """The plan of a cluster's round: the root's run and seed, and a share of its deadline."""
         plan = replace(self._plan, run_id=f"{task.run_id}.{self._name}", seed=task.seed)
         if not task.timeout:
             return plan

@@ -1,4 +1,4 @@
-"""Federated averaging (McMahan et al. 2017, arXiv:1602.05629): a strategy of core's own."""
+"""Federated averaging (McMahan et al. 2017, arXiv:1602.05629), without Flower."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from flops_fl.types import Array, Evaluation, Layout, Parameters, Scalar, Stage,
 
 
 class FedAvg:
-    """Some learners, or all; their mean, weighted by samples. It remembers nothing.
+    """The mean of the learners' updates, weighted by samples; it has no state.
 
     Args:
-        layout: Of the global model.
-        seed: Of the choice of learners.
-        fraction_fit: Share of the learners present that fit.
-        fraction_evaluate: Share that evaluates; 0 for none.
-        min_fit_clients: Fewest that fit, whatever the share.
-        min_evaluate_clients: Fewest that evaluate, whatever the share.
-        min_available_clients: With fewer present nobody is asked.
+        layout: The layout of the global model.
+        seed: The seed of the choice of learners.
+        fraction_fit: Share of the present learners that fit.
+        fraction_evaluate: Share of the present learners that evaluate; 0 for none.
+        min_fit_clients: Smallest number of learners that fit, whatever the share.
+        min_evaluate_clients: Smallest number of learners that evaluate, whatever the share.
+        min_available_clients: If fewer learners are present, nobody is asked.
         accept_failures: Whether a round goes on without learners that failed.
     """
 
@@ -53,7 +53,7 @@ class FedAvg:
         return parameters
 
     def start(self, parameters: Parameters) -> None:
-        """It keeps no model."""
+        """Nothing to do, since it keeps no model."""
 
     def choose(
         self, round: int, stage: Stage, learners: Sequence[str], parameters: Parameters
@@ -69,22 +69,22 @@ class FedAvg:
     def aggregation(
         self, round: int, bound: Callable[[Update], Update] | None = None
     ) -> MeanAggregation:
-        """Begin a round's mean; `bound` limits an update, or raises BadUpdate."""
+        """Begin a round's mean; `bound` limits an update's norm, or raises BadUpdate."""
         return _Mean(self._layout, bound, self._accepts)
 
     def evaluate(self, round: int, parameters: Parameters) -> None:
-        """It has no data."""
+        """None: it has no data of its own."""
 
     def judge(
         self, round: int, evaluations: Sequence[Evaluation], failures: int
     ) -> Judgement | None:
-        """Nothing of its own, unless somebody failed who must not."""
+        """None, unless a learner failed and `accept_failures` is false."""
         if failures and not self._accepts:
             return Judgement(missing=not_accepted(self.name, failures))
         return None
 
     def state(self) -> dict[str, Any]:
-        """Nothing."""
+        """Empty, since it has no state."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:

@@ -1,9 +1,10 @@
 """A federated training, round by round: select, fit, aggregate, evaluate.
 
-A round is state -> state, and `Training` owns the state: whatever ends it, `state` is what the
-last fit or evaluation left that was completed. It talks to learners through one small protocol,
-`Cohort`, so that native sessions, nodes of Flower's Grid and the fakes of a test are the same to
-it. Updates are folded in learner-id order as the cohort hands them out, and dropped.
+A round is a function state -> state, and `Training` owns the state. Whatever ends the training,
+`state` is the result of the last completed fit or evaluation. The training talks to learners
+through one small protocol, `Cohort`, so native sessions, nodes of Flower's Grid and the fakes of a
+test look the same to it. The cohort hands out updates in learner-id order; each is folded into the
+mean and then dropped.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from flops_fl.types import Best, RoundRecord
 
 
 class Training:
-    """All rounds that are left of a plan, and their state.
+    """Runs the remaining rounds of a plan, and owns their state.
 
     Args:
-        state: Where it starts. The training owns it: who made it keeps none, since it holds a
-            whole model.
-        observer: Told what happens; nothing depends on it.
-        journal: Told of each state, so that it outlives the process.
+        state: The state to start from. The training owns it: the caller should keep no reference,
+            since the state holds a whole model.
+        observer: Is told what happens; the training does not depend on it.
+        journal: Gets each new state first and saves it, so that the state outlives the process.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Training:
     ) -> None:
         self.state = state
         self.failed_round: RoundRecord | None = None
-        """The round that ended the training, for want of updates or of a result."""
+        """The round that ended the training by too few updates or without a model, if any."""
         self.plan = plan
         self._strategy = strategy
         self._observer = observer or Observer()
@@ -62,10 +63,10 @@ class Training:
         return self.state.round >= self.plan.rounds and self.state.pending is None
 
     async def run(self, cohort: Cohort) -> State:
-        """Play all rounds that are left; the final state.
+        """Run all remaining rounds; returns the final state.
 
         Raises:
-            FederationError: too few learners came, or too few of those asked delivered.
+            FederationError: too few learners joined, or too few of those asked delivered.
         """
         self.begin()
         if self.state.round == 0 and self.state.initial is None:
@@ -85,21 +86,21 @@ class Training:
             await self._take(replace(self.state, initial=_with_server(empty, found)))
 
     async def _server_side(self, round: int) -> Judgement | None:
-        """What the strategy itself finds of the global model."""
+        """The strategy's own evaluation of the global model."""
         look = partial(self._strategy.evaluate, round, self.state.parameters)
         return await asyncio.to_thread(look) if self._strategy.foreign else look()
 
     def begin(self) -> None:
-        """Tell the journal where the rounds to come start from."""
+        """Give the journal the state from which the next rounds start."""
         if self._journal:
             self._journal.begin(self.state)
 
     async def play_round(self, cohort: Cohort) -> None:
-        """One round: fit and fold, then evaluate the new global model.
+        """Run one round: fit and fold, then evaluate the new global model.
 
-        A state that is pending has the fit behind it: only the evaluation is left. The journal
-        hears of the model before anybody evaluates it: learners drop their updates when they
-        are asked for something else, so it must be safe on disk by then.
+        If the state is pending, the round's fit is done and only the evaluation is left. The
+        journal saves the model before anybody evaluates it: learners drop their updates when they
+        get another task, so the model must be on disk by then.
         """
         for learner in put_aside(self.state.history, self.plan.max_failures):
             cohort.dismiss(learner, f"it failed in {self.plan.max_failures} rounds in a row")
@@ -152,9 +153,9 @@ class Training:
 
 
 def put_aside(history: Sequence[RoundRecord], max_failures: int | None) -> list[str]:
-    """Learners that failed in `max_failures` rounds in a row, in which they were asked.
+    """Learners that failed in the last `max_failures` rounds in which they were asked.
 
-    Read from the history alone, so that a run taken up again judges as the whole one does.
+    They follow from the history alone, so a resumed run excludes the same learners.
     """
     streaks: Counter[str] = Counter()
     aside: set[str] = set()
@@ -175,7 +176,7 @@ def _empty(round: int) -> RoundRecord:
 
 
 def _with_server(record: RoundRecord, found: Judgement) -> RoundRecord:
-    """With the strategy's own figures: the round's, too, where no learner was to give any."""
+    """The record with the strategy's own figures; the round's, too, if no learner evaluates."""
     record = replace(record, server_loss=found.loss, server_metrics=found.metrics)
     if not record.not_evaluated.startswith(NOBODY) or found.loss is None:
         return record
@@ -184,7 +185,7 @@ def _with_server(record: RoundRecord, found: Judgement) -> RoundRecord:
 
 
 class _Began:
-    """The clock and the bytes at the start of a stage: what a record counts from."""
+    """The time and the traffic at the start of a stage, from which a record counts."""
 
     def __init__(self, cohort: Cohort) -> None:
         self._cohort = cohort
@@ -192,7 +193,7 @@ class _Began:
         self._down, self._up = cohort.traffic()
 
     def record(self, round: int, fit: StageOutcome) -> RoundRecord:
-        """A round as it stands after its fit."""
+        """The record of a round after its fit."""
         return replace(
             self._since(_empty(round)),
             fit_seconds=fit.seconds,
@@ -204,7 +205,7 @@ class _Began:
         )
 
     def add(self, fitted: RoundRecord, evaluation: StageOutcome) -> RoundRecord:
-        """The same after its evaluation."""
+        """The record of a round after its evaluation."""
         failures = (*fitted.failures, *evaluation.failures)
         return replace(self._since(fitted), evaluate_seconds=evaluation.seconds, failures=failures)
 

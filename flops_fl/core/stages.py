@@ -1,4 +1,4 @@
-"""Fit and evaluation: ask the chosen learners, fold what they answer."""
+"""Fit and evaluation: ask the chosen learners and aggregate their answers."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ T = TypeVar("T")
 OFF_LOOP_BYTES = 1 << 20
 NOBODY = "no learner was asked to evaluate"  # how such a reason begins
 LEARNERS, FAILURES = "cluster.learners", "cluster.failures"
-"""Metrics of a cluster's update: how many learners it speaks for, and how many failed."""
-LARGEST_LOSS = 1e30  # far beyond any loss; a sum of such is still finite
-LARGEST_ACCURACY = 100.0  # in percent; one learner's absurd value would name the best round
+"""Metrics of a cluster's update: the number of its learners, and of those that failed."""
+LARGEST_LOSS = 1e30  # far beyond any loss; the sum of such losses is still finite
+LARGEST_ACCURACY = 100.0  # percent; one learner's absurd value would decide the best round
 
 
 @dataclass(slots=True)
 class StageOutcome:
-    """What came back from the learners asked in one stage."""
+    """The answers and failures of the learners that were asked in one stage."""
 
     answered: list[str] = field(default_factory=list)
     failures: list[LearnerFailure] = field(default_factory=list)
@@ -51,7 +51,7 @@ class StageOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Loss, accuracy and number of samples of an evaluation; why there is none, if so."""
+    """Loss, accuracy and number of samples of an evaluation; `missing` says why there is none."""
 
     loss: float | None = None
     accuracy: float | None = None
@@ -61,7 +61,7 @@ class Figures:
 
 
 class _Stage:
-    """Ask the chosen learners, and make something of what they answer."""
+    """Asks the chosen learners and aggregates their answers."""
 
     kind: Stage
 
@@ -82,7 +82,7 @@ class _Stage:
         self._observer = observer
 
     async def _ask(self, parameters: Parameters, version: int) -> None:
-        """Ask and hand on to `_take` what comes; failures apart."""
+        """Ask the learners, give their answers to `_take`, and collect the failures."""
         present = self._cohort.present()
         self._present = len(present)
         choose = partial(self.strategy.choose, self.round, self.kind, present, parameters)
@@ -103,7 +103,7 @@ class _Stage:
                     self.outcome.failures.append(answer)
                 else:
                     await self._take(answer)
-                del answer  # a model's worth of memory, not to be held while the next is awaited
+                del answer  # frees a model's memory before we wait for the next answer
         finally:
             asked.close()
 
@@ -122,13 +122,13 @@ class _Stage:
         )
 
     def _refuse(self, learner: str, where: str, reason: str) -> None:
-        """An answer that came cannot be used: a failure like any other."""
+        """Count an answer that cannot be used as its learner's failure."""
         self.outcome.failures.append(LearnerFailure(learner=learner, stage=where, reason=reason))
         self._observer.on_answer(self.round, self.kind, learner, reason)
 
 
 class Fit(_Stage):
-    """The next global model, from the chosen learners' updates."""
+    """Makes the next global model of the chosen learners' updates."""
 
     kind = "fit"
 
@@ -137,10 +137,13 @@ class Fit(_Stage):
         return max(1, self.plan.min_fit)
 
     async def run(self, parameters: Parameters, version: int) -> Parameters:
-        """Play the stage; the same parameters if the strategy leaves them as they are.
+        """Run the stage.
+
+        Returns:
+            The next global model; `parameters` themselves if the strategy makes none.
 
         Raises:
-            FederationError: there are too few updates, or nothing can be made of them.
+            FederationError: there are too few updates, or they make no model.
         """
         started = time.monotonic()
         limit = self.plan.limit
@@ -178,7 +181,7 @@ class Fit(_Stage):
 
 
 class Evaluate(_Stage):
-    """What the chosen learners find of the global model."""
+    """Lets the chosen learners evaluate the global model."""
 
     kind = "evaluate"
 
@@ -187,10 +190,10 @@ class Evaluate(_Stage):
         return max(1, self.plan.min_evaluate)
 
     async def run(self, parameters: Parameters, version: int) -> Figures:
-        """Play the stage; means weighted by examples.
+        """Run the stage; returns means weighted by the number of samples.
 
-        Fewer answers than `min_evaluate` cost the figures of this round, not the round:
-        the new global model is there and sound.
+        With fewer answers than `min_evaluate` the round has no figures, but it does not fail,
+        since its global model is made.
         """
         started = time.monotonic()
         self._evaluations: list[Evaluation] = []
@@ -227,19 +230,19 @@ class Evaluate(_Stage):
 async def maybe_off_loop(
     parameters: Parameters, work: Callable[[], T], *, anyway: bool = False
 ) -> T:
-    """Do work on a model: on a thread if it is large, or `anyway`; else here."""
+    """Do work on a model, on a thread if the model is large or `anyway` is set."""
     here = is_small(parameters) and not anyway
     return work() if here else await asyncio.to_thread(work)
 
 
 def is_small(parameters: Parameters) -> bool:
-    """Whether arithmetic on a model costs less than a change of thread."""
+    """Whether arithmetic on a model takes less time than a change of thread."""
     layout = Layout.of(parameters)
-    return layout.nbytes < OFF_LOOP_BYTES and not layout.opaque  # which can take any time
+    return layout.nbytes < OFF_LOOP_BYTES and not layout.opaque  # parsing those may take long
 
 
 def cluster_of(update: Update) -> dict[str, int]:
-    """What a cluster aggregator says of its learners; nothing for a plain learner."""
+    """The numbers of learners and failures in a cluster's update; empty for a plain learner."""
     said = {name: update.metrics.get(name) for name in (LEARNERS, FAILURES)}
     counts = {
         name.rpartition(".")[2]: count
@@ -279,7 +282,7 @@ def _figures(evaluations: Sequence[Evaluation]) -> Figures:
 
 
 def _judged(judged: Judgement, evaluations: Sequence[Evaluation]) -> Figures:
-    """The strategy's word on evaluations; the accuracy is our mean where it says none."""
+    """The strategy's figures of evaluations; if it gives no accuracy, our mean."""
     if judged.loss is None:
         return Figures(missing=judged.missing, metrics=judged.metrics)
     ours = _figures(evaluations)
@@ -289,7 +292,7 @@ def _judged(judged: Judgement, evaluations: Sequence[Evaluation]) -> Figures:
 
 
 def accuracy_in(metrics: Mapping[str, Scalar]) -> float | None:
-    """The accuracy that a strategy tells, if it is a number that may name the best round."""
+    """The accuracy in a strategy's metrics, if it is a number that may decide the best round."""
     told = metrics.get("accuracy")
     sound = isinstance(told, float | int) and -LARGEST_LOSS <= told <= LARGEST_ACCURACY
     return float(told) if sound else None  # type: ignore[arg-type]
