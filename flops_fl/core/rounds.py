@@ -153,9 +153,10 @@ class Training:
 
 
 def put_aside(history: Sequence[RoundRecord], max_failures: int | None) -> list[str]:
-    """Learners that failed in the last `max_failures` rounds in which they were asked.
+    """Learners that have failed in `max_failures` rounds in a row.
 
-    They follow from the history alone, so a resumed run excludes the same learners.
+    Rounds in which a learner was not asked do not count for it. The excluded
+    learners follow from the history alone, so a resumed run excludes the same ones.
     """
     streaks: Counter[str] = Counter()
     aside: set[str] = set()
