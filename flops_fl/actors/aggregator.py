@@ -129,7 +129,7 @@ class _Serving:
 
         run.observer.on_start(run.info, run.training.state.history)
         run.health.not_ready = ""
-        reason, final, failed = "interrupted", False, False
+        reason, final, failed = "the aggregator was interrupted", False, False
         try:
             with self._interruptible() as abort:
                 if not self._over:

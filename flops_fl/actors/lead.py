@@ -217,7 +217,9 @@ def _leave(run: Run, ending: Ending, *, stdout: TextIO | None) -> int:
         _print(document, stdout)
     if status != "interrupted":
         return 0
-    sys.stderr.write("interrupted: go on with --resume\n")  # as run_main would: no time before it
+    early = " before its first round was done: start it again, or"
+    when = ":" if run.training.state.round else early
+    sys.stderr.write(f"interrupted{when} go on with --resume\n")  # as run_main would: no time
     return INTERRUPTED
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ from flops_fl.errors import DataError
 
 SUFFIXES = (".parquet", ".arrow", ".feather")
 _IPC_FILE_MAGIC = b"ARROW1"  # the stream format has no magic
+_TEXTS = {".csv": "from_csv", ".json": "from_json", ".jsonl": "from_json"}
+_IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+_LOOKED_AT = 1000  # files in folders below, for a message
 _SHOWN = 8  # names in a message; a folder may hold thousands
 
 
@@ -59,7 +64,9 @@ def choose_files(path: Path, tags: Sequence[str]) -> list[Path]:
     if not files:
         folders = [e.name for e in entries if e.is_dir() and any(map(is_data_file, e.iterdir()))]
         hint = f"; point to one of its folders: {_some(folders)}" if folders else ""
-        raise DataError(f"no data files at {path}: expected {', '.join(SUFFIXES)}{hint}")
+        raise DataError(
+            f"no data files at {path}: expected {', '.join(SUFFIXES)}{hint}{_instead(path)}"
+        )
     chosen = [file for file in files if not tags or has_tag(file.name, tags)]
     if not chosen:
         there = sorted({_likely_tag(file) for file in files})
@@ -68,6 +75,22 @@ def choose_files(path: Path, tags: Sequence[str]) -> list[Path]:
             "a file is named TAG.<anything>.parquet"
         )
     return chosen
+
+
+def _instead(path: Path) -> str:
+    """What there is at a path without data files, and how it becomes one."""
+    below = [] if path.is_file() else [*path.iterdir(), *islice(path.glob("*/*"), _LOOKED_AT)]
+    files = [entry for entry in below or [path] if entry.is_file()]
+    kinds = Counter(file.suffix.lower() for file in files)
+    some = [f"{count} {kind or 'without suffix'}" for kind, count in kinds.most_common(3)]
+    said = f"; found {', '.join(some)}" if some else ""
+    for file in files:
+        if reader := _TEXTS.get(file.suffix.lower()):
+            call = f"datasets.Dataset.{reader}({str(file)!r}).to_parquet('{file.stem}.parquet')"
+            return f'{said}. To convert: python -c "import datasets; {call}"'
+    if any(kinds[kind] for kind in _IMAGES):
+        said += ". docs/ml-repositories.md (Data) has the line that converts a folder of images"
+    return said
 
 
 def is_data_file(path: Path) -> bool:

@@ -21,7 +21,7 @@ def learners_data(data: Path | None, tags: Sequence[str], learner: str) -> Calla
 
         if data is None:
             raise DataError(
-                "the model asks for training data and there is none: give --data FOLDER with "
+                "the model asks for training data and there is none: give --data PATH with "
                 "Parquet or Arrow files"
             )
         return load_folder(data, own)

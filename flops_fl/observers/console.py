@@ -56,7 +56,7 @@ class ConsoleObserver(Observer):
         self._rounds = 0
         self._history: list[RoundRecord] = []
         self._best: Best | None = None
-        self._unevaluated = False
+        self._unevaluated = self._percent = False
         self._kinds: set[Kind] = set()  # of failures whose traceback was shown
         self._presence = Presence(self._say)
 
@@ -131,6 +131,12 @@ class ConsoleObserver(Observer):
         )
         self._say_strategys(record)
         self._say_failures(record)
+        if (record.accuracy or 0.0) > 1 and not self._percent:
+            self._percent = True
+            said = (
+                f"  accuracy {record.accuracy:g}, expected a share from 0 to 1: is it in percent?"
+            )
+            self._say(said, "yellow")
         if record.not_evaluated and not self._unevaluated:
             self._unevaluated = True
             why = record.not_evaluated.partition(": ")[0]  # the failures are listed above
@@ -150,13 +156,15 @@ class ConsoleObserver(Observer):
 
     def on_failed_round(self, record: RoundRecord) -> None:
         self._say(f"round {record.round}/{self._rounds} failed", "red")
-        self._say_failures(record)
+        # Where nobody trained, the error that ends the run has the reasons.
+        self._say_failures(record, reasons=bool(record.learners))
 
-    def _say_failures(self, record: RoundRecord) -> None:
+    def _say_failures(self, record: RoundRecord, *, reasons: bool = True) -> None:
         """Say equal failures in one line, and each traceback once in a run."""
         groups = alike(record.failures)
         for group in groups[:KINDS]:
-            self._say(f"  {group.who} failed in {group.stage}: {group.reason}", "red")
+            why = f": {group.reason}" if reasons else ""
+            self._say(f"  {group.who} failed in {group.stage}{why}", "red")
             if group.kind not in self._kinds:
                 if group.traceback:
                     self._show(indent(group.traceback.rstrip(), "    "))

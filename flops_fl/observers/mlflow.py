@@ -34,7 +34,8 @@ log = logging.getLogger(__name__)
 
 INTERRUPTED_TIMEOUT = 3.0  # seconds to deliver the rest if somebody has interrupted the process
 MAX_BACKOFF = 10.0  # seconds between tries
-QUIET = 2.0  # seconds after which a wait at the end is shown
+QUIET = 2.0  # seconds after which a wait at the end is shown on a terminal
+SAID = 15.0  # and in a log; MLflow's own import may take most of that
 
 
 @dataclass(slots=True)
@@ -171,7 +172,10 @@ class MlflowObserver(Observer):
         patience = INTERRUPTED_TIMEOUT if interrupted else self._timeout
         self._patient = self._artifacts is not None and not interrupted
         self._wait(patience)
-        if self._thread.is_alive() or self._undelivered:
+        late = self._thread.is_alive() or bool(self._undelivered)
+        if late and interrupted and self._artifacts is not None:
+            log.info("MLflow's store lacks the last entries: --resume delivers them, too")
+        elif late:
             missing = sentence(", ".join(self._undelivered)) or "the last entries"
             log.warning(
                 "MLflow at %s did not take: %s. Run the same command with --resume to deliver "
@@ -195,16 +199,19 @@ class MlflowObserver(Observer):
         self._thread.join(min(QUIET, patience))
         if not self._thread.is_alive():
             return
+        began = time.monotonic()
         columns = (TextColumn("to MLflow"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         console = Console(stderr=True)
         total = len(self._jobs)
-        if not console.is_terminal:
-            log.info("%d entries are still on their way to MLflow at %s", total, self.tracking_uri)
-        with Progress(*columns, console=console, transient=True) as progress:
+        told = shown = console.is_terminal
+        with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
             bar = progress.add_task("", total=total)
             while self._thread.is_alive():
                 if time.monotonic() > self._deadline:
                     return
+                if not told and time.monotonic() - began > SAID:
+                    told, left = True, len(self._jobs) + 1
+                    log.info("%d entries are on their way to MLflow at %s", left, self.tracking_uri)
                 progress.update(bar, completed=total - len(self._jobs))
                 self._thread.join(0.2)
 

@@ -34,7 +34,7 @@ class LocalDataOptions(Options):
     """Where a learner's data are."""
 
     data: LocalPath | None = option(
-        "folder of Parquet or Arrow files to train on", DATA, None, metavar="FOLDER"
+        "Parquet or Arrow files to train on: a folder, or one file", DATA, None, metavar="PATH"
     )
     data_tags: Listing = option(
         "only files named TAG.<anything>.parquet; {id} stands for the learner's id",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,10 @@ from flops_fl.process.spool import is_large, keep
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.source import Checkout
 from flops_fl.run.checkpoint import Checkpoint, load_checkpoint
+from flops_fl.run.folder import shown
 from flops_fl.types import Layout
+
+log = logging.getLogger(__name__)
 
 
 def describe(options: AggregatorOptions, repo: Checkout, strategy: Strategy) -> RunInfo:
@@ -51,6 +55,8 @@ def starting_point(
         UsageError: what it left is damaged, or is another run's.
     """
     checkpoint = load_checkpoint(folder) if resume else None
+    if resume and checkpoint is None:
+        log.warning("--resume: the training starts anew, there is no run in %s", shown(folder))
     if checkpoint is None:
         state = State(parameters=strategy.initial(model.parameters()))
     else:

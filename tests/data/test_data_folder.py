@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
@@ -177,6 +181,27 @@ def test_no_rows_no_training(tmp_path: Path) -> None:
         load_folder(tmp_path, [])
     write(tmp_path / "b.parquet", table(1))
     assert load_folder(tmp_path, [])["x"] == [1]
+
+
+def test_files_of_other_kinds_are_named_with_the_line_that_converts_them(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match=r"\.feather; found 1 \.csv\. To convert:") as caught:
+        load_folder(tmp_path, [])
+    line = re.search(r"python -c \"(.*)\"", str(caught.value))
+    assert line is not None
+    done = [sys.executable, "-c", line[1]]
+    subprocess.run(done, check=True, cwd=tmp_path, env={**os.environ, "HF_HOME": str(tmp_path)})
+    assert load_folder(tmp_path, ["x"])["b"] == [2]
+    with pytest.raises(DataError, match=r"found 1 \.csv"):
+        load_folder(tmp_path / "x.csv", [])
+
+
+def test_a_folder_of_images_is_named(tmp_path: Path) -> None:
+    for name in ("cats/1.png", "cats/2.PNG", "dogs/3.png", "README"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError, match=r"found 3 \.png, 1 without suffix\. docs/ml-repo"):
+        load_folder(tmp_path, [])
 
 
 def test_what_is_not_there_is_said_with_what_is(tmp_path: Path) -> None:

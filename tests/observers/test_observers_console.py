@@ -2,12 +2,15 @@
 
 import io
 import time
+from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from flops_fl.observers import presence as module
 from flops_fl.observers.console import ConsoleObserver
 from flops_fl.observers.presence import Presence
+from flops_fl.types import LearnerFailure, RoundRecord
 from tests.conftest import wait_until
 
 HEADER = len("2025-01-01 00:00:00 ")
@@ -69,3 +72,31 @@ def test_learners_that_are_cut_off_together_are_one_line_and_flapping_ones_get_f
     assert presence.named(["l00", "l01"]) == "l00, l01 (cut off)"
     presence.stop()
     assert len(lines) < 15
+
+
+EMPTY = RoundRecord(
+    round=1, seconds=1.0, fit_seconds=1.0, evaluate_seconds=0.5, loss=1.0, accuracy=1.0,
+    examples=9, bytes_down=1, bytes_up=2, learners=(),
+)  # fmt: skip
+
+
+def test_an_accuracy_in_percent_is_asked_about_once():
+    stream = io.StringIO()
+    observer = ConsoleObserver(Console(file=stream, width=200))
+    observer.on_round(EMPTY, None)
+    assert "percent" not in stream.getvalue()
+    for _ in range(2):
+        observer.on_round(replace(EMPTY, accuracy=97.5), None)
+    assert stream.getvalue().count("accuracy 97.5, expected a share from 0 to 1: is it in per") == 1
+
+
+@pytest.mark.parametrize(("learners", "reasons"), [((), 0), (("b",), 1)])
+def test_a_failed_rounds_reasons_are_left_to_the_error_that_has_them(learners, reasons):
+    stream = io.StringIO()
+    failure = LearnerFailure(learner="a", stage="fit_model", reason="too bad", traceback="T: own")
+    failed = replace(EMPTY, learners=learners, failures=(failure,))
+    ConsoleObserver(Console(file=stream, width=200)).on_failed_round(failed)
+    said = stream.getvalue()
+    assert said.count("too bad") == reasons
+    assert "a failed in fit_model" in said
+    assert "T: own" in said

@@ -1,5 +1,6 @@
 """MLflow for real: a local store, a server that dies and comes back, a server that never was."""
 
+import threading
 import time
 from dataclasses import replace
 
@@ -161,6 +162,33 @@ def test_an_interrupted_run_does_not_wait_for_a_server(tmp_path, monkeypatch):
     started = time.monotonic()
     observer.close(1, None, interrupted=True)
     assert time.monotonic() - started < 5
+
+
+def test_an_interrupted_local_store_is_not_called_a_server(monkeypatch, tmp_path, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr("flops_fl.observers.mlflow.INTERRUPTED_TIMEOUT", 0.1)
+    held = threading.Event()
+    monkeypatch.setattr(MlflowObserver, "_try", lambda observer, job: held.wait())
+    observer = MlflowObserver(*local_store(tmp_path))
+    observer.on_start(RUN, [])
+    observer.close(0, None, interrupted=True)
+    held.set()
+    assert "--resume delivers them, too" in caplog.text
+    assert "server is back" not in caplog.text
+
+
+@pytest.mark.parametrize(("patience", "lines"), [(0.0, 1), (60.0, 0)])
+def test_a_wait_at_the_end_is_said_when_it_has_become_long(
+    monkeypatch, tmp_path, caplog, patience, lines
+):
+    caplog.set_level("INFO")
+    monkeypatch.setattr("flops_fl.observers.mlflow.QUIET", 0.0)
+    monkeypatch.setattr("flops_fl.observers.mlflow.SAID", patience)
+    monkeypatch.setattr(MlflowObserver, "_try", lambda observer, job: not time.sleep(0.4))
+    observer = MlflowObserver(*local_store(tmp_path))
+    observer.on_start(RUN, [])
+    observer.close(0, None)
+    assert caplog.text.count("on their way to MLflow") == lines
 
 
 def test_an_object_of_no_framework_is_logged_too(tmp_path):

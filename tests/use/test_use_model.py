@@ -269,7 +269,7 @@ def test_classes_of_the_repositorys_own_are_found_by_the_lines(tmp_path, digits_
         (["export", "{run}", "--out", "/proc/m.npz"], "--out /proc/m.npz cannot be written"),
         (["export", "{run}", "--best", "--last", "--out", "m.npz"], "--best and --last exclude"),
         (["export", "{here}", "--out", "m.npz"], "no run in {here} (result.json is not there"),
-        (["evaluate", "{run}"], "there is none: give --data FOLDER"),
+        (["evaluate", "{run}"], "there is none: give --data PATH"),
         (["evaluate", "{run}", "--repo", "nowhere"], "no ML repository at 'nowhere'"),
         (["export", "{run}", "--repo", "{other}", "--out", "m.npz"], "does not fit its repository"),
         (["evaluate", "{run}", "--data", "{here}/nothing"], "nothing does not exist"),

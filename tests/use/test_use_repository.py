@@ -169,7 +169,7 @@ LOAD = "from flops_utils.ml_repo_building_blocks import load_dataset; load_datas
         ([NUMPY, "--", "no-such-program"], "no-such-program cannot be run"),
         ([NUMPY, "python", "model_manager.py"], "python: not expected"),
         (["nowhere", "--", "true"], "no ML repository at 'nowhere'"),
-        ([NUMPY, "--", "python", "-c", LOAD], "there is none: give --data FOLDER"),
+        ([NUMPY, "--", "python", "-c", LOAD], "there is none: give --data PATH"),
     ],
 )  # fmt: skip
 def test_what_cannot_run_is_said_in_one_line(run_cli, words, said):
