@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 
 from tests.certificates import authority, pki  # noqa: F401 - fixtures
+from tests.trees import LEARNERS, Tree, free_address
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -53,13 +54,6 @@ def digits(tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits")
     partition_command("digits", 3, "digits", folder)
     return folder
-
-
-def free_address():
-    """Where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 class Processes:
@@ -201,3 +195,19 @@ def slow_repo(tmp_path):
     (folder / "data_manager.py").write_text((NUMPY / "data_manager.py").read_text())
     (folder / "model_manager.py").write_text(SLOW_FIT)
     return folder
+
+
+@pytest.fixture(scope="session")
+def quarters(tmp_path_factory):
+    """A folder with four learners' digits, of unequal number; each learner's id is its tag."""
+    from flops_fl.data.partition import write_partitions
+    from flops_fl.data.sources import load_source
+
+    folder = tmp_path_factory.mktemp("quarters")
+    write_partitions(load_source("digits"), LEARNERS, folder, scheme="dirichlet:1", seed=3)
+    return folder
+
+
+@pytest.fixture
+def tree(processes, quarters):
+    return Tree(processes, quarters, NUMPY)

@@ -4,7 +4,7 @@ import json
 import time
 
 from tests.chaos.federation import LONGEST, STRATEGY, check_folder
-from tests.conftest import free_address
+from tests.trees import free_address
 
 CLUSTERS = {"c0": (0, 1), "c1": (2, 3)}
 MEMBERS = {f"l{index}": name for name, own in CLUSTERS.items() for index in own}

@@ -12,10 +12,10 @@ NUMPY = EXAMPLES / "numpy_minimal"
 PEERS = ROOT / "tests" / "peers"
 
 
-def stock(processes, argument, *more, script="stock_client.py", python=sys.executable):
+def stock(processes, argument, *more, script="stock_client.py", python=sys.executable, at=None):
     log = (processes.folder / f"stock-{argument}.log").open("w")
     process = subprocess.Popen(
-        [python, PEERS / script, processes.address, str(argument), *map(str, more)],
+        [python, PEERS / script, at or processes.address, str(argument), *map(str, more)],
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,

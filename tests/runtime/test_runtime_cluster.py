@@ -1,76 +1,20 @@
 """Clusters: an aggregator that is one learner to its root, in real processes."""
 
+import io
 import json
+import math
 import os
 import shutil
 import signal
-import socket
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from certificates import HERE
-from conftest import NUMPY, wait_for_port, wait_until
+from conftest import EXAMPLES, NUMPY, wait_for_port, wait_until
+from PIL import Image
 
-LEARNERS = ("l0", "l1", "l2", "l3")
-HALVES = {"c0": ("l0", "l3"), "c1": ("l1", "l2")}
-
-
-@pytest.fixture(scope="module")
-def quarters(tmp_path_factory):
-    """A folder with four learners' digits, of unequal number; each learner's id is its tag."""
-    from flops_fl.data.partition import write_partitions
-    from flops_fl.data.sources import load_source
-
-    folder = tmp_path_factory.mktemp("quarters")
-    write_partitions(load_source("digits"), LEARNERS, folder, scheme="dirichlet:1", seed=3)
-    return folder
-
-
-class Tree:
-    """A federation with clusters in it; `processes` ends them all."""
-
-    def __init__(self, processes, quarters, repo=NUMPY):
-        self.processes = processes
-        self.quarters = quarters
-        self.repo = repo
-        self.ports = {}
-
-    def root(self, children, *options, output="root"):
-        folder = self.processes.folder / output
-        return self.processes.start(
-            "aggregator", self.repo, "--role", "root", "--listen", self.processes.address,
-            "--min-clients", children, "--no-tracking", "--json", "--output", folder, *options,
-        )  # fmt: skip
-
-    def cluster(self, name, learners, *options, above=None, port=None):
-        port = self.ports.setdefault(name, port or free_port())
-        return self.processes.start(
-            "aggregator", self.repo, "--role", "cluster", "--root", above or self.processes.address,
-            "--listen", f"127.0.0.1:{port}", "--learner-id", name, "--min-clients", learners,
-            "--output", self.processes.folder / name, *options,
-        )  # fmt: skip
-
-    def learners(self, names, above=None, **env):
-        address = self.processes.address if above is None else f"127.0.0.1:{self.ports[above]}"
-        return self.processes.start(
-            "learner", self.repo, "--aggregator", address, "--learner-id", ",".join(names),
-            "--data", self.quarters, "--data-tags", "{id}", env=env,
-        )  # fmt: skip
-
-    def model(self, output="root"):
-        with np.load(self.processes.folder / output / "model-last.npz") as stored:
-            return [stored[name] for name in sorted(stored)]
-
-
-@pytest.fixture
-def tree(processes, quarters):
-    return Tree(processes, quarters)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from tests.trees import HALVES, LEARNERS, free_address
 
 
 def test_a_tree_with_one_round_a_cycle_gives_the_model_of_the_flat_federation(tree, processes):
@@ -201,7 +145,7 @@ def test_a_cluster_is_known_by_its_certificate_at_both_ends(tree, processes, aut
     for name, role in (("root", "aggregator"), ("c0", "cluster"), ("l1", "learner")):
         authority.sign(name, hosts=HERE, roles=[role])
     root = tree.root(1, "--rounds", 2, *authority.options("root"))
-    port = free_port()
+    port = free_address().rpartition(":")[2]
     told = ["--role", "cluster", "--root", processes.address, "--listen", f"127.0.0.1:{port}"]
     told += ["--output", processes.folder / "c0", "--rounds", 1]
     wrong = processes.start("aggregator", NUMPY, *told, *authority.options("root"))
@@ -232,3 +176,67 @@ def test_options_of_one_role_are_refused_in_another(run_cli):
     code, _, said = run_cli("aggregator", NUMPY, *told)
     assert code == 2
     assert "would join it twice" in said
+
+
+TOLD = """
+import os
+
+class ModelManager(ModelManager):
+    def fit_model(self, config):
+        with open(os.environ["MARK"], "a") as file:
+            file.write(f"{config['proximal_mu']}\\n")
+        return super().fit_model()
+"""
+
+
+def test_what_fedprox_tells_its_learners_reaches_those_of_clusters(tree, processes, tmp_path):
+    tree.repo = tmp_path / "repo"
+    shutil.copytree(NUMPY, tree.repo)
+    with (tree.repo / "model_manager.py").open("a") as code:
+        code.write(TOLD)
+    prox = ["--strategy", "FedProx", "--strategy-option", "proximal_mu=0.25"]
+    root = tree.root(1, "--rounds", 2, *prox)
+    cluster = tree.cluster("c0", 2, "--rounds", 2)
+    tree.learners(HALVES["c0"], above="c0", MARK=str(tmp_path / "told"))
+    processes.result(root)
+    processes.finish(cluster)
+    assert (tmp_path / "told").read_text().split() == ["0.25"] * 2 * 2 * 2
+
+
+def test_a_tree_of_real_digits_is_judged_by_all_learners_data(run_cli, tmp_path):
+    """Loss and accuracy at the root, calculated anew with nothing but NumPy and the data."""
+    from flops_fl.data.partition import write_partitions
+    from flops_fl.data.sources import load_source
+
+    ids = [f"learner-{index}" for index in range(6)]
+    code, out, said = run_cli(
+        "flops_fl", "simulate", EXAMPLES / "mnist_sklearn", "--learners", 6, "--clusters", 2,
+        "--cluster-rounds", 3, "--rounds", 2, "--resize", 28, "--partition", "dirichlet:1",
+        "--no-tracking", "--json", "--output", tmp_path / "run",
+    )  # fmt: skip
+    assert code == 0, said
+    last = json.loads(out)["rounds"][-1]
+    whole = load_source("digits", resize=28)
+    write_partitions(whole, ids, tmp_path / "parts", scheme="dirichlet:1", seed=0)
+    with np.load(tmp_path / "run" / "model-last.npz") as model:
+        weights, bias = model["t0"], model["t1"]
+    losses, hits = [], []
+    for name in ids:
+        rows = pq.read_table(*(tmp_path / "parts").glob(f"{name}.*.parquet")).to_pylist()
+        held = rows[len(rows) - math.ceil(len(rows) * 0.2) :]  # as the example cuts its test set
+        images = np.array([pixels_of(row["image"]) for row in held]) / 255.0
+        labels = np.array([row["label"] for row in held])
+        # One sigmoid for each class, their sum made 1: what SGDClassifier gives.
+        shares = 1 / (1 + np.exp(-(images @ weights.T + bias)))
+        shares /= shares.sum(axis=1, keepdims=True)
+        losses += (-np.log(shares[np.arange(len(labels)), labels])).tolist()
+        hits += (shares.argmax(axis=1) == labels).tolist()
+    assert last["examples"] == len(losses)
+    assert last["loss"] == pytest.approx(np.mean(losses), rel=1e-9)
+    assert last["accuracy"] == pytest.approx(np.mean(hits), rel=1e-12)
+    assert last["accuracy"] > 0.7
+
+
+def pixels_of(image):
+    """A row's image, as the Parquet file has it."""
+    return np.array(Image.open(io.BytesIO(image["bytes"])), dtype=np.float64).reshape(-1)
