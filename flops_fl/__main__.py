@@ -3,4 +3,4 @@
 from flops_fl.cli import main
 
 if __name__ == "__main__":
-    main()
+    main("python -m flops_fl")

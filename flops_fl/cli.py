@@ -1,273 +1,271 @@
-"""``flops-fl``: simulate a federation, prepare data, write a Flower app, make certificates."""
+"""``flops-fl``: every command in a table, and how one is found, helped with and run."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
-from shlex import quote
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from flops_fl import commands
+from flops_fl.commands import Call, Work
 from flops_fl.errors import UsageError
+from flops_fl.process.answer import Answer
 from flops_fl.process.main import run_main
 from flops_fl.process.signals import ending_at_once
 
-USAGE = """usage: flops-fl COMMAND ...
+if TYPE_CHECKING:
+    from flops_fl.options.common import Options
+    from flops_fl.options.completion import CompletionOptions
 
-Train the model of a plain ML repository by federated learning.
+log = logging.getLogger(__name__)
 
-commands:
-  simulate REPO --learners N    a whole federation on this machine
-  run REPO --data D -- PROGRAM  your own program, with a learner's data
-  evaluate RUN --data D         a run's model on any data
-  export RUN --out FILE         a run's model, in its framework's own format
-  plan --learners N ...         would clusters pay? a round's time and traffic
-  data partition SOURCE ...     cut a dataset into one part for each learner
-  flower export REPO --out DIR  write a Flower app, for flwr run
-
-  pki init                      make an authority, which signs whom you let in
-  pki request NAME --role ROLE  make a key, and a request to sign it
-  pki sign NAME.csr ...         sign a request: a certificate for TLS
-  pki enroll NAME --role ROLE   all three at once, on one machine
-
-  python -m aggregator REPO     lead the rounds, on the root node
-  python -m learner REPO ...    train, in an edge container
-
-Add --help to a command for its options.
-"""
+PROG = "flops-fl"
 
 
-def main() -> None:
-    """Entry point of the ``flops-fl`` command."""
-    sys.exit(run_main(lambda: run(sys.argv[1:])))
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command: what lists and help say of it, and where it is done."""
+
+    usage: str
+    """What is typed behind its name, in a list."""
+    line: str
+    """What it does, in a list."""
+    description: str
+    """What it does, at the head of its help."""
+    options: str
+    """``module:Class`` in ``flops_fl.options``."""
+    start: Callable[[Any, Call], Work]
+
+    @property
+    def options_class(self) -> type[Options]:
+        """The class of its options, imported."""
+        module, _, name = self.options.partition(":")
+        found: type[Options] = getattr(import_module(f"flops_fl.options.{module}"), name)
+        return found
 
 
-def run(argv: Sequence[str]) -> int:
-    """Run one command; returns its exit code.
+def main(prog: str = PROG, module: str = "") -> None:
+    """Entry point of ``flops-fl``, called `prog`; or of a module with the name of a command."""
+    answer = Answer()
+    work = partial(_module, module) if module else partial(run, sys.argv[1:], prog)
+    sys.exit(run_main(lambda: work(answer=answer), answer))
+
+
+def run(argv: Sequence[str], prog: str = PROG, answer: Answer | None = None) -> int:
+    """Run one command, or list those that there are; returns the exit code.
 
     Raises:
         UsageError: there is no such command, or its options are wrong.
+        SystemExit: 0, after a command's help.
     """
-    if argv and argv[0] in ("-h", "--help", "help"):
-        sys.stdout.write(USAGE)
-        return 0
-    if argv and argv[0] == "--version":
-        from flops_fl import __version__
+    from flops_fl.options.reading import HELP, print_version
 
-        sys.stdout.write(f"flops-fl {__version__}\n")
-        return 0
-    for words, command in _COMMANDS.items():
-        if tuple(argv[: len(words)]) == words:
-            return command(argv[len(words) :])
+    answer = answer or Answer()
+    answer.as_json = "--json" in argv
+    said = [*argv[1:], "--help"] if argv[:1] == ["help"] else list(argv)
+    name = ""  # of the command so far, or of a group of commands
+    while said and _named(longer := f"{name} {said[0]}".strip()):
+        name, said = longer, said[1:]
+        if name in COMMANDS:
+            return _command(name, f"{prog} {name}", said, answer=answer)
+    called = f"{prog} {name}".strip()
+    if said[:1] == ["--version"]:
+        print_version()
+    elif said and said[0] not in HELP:
+        raise _no_command(name, said[0], called)
+    else:
+        sys.stdout.write(_list(name, called))
+    return 0
+
+
+def _command(name: str, prog: str, argv: Sequence[str], *, answer: Answer) -> int:
+    command = COMMANDS[name]
+    with ending_at_once():
+        from flops_fl.options.reading import asks_for_json, parse
+
+        cls = command.options_class
+        cut = argv.index("--") if cls.rest and "--" in argv else len(argv)
+        answer.as_json = asks_for_json(cls, argv[:cut])
+        options = parse(cls, prog, command.description, argv[:cut])
+        work = command.start(options, Call(argv[cut + 1 :], answer))
+    return work()
+
+
+def _module(name: str, answer: Answer) -> int:
+    """A command that is called as ``python -m aggregator`` or ``python -m learner``."""
+    for path in hidden_by(Path()):
+        log.warning(
+            "%s hides python -m %s in this folder: flops-fl %s does the same",
+            path, path.parts[0].removesuffix(".py"), path.parts[0].removesuffix(".py"),
+        )  # fmt: skip
+    return _command(name, f"python -m {name}", sys.argv[1:], answer=answer)
+
+
+def hidden_by(folder: Path) -> list[Path]:
+    """Files of a folder that ``python -m`` would take there for modules of ours."""
+    if sys.flags.safe_path:
+        return []
+    ours, names = Path(__file__).parent.parent, ("aggregator", "learner")
+    found = [Path(name, "__init__.py") for name in names] + [Path(f"{name}.py") for name in names]
+    return [
+        path
+        for path in found
+        if (folder / path).is_file() and (folder / path).resolve() != (ours / path).resolve()
+    ]
+
+
+def _named(name: str) -> list[str]:
+    """The commands that are called so, or of the group that is."""
+    return [known for known in COMMANDS if f"{known} ".startswith(f"{name} " if name else "")]
+
+
+def _no_command(name: str, word: str, called: str) -> UsageError:
     from flops_fl.options.reading import similar
 
-    said, known = " ".join(argv[:2]), [" ".join(words) for words in _COMMANDS]
-    guess = similar(said, known) or similar("".join(argv[:1]), known)
-    raise UsageError(
-        f"no command {said!r}{guess or ': expected ' + ', '.join(known)}. See flops-fl --help"
-    )
+    if word.startswith("-"):
+        return UsageError(f"{called} {word}: expected a command first. See {called} --help")
+    said, known = f"{name} {word}".strip(), _named(name)
+    guess = similar(said, known) or similar(said, [entry.split()[0] for entry in known])
+    expected = guess or f": expected {', '.join(known)}"
+    return UsageError(f"no command {said!r}{expected}. See {called} --help")
 
 
-def _simulate(argv: Sequence[str]) -> int:
-    description = "Run a whole federation on this machine, with the same code as a real one."
-    with ending_at_once():
-        from flops_fl.options.federation import SimulateOptions
-        from flops_fl.options.reading import parse
-        from flops_fl.process.libraries import prepare_libraries
-
-        options = parse(SimulateOptions, "flops-fl simulate", description, argv)
-        prepare_libraries(options.threads)
-
-        from flops_fl.actors.simulation import simulate
-
-    return simulate(options)
+def _list(name: str, called: str) -> str:
+    """The commands of a level, one a line."""
+    rows = [(f"  {known} {COMMANDS[known].usage}", COMMANDS[known].line) for known in _named(name)]
+    lines = [f"usage: {called} COMMAND ...", "", GROUPS[name], "", "commands:"]
+    lines += [f"{left:<{LINES}}{line}" for left, line in rows]
+    return "\n".join([*lines, "", "Add --help to a command for its options.", ""])
 
 
-def _run(argv: Sequence[str]) -> int:
-    description = (
+def _completion(options: CompletionOptions, call: Call) -> Work:
+    from flops_fl.options.completion import Entry, script
+
+    entries = {
+        name: Entry(command.line, command.options_class) for name, command in COMMANDS.items()
+    }
+
+    def work() -> int:
+        sys.stdout.write(script(options.shell, entries))
+        return 0
+
+    return work
+
+
+LINES = 32  # the column in which a list says what commands do
+GROUPS = {
+    "": "Train the model of a plain ML repository by federated learning.",
+    "data": "Prepare what learners train on.",
+    "flower": "Take a repository to Flower's own engines.",
+    "pki": "Make certificates, by which actors know each other.",
+}
+COMMANDS = {
+    "simulate": Command(
+        "REPO --learners N",
+        "a whole federation on this machine",
+        "Run a whole federation on this machine, with the same code as a real one.",
+        "federation:SimulateOptions",
+        commands.simulate,
+    ),
+    "aggregator": Command(
+        "REPO",
+        "lead the rounds, on the root node",
+        "Lead the federated training of an ML repository's model. It is also python -m "
+        "aggregator, except where an aggregator.py of yours is in the current folder.",
+        "aggregator:AggregatorOptions",
+        commands.aggregator,
+    ),
+    "learner": Command(
+        "REPO --aggregator A",
+        "train, in an edge container",
+        "Train the model of an ML repository on local data, for an aggregator. It is also python "
+        "-m learner, except where a learner.py of yours is in the current folder.",
+        "learner:LearnerOptions",
+        commands.learner,
+    ),
+    "run": Command(
+        "REPO --data D -- PROGRAM",
+        "your own program, with a learner's data",
         "Run the program after --, such as flops-fl run REPO --data FOLDER -- python "
-        "model_manager.py, in the repository: load_dataset() gives it the data of a learner."
-    )
-    with ending_at_once():
-        from flops_fl.options.reading import parse
-        from flops_fl.options.use import RunOptions
-
-        cut = argv.index("--") if "--" in argv else len(argv)
-        options = parse(RunOptions, "flops-fl run", description, argv[:cut])
-        if not argv[cut + 1 :]:
-            raise UsageError(
-                "no program to run: expected one after --, such as flops-fl run REPO --data FOLDER "
-                "-- python model_manager.py"
-            )
-
-        from flops_fl.use.command import run_program
-
-    return run_program(options, argv[cut + 1 :])
-
-
-def _evaluate(argv: Sequence[str]) -> int:
-    description = "Evaluate the model that a run has left, on any data, as a learner would."
-    with ending_at_once():
-        from flops_fl.options.reading import parse
-        from flops_fl.options.use import EvaluateOptions
-        from flops_fl.process.libraries import prepare_libraries
-
-        options = parse(EvaluateOptions, "flops-fl evaluate", description, argv)
-        prepare_libraries(options.threads)
-
-        from flops_fl.process.prints import stdout_kept
-        from flops_fl.use.model import evaluate
-
-    with stdout_kept(wanted=True) as stdout:
-        assert stdout is not None
-        evaluate(options, stdout)
-    return 0
-
-
-def _export(argv: Sequence[str]) -> int:
-    description = (
+        "model_manager.py, in the repository: load_dataset() gives it the data of a learner.",
+        "use:RunOptions",
+        commands.run,
+    ),
+    "evaluate": Command(
+        "RUN --data D",
+        "a run's model on any data",
+        "Evaluate the model that a run has left, on any data, as a learner would.",
+        "use:EvaluateOptions",
+        commands.evaluate,
+    ),
+    "export": Command(
+        "RUN --out FILE",
+        "a run's model, in its framework's own format",
         "Write the model that a run has left in its framework's own format, and print the lines "
-        "of Python that load it."
-    )
-    with ending_at_once():
-        from flops_fl.options.reading import parse
-        from flops_fl.options.use import ExportOptions
-
-        options = parse(ExportOptions, "flops-fl export", description, argv)
-
-        from flops_fl.process.prints import stdout_kept
-        from flops_fl.use.model import export
-
-    with stdout_kept(wanted=True) as stdout:
-        assert stdout is not None
-        export(options, stdout)
-    return 0
-
-
-def _plan(argv: Sequence[str]) -> int:
-    description = (
-        "Reckon what a round takes and what crosses the root's link, without clusters and with."
-    )
-    with ending_at_once():
-        from flops_fl.options.plan import PlanOptions
-        from flops_fl.options.reading import parse
-
-        options = parse(PlanOptions, "flops-fl plan", description, argv)
-
-        from flops_fl.use.plan import plan
-
-    plan(options, sys.stdout)
-    return 0
-
-
-def _partition(argv: Sequence[str]) -> int:
-    description = "Cut a dataset into parts: a folder with one Parquet file for each learner."
-    with ending_at_once():
-        from flops_fl.options.data import PartitionOptions
-        from flops_fl.options.reading import parse
-
-        options = parse(PartitionOptions, "flops-fl data partition", description, argv)
-
-        from flops_fl.data.command import partition_command
-
-    paths = partition_command(
-        options.source,
-        options.parts,
-        options.tag,
-        options.out,
-        scheme=options.partition,
-        seed=options.seed,
-        resize=options.resize,
-    )
-    for path in paths:
-        sys.stdout.write(f"{path}\n")
-    return 0
-
-
-def _flower_export(argv: Sequence[str]) -> int:
-    description = "Write a Flower app around an ML repository, to be started with flwr run."
-    with ending_at_once():
-        from flops_fl.options.federation import FlowerExportOptions
-        from flops_fl.options.reading import parse
-
-        options = parse(FlowerExportOptions, "flops-fl flower export", description, argv)
-
-        from flops_fl.extras import install, is_installed, program
-        from flops_fl.flower.export import export
-
-    for path in export(options):
-        sys.stderr.write(f"warning: Flower does not bundle {path}: it is missing on the nodes\n")
-    if not is_installed("ray"):
-        sys.stderr.write(
-            f"warning: Flower's simulation engine needs Ray: {install('simulation')}\n"
-        )
-    nodes = f"--federation-config num-supernodes={options.learners}"  # of the simulation: 2, else
-    sys.stdout.write(f"{program('flwr')} run {quote(str(options.out))} --stream {nodes}\n")
-    return 0
-
-
-def _pki_init(argv: Sequence[str]) -> int:
-    description = "Make an authority: the key that signs the certificates of a federation."
-    with ending_at_once():
-        from flops_fl.options.pki import InitOptions
-        from flops_fl.options.reading import parse
-
-        options = parse(InitOptions, "flops-fl pki init", description, argv)
-
-        from flops_fl.pki.command import init
-
-    return init(options)
-
-
-def _pki_request(argv: Sequence[str]) -> int:
-    description = "Make a private key, which stays here, and a request for an authority to sign."
-    with ending_at_once():
-        from flops_fl.options.pki import RequestOptions
-        from flops_fl.options.reading import parse
-
-        options = parse(RequestOptions, "flops-fl pki request", description, argv)
-
-        from flops_fl.pki.command import request
-
-    return request(options)
-
-
-def _pki_sign(argv: Sequence[str]) -> int:
-    description = "Sign a request: say whom you let in, and it is signed if it asks for no more."
-    with ending_at_once():
-        from flops_fl.options.pki import SignOptions
-        from flops_fl.options.reading import parse
-
-        options = parse(SignOptions, "flops-fl pki sign", description, argv)
-
-        from flops_fl.pki.command import sign
-
-    return sign(options)
-
-
-def _pki_enroll(argv: Sequence[str]) -> int:
-    description = (
-        "Make a key and its certificate on one machine, and an authority if there is none."
-    )
-    with ending_at_once():
-        from flops_fl.options.pki import EnrollOptions
-        from flops_fl.options.reading import parse
-
-        options = parse(EnrollOptions, "flops-fl pki enroll", description, argv)
-
-        from flops_fl.pki.command import enroll
-
-    return enroll(options)
-
-
-_COMMANDS: dict[tuple[str, ...], Callable[[Sequence[str]], int]] = {
-    ("simulate",): _simulate,
-    ("run",): _run,
-    ("evaluate",): _evaluate,
-    ("export",): _export,
-    ("plan",): _plan,
-    ("data", "partition"): _partition,
-    ("flower", "export"): _flower_export,
-    ("pki", "init"): _pki_init,
-    ("pki", "request"): _pki_request,
-    ("pki", "sign"): _pki_sign,
-    ("pki", "enroll"): _pki_enroll,
+        "of Python that load it.",
+        "use:ExportOptions",
+        commands.export,
+    ),
+    "plan": Command(
+        "--learners N ...",
+        "would clusters pay? a round's time and traffic",
+        "Reckon what a round takes and what crosses the root's link, without clusters and with.",
+        "plan:PlanOptions",
+        commands.plan,
+    ),
+    "data partition": Command(
+        "SOURCE ...",
+        "cut a dataset into one part for each learner",
+        "Cut a dataset into parts: a folder with one Parquet file for each learner.",
+        "data:PartitionOptions",
+        commands.data_partition,
+    ),
+    "flower export": Command(
+        "REPO --out DIR",
+        "write a Flower app, for flwr run",
+        "Write a Flower app around an ML repository, to be started with flwr run.",
+        "federation:FlowerExportOptions",
+        commands.flower_export,
+    ),
+    "pki init": Command(
+        "",
+        "make an authority, which signs whom you let in",
+        "Make an authority: the key that signs the certificates of a federation.",
+        "pki:InitOptions",
+        commands.pki_init,
+    ),
+    "pki request": Command(
+        "NAME --role ROLE",
+        "make a key, and a request to sign it",
+        "Make a private key, which stays here, and a request for an authority to sign.",
+        "pki:RequestOptions",
+        commands.pki_request,
+    ),
+    "pki sign": Command(
+        "NAME.csr ...",
+        "sign a request: a certificate for TLS",
+        "Sign a request: say whom you let in, and it is signed if it asks for no more.",
+        "pki:SignOptions",
+        commands.pki_sign,
+    ),
+    "pki enroll": Command(
+        "NAME --role ROLE",
+        "all three at once, on one machine",
+        "Make a key and its certificate on one machine, and an authority if there is none.",
+        "pki:EnrollOptions",
+        commands.pki_enroll,
+    ),
+    "completion": Command(
+        "SHELL",
+        "let bash, zsh or fish complete all this",
+        "Print a script that lets a shell complete commands and options. For bash, put "
+        "'source <(flops-fl completion bash)' into ~/.bashrc.",
+        "completion:CompletionOptions",
+        _completion,
+    ),
 }

@@ -46,5 +46,13 @@ def counted(number: int, name: str) -> str:
     return f"{number} {name}" + ("" if number == 1 else "s")
 
 
+def without_secrets(text: str) -> str:
+    """Remove the credentials before the host's @ from all URLs: of other schemes than HTTP's, the
+    password alone.
+    """
+    text = re.sub(r"(https?://)[^/@\s]*@", r"\1", text)
+    return re.sub(r"(\w://[^/@:\s]*):[^/@\s]*@", r"\1@", text)
+
+
 def _escaped(text: str) -> str:
     return _CONTROL.sub(lambda found: repr(found.group())[1:-1], text.replace("\r\n", "\n"))

@@ -211,9 +211,9 @@ def test_commands_answer_in_one_line(run_cli, command):
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["simulat", "r"], "no command 'simulat r' (did you mean simulate?). See"),
+        (["simulat", "r"], "no command 'simulat' (did you mean simulate?). See"),
         (["data", "partitio"], "did you mean data partition?"),
-        (["nonsense"], "expected simulate, run, evaluate, export, plan, data partition"),
+        (["nonsense"], "expected simulate, aggregator, learner, run, evaluate, export, plan, data"),
     ],
 )
 def test_a_misspelt_command_is_answered_with_what_may_have_been_meant(argv, said):

@@ -31,10 +31,11 @@ RANKS = {
     "observers": 8,
     "actors": 9,
     "use": 10,
-    "cli": 11,
-    "__main__": 12,
-    "learner": 12,
-    "aggregator": 12,
+    "commands": 11,
+    "cli": 12,
+    "__main__": 13,
+    "learner": 13,
+    "aggregator": 13,
 }
 NOT_IN = {
     "core": {"grpc", "datasets", "torch", "sklearn", "mlflow", "socket", "flops_fl.repo"},

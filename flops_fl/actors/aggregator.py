@@ -17,8 +17,8 @@ from flops_fl.flower.values import largest_message
 from flops_fl.net.address import Address
 from flops_fl.net.tls import Tls
 from flops_fl.options.aggregator import AggregatorOptions
+from flops_fl.process.answer import Answer
 from flops_fl.process.files import open_files_allowed
-from flops_fl.process.prints import stdout_kept
 from flops_fl.process.signals import raise_on_signals, told_of_signals
 from flops_fl.repo.source import checkout
 from flops_fl.types import Layout
@@ -38,12 +38,17 @@ Listening = Callable[[Address, Path, Abort], None]
 
 
 def aggregate(
-    options: AggregatorOptions, on_listening: Listening | None = None, *, greeted_under: int = 0
+    options: AggregatorOptions,
+    on_listening: Listening | None = None,
+    *,
+    answer: Answer,
+    greeted_under: int = 0,
 ) -> int:
     """Lead a whole federated training.
 
     Args:
         on_listening: Called once learners can join, if there is anything left for them to do.
+        answer: Gives result.json, with --json.
         greeted_under: See `lead`.
 
     Returns:
@@ -58,11 +63,10 @@ def aggregate(
 
     raise_on_signals()
     tls = options.tls()
-    with (
-        stdout_kept(options.json_) as stdout,
-        checkout(options.repo, options.clone_timeout) as repo,
-    ):
-        return lead(options, repo, play, stdout=stdout, greeted_under=greeted_under)
+    if options.json_:
+        answer.apart()
+    with checkout(options.repo, options.clone_timeout) as repo:
+        return lead(options, repo, play, answer=answer, greeted_under=greeted_under)
 
 
 class _Serving:

@@ -3,7 +3,6 @@ what it leaves."""
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Callable, Mapping
@@ -11,7 +10,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO, TypeAlias
+from typing import Any, TypeAlias
 
 from rich.console import Console
 
@@ -29,6 +28,7 @@ from flops_fl.observers.metrics import MetricsObserver
 from flops_fl.observers.page import PageObserver
 from flops_fl.observers.picture import PictureObserver
 from flops_fl.options.aggregator import AggregatorOptions
+from flops_fl.process.answer import Answer
 from flops_fl.process.health import Health, served
 from flops_fl.process.memory import return_large_blocks
 from flops_fl.process.prints import LEARNERS
@@ -87,14 +87,14 @@ def lead(
     play: Callable[[Run], Ending],
     *,
     greeted_under: int = 0,
-    stdout: TextIO | None = None,
+    answer: Answer | None = None,
 ) -> int:
     """Build the model without data, let `play` do the rounds, and leave the results.
 
     Args:
         greeted_under: Seed under which learners have built their model when they say what it
             holds beside its parameters.
-        stdout: Where result.json is printed, too.
+        answer: Gives result.json, with --json.
 
     Returns:
         The exit code: 0 done, 130 interrupted.
@@ -115,7 +115,7 @@ def lead(
             except Exception as error:
                 ending = error
             try:
-                code = _leave(run, ending, stdout=stdout)
+                code = _leave(run, ending, answer if options.json_ else None)
             except OSError as fault:
                 raise UsageError(
                     f"the results cannot be written to {shown(folder)} ({fault.strerror}): make "
@@ -201,7 +201,7 @@ def plan_of(options: AggregatorOptions, run_id: str, folder: Path) -> Plan:
     )
 
 
-def _leave(run: Run, ending: Ending, *, stdout: TextIO | None) -> int:
+def _leave(run: Run, ending: Ending, answer: Answer | None) -> int:
     """Write and say all that a run leaves; the exit code of one that nothing has failed."""
     status, said = _status(ending)
     with told_of_signals(lambda: None):  # a second signal finds the result on disk
@@ -213,8 +213,8 @@ def _leave(run: Run, ending: Ending, *, stdout: TextIO | None) -> int:
         document |= {"mlflow": tracked}
         write_result(run.folder / RESULT, document)
     _say_where(run)
-    if stdout:
-        _print(document, stdout)
+    if answer:
+        _print(document, answer)
     if status != "interrupted":
         return 0
     early = " before its first round was done: start it again, or"
@@ -233,10 +233,9 @@ def _track(run: Run, *, interrupted: bool) -> dict[str, str] | None:
         return None
 
 
-def _print(document: Mapping[str, Any], stdout: TextIO) -> None:
+def _print(document: Mapping[str, Any], answer: Answer) -> None:
     try:
-        stdout.write(json.dumps(document, indent=2) + "\n")
-        stdout.flush()
+        answer.give(document)
     except OSError as error:
         log.warning("--json: %s cannot be printed on stdout (%s)", RESULT, error.strerror)
 

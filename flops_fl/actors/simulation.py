@@ -15,6 +15,7 @@ from flops_fl.errors import Abort
 from flops_fl.net.address import Address
 from flops_fl.options.federation import FederationOptions, SimulateOptions
 from flops_fl.options.limits import HubLimits
+from flops_fl.process.answer import Answer
 from flops_fl.process.prints import LEARNERS
 from flops_fl.process.signals import ending_at_once, raise_on_signals
 from flops_fl.repo.source import checkout
@@ -31,7 +32,7 @@ NO_DATA = "none"
 """The source of data of a repository that brings its own."""
 
 
-def simulate(options: SimulateOptions) -> int:
+def simulate(options: SimulateOptions, answer: Answer) -> int:
     """Cut the data into parts, one for each learner, and train; the exit code.
 
     Raises:
@@ -90,7 +91,7 @@ def simulate(options: SimulateOptions) -> int:
                     abort,
                 )
 
-            code = aggregate(leading, on_listening=start, greeted_under=options.seed)
+            code = aggregate(leading, on_listening=start, answer=answer, greeted_under=options.seed)
             if code == 0:
                 hosts.wait()
             return code

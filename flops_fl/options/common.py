@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -17,6 +17,8 @@ class Options(BaseModel):
     """Base of the options of each command."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    rest: ClassVar[str] = ""
+    """What may stand behind the options, after ``--``; nothing where empty."""
 
     @classmethod
     def meant(cls, environment: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

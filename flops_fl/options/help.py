@@ -20,18 +20,16 @@ HELP_ALL = "--help-all"
 
 def help_text(cls: type[Options], prog: str, description: str, *, everything: bool) -> str:
     """The help of a command, with its advanced options or without."""
-    required = [entry for entry in cls.model_fields.items() if entry[1].is_required()]
     shown: dict[str, list[str]] = {group: [] for group in GROUPS}
     hidden = []
-    for name, info in sorted(
-        cls.model_fields.items(), key=lambda entry: entry[0] not in cls.__annotations__
-    ):  # its own before those that it has in common
+    for name, info in _ordered(cls):
         if described(info).advanced and not everything:
             hidden.append(flag(name))
             continue
         group = REQUIRED if info.is_required() else described(info).group
         shown[group] += _entry(_usage(name, info), _text(info))
-    words = ["usage:", *prog.split(), *(_usage(*entry) for entry in required), "[options]"]
+    required = [_usage(name, info) for name, info in _ordered(cls) if info.is_required()]
+    words = ["usage:", *prog.split(), *required, "[options]", *filter(None, [cls.rest])]
     blocks = [[*_wrapped(words), *textwrap.wrap(description, WIDTH)]]
     blocks += [[f"{group}:", *lines] for group, lines in shown.items() if lines]
     blocks.append(_ending(cls, len(hidden)))
@@ -44,15 +42,22 @@ def _wrapped(words: Sequence[str]) -> list[str]:
     return [line.replace(_BOUND, " ") for line in textwrap.wrap(text, WIDTH, **_USAGE)]
 
 
+def _ordered(cls: type[Options]) -> list[tuple[str, FieldInfo]]:
+    """What has no name first, then its own options, then those that it has in common."""
+    return sorted(
+        cls.model_fields.items(),
+        key=lambda entry: (not described(entry[1]).positional, entry[0] not in cls.__annotations__),
+    )
+
+
 def _ending(cls: type[Options], hidden: int) -> list[str]:
-    example = min(
-        (name for name, info in cls.model_fields.items() if not info.is_required()),
-        key=lambda name: GROUPS.index(described(cls.model_fields[name]).group),
+    example, info = min(
+        cls.model_fields.items(),
+        key=lambda entry: (entry[1].is_required(), GROUPS.index(described(entry[1]).group)),
     )
+    option = _usage(example, info).split()[0]
     lines = _entry(HELP_ALL, f"{hidden} more options, for seldom needs") if hidden else []
-    said = (
-        f"In the environment {flag(example)} is {variable(example)}. [The default] is in brackets."
-    )
+    said = f"In the environment {option} is {variable(example)}. [The default] is in brackets."
     return [*lines, said]
 
 

@@ -22,11 +22,16 @@ from flops_fl.errors import UsageError
 from flops_fl.options.common import Options
 from flops_fl.options.described import described, flag, variable
 from flops_fl.options.help import HELP_ALL, help_text
+from flops_fl.text import without_secrets
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=Options)
 
+HELP = ("-h", "--help", HELP_ALL)
+
+_MODULES = ("aggregator", "learner", "federation", "data", "use", "plan", "pki", "completion")
+_TRUE = ("1", "t", "true", "y", "yes", "on")  # as pydantic reads a switch
 _NO_VALUE = "\0"  # where one is missing; nobody can say it
 
 
@@ -59,17 +64,25 @@ def parse(
     empty = {key for key, value in values.items() if _NO_VALUE in value}
     problems += [f"{flag(key)}: expected a value" for key in sorted(empty)]
     values = {key: value for key, value in values.items() if key not in empty}
+    sources = _sources(cls, environ)
+    meant = cls.meant({key: environ[name] for key, name in sources.items()}, values)
+    sources = {key: name for key, name in sources.items() if key in meant and key not in values}
+    told = [f"{name}={without_secrets(environ[name])}" for name in sources.values()]
     try:
-        options = cls(**(cls.meant(_from_environment(cls, environ), values) | values))
+        options = cls(**(meant | values))
     except ValidationError as error:
         # After a broken command line, what seems to be missing may have been there.
         problems += [
-            _sentence(cls, e)
+            _sentence(cls, e, sources)
             for e in error.errors()
             if e["loc"][:1] not in {(key,) for key in empty} and (read or e["type"] != "missing")
         ]
     if problems:
-        raise UsageError("; ".join(problems) + f". See {prog} --help")
+        unseen = [item for item in told if not any(item in problem for problem in problems)]
+        used = f" (from the environment: {', '.join(unseen)})" if unseen else ""
+        raise UsageError("; ".join(problems) + f"{used}. See {prog} --help")
+    if told and not getattr(options, "quiet", False):
+        log.info("from the environment: %s", ", ".join(told))
     return options
 
 
@@ -82,17 +95,31 @@ def build(cls: type[T], values: Mapping[str, Any]) -> T:
     try:
         return cls(**values)
     except ValidationError as error:
-        raise UsageError("; ".join(_sentence(cls, e) for e in error.errors())) from None
+        raise UsageError("; ".join(_sentence(cls, e, {}) for e in error.errors())) from None
 
 
 def _inform(cls: type[Options], prog: str, description: str, argv: Sequence[str]) -> None:
     if "--version" in argv:
-        sys.stdout.write(f"flops-fl {__version__}\n")
+        print_version()
         raise SystemExit(0)
-    if {"-h", "--help", HELP_ALL} & set(argv):
+    if set(HELP) & set(argv):
         everything = HELP_ALL in argv
         sys.stdout.write(help_text(cls, prog, description, everything=everything))
         raise SystemExit(0)
+
+
+def print_version() -> None:
+    """Say which version of flops-fl this is."""
+    sys.stdout.write(f"flops-fl {__version__}\n")
+
+
+def asks_for_json(
+    cls: type[Options], argv: Sequence[str], environ: Mapping[str, str] = os.environ
+) -> bool:
+    """Whether a program reads the answer, even if the options are wrong."""
+    name = "json_"
+    said = "--json" in argv or environ.get(variable(name), "").lower() in _TRUE
+    return said and (name in cls.model_fields or "--json" in argv)
 
 
 def _parser(cls: type[Options]) -> argparse.ArgumentParser:
@@ -123,13 +150,13 @@ def similar(name: str, known: Sequence[str]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def _from_environment(cls: type[Options], environ: Mapping[str, str]) -> dict[str, Any]:
-    found = {}
+def _sources(cls: type[Options], environ: Mapping[str, str]) -> dict[str, str]:
+    """The variable that has a value, by option."""
+    found: dict[str, str] = {}
     for name, info in cls.model_fields.items():
-        former = described(info).formerly
-        value = environ.get(variable(name)) or (former and environ.get(variable(former)))
-        if value:
-            found[info.alias or name] = value
+        for said in (name, described(info).formerly):
+            if said and environ.get(variable(said)):
+                found.setdefault(info.alias or name, variable(said))
     known = {variable(name) for name in cls.model_fields}
     if any(name.startswith("FLOPS_") and name not in known for name in environ):
         _name_strangers(environ)
@@ -145,13 +172,14 @@ def _name_strangers(environ: Mapping[str, str]) -> None:
 
 
 def _all_options() -> Iterator[type[Options]]:
-    for module in ("aggregator", "learner", "federation", "data", "use", "plan", "pki"):
+    for module in _MODULES:
         for value in vars(import_module(f"flops_fl.options.{module}")).values():
             if isinstance(value, type) and issubclass(value, Options):
                 yield value
 
 
-def _sentence(cls: type[Options], error: Any) -> str:
+def _sentence(cls: type[Options], error: Any, sources: Mapping[str, str]) -> str:
+    """What is wrong; `sources` are the variables that gave options their values."""
     message = error["msg"].removeprefix("Value error, ")
     if not error["loc"]:
         return str(message)
@@ -161,5 +189,7 @@ def _sentence(cls: type[Options], error: Any) -> str:
     if error["type"] == "missing":
         return f"{shown} is missing: {info.description if info else message}"
     value = error["input"]
+    if key in sources:
+        return f"{sources[key]}={value}: {message[0].lower()}{message[1:]}"
     given = ",".join(map(str, value)) if isinstance(value, list) else value
     return f"{shown} {given}: {message[0].lower()}{message[1:]}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import model_validator
 
@@ -23,6 +23,8 @@ class HandOptions(LocalDataOptions):
 
 class RunOptions(RepoOptions, HandOptions):
     """Options of ``flops-fl run``."""
+
+    rest: ClassVar[str] = "-- PROGRAM ..."
 
 
 class ModelOptions(Options):

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TextIO
 
 from flops_fl.errors import INTERRUPTED, FlopsError, RepositoryError, UsageError
+from flops_fl.process.answer import Answer
 from flops_fl.process.files import allow_many_files, open_files_allowed
 from flops_fl.process.lines import speak
 from flops_fl.process.signals import ignore_signals
@@ -29,10 +30,11 @@ def report(error: FlopsError, stream: TextIO) -> None:
     stream.flush()
 
 
-def run_main(main: Callable[[], int], *, quiet: bool = False) -> int:
+def run_main(main: Callable[[], int], answer: Answer | None = None, *, quiet: bool = False) -> int:
     """Run an entry point; return its exit code, with errors reported on stderr.
 
     Args:
+        answer: Where a program may read of a failure.
         quiet: Say nothing of an interruption: somebody else will.
 
     Where user code has left threads behind, Python waits for them when the process ends, and tells
@@ -43,7 +45,9 @@ def run_main(main: Callable[[], int], *, quiet: bool = False) -> int:
     outlive_streams()
     allow_many_files()
     speak()
-    code = _run(main, quiet=quiet)
+    answer = answer or Answer()
+    code = _run(main, answer, quiet=quiet)
+    answer.close()
     if _others():
         threading.Thread(target=_end_anyway, args=(code,), daemon=True).start()
         # A pool that has just lost its owner ends by itself. Python's own end, at the same moment,
@@ -68,23 +72,12 @@ def _end_anyway(code: int) -> None:
     os._exit(code)
 
 
-def _run(main: Callable[[], int], *, quiet: bool) -> int:
+def _run(main: Callable[[], int], answer: Answer, *, quiet: bool) -> int:
     try:
         code = main()
         ignore_signals()
     except FlopsError as error:
-        ignore_signals()
-        with suppress(OSError, ValueError):  # user code may have closed it
-            report(error, sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        said = _lacking(error)
-        if not said:
-            raise
-        ignore_signals()
-        with suppress(OSError, ValueError):
-            report(UsageError(said), sys.stderr)
-        return UsageError.exit_code
+        return _failed(error, answer)
     except KeyboardInterrupt:
         ignore_signals()
         # Python ends by the signal, whatever the exit code, if it came in an exec of text, such
@@ -92,8 +85,23 @@ def _run(main: Callable[[], int], *, quiet: bool) -> int:
         exec("")
         with suppress(OSError, ValueError):
             sys.stderr.write("" if quiet else "interrupted\n")
+        answer.fail("interrupted", INTERRUPTED)
         return INTERRUPTED
+    except Exception as error:
+        said = _lacking(error) if isinstance(error, OSError) else ""
+        if said:
+            return _failed(UsageError(said), answer)
+        answer.fail(f"{type(error).__name__}: {error}", FlopsError.exit_code)
+        raise
     return code
+
+
+def _failed(error: FlopsError, answer: Answer) -> int:
+    ignore_signals()
+    with suppress(OSError, ValueError):  # user code may have closed it
+        report(error, sys.stderr)
+    answer.fail(str(error), error.exit_code)
+    return error.exit_code
 
 
 def _lacking(error: OSError) -> str:

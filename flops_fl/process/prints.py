@@ -14,7 +14,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
 
 from flops_fl.errors import UsageError
 from flops_fl.limits import LOG_SIZE
@@ -129,26 +128,6 @@ def prints_apart(folder: Path | None, largest: int = LOG_SIZE) -> Iterator[Print
         finally:
             speak()
             os.close(out)
-
-
-@contextmanager
-def stdout_kept(wanted: bool) -> Iterator[TextIO | None]:
-    """Standard output for one who reads it by machine: all else that is printed goes to stderr,
-    to the end of the process: user code may print when Python ends, and C code's buffers do.
-
-    None unless `wanted`: then nothing changes.
-    """
-    if not wanted:
-        yield None
-        return
-    sys.stdout.flush()
-    kept = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    try:
-        yield kept
-    finally:
-        with suppress(OSError):  # whoever could not write has said so
-            kept.close()
 
 
 def log_of(folder: Path, learner: str) -> Path:

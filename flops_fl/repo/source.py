@@ -15,6 +15,7 @@ from pathlib import Path
 
 from flops_fl.errors import RepositoryError, UsageError
 from flops_fl.limits import CLONE_TIMEOUT
+from flops_fl.text import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -151,11 +152,6 @@ def split_ref(source: str) -> tuple[str, str]:
         return source, "HEAD"
     at = host_end + found.start()
     return source[:at], source[at + 1 :]
-
-
-def without_secrets(source: str) -> str:
-    """Remove the credentials before the host's @ from all URLs in a text."""
-    return re.sub(r"(https?://)[^/@\s]*@", r"\1", source)
 
 
 def _clone(source: str, target: Path, timeout: float) -> str:

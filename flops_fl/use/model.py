@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from flops_fl.actors.learner import build_learner
 from flops_fl.errors import UsageError
 from flops_fl.flower.client import ROUND, SEED
 from flops_fl.options.use import EvaluateOptions, ExportOptions
+from flops_fl.process.answer import Answer
 from flops_fl.repo.source import Checkout, checkout_of, is_url, split_ref
 from flops_fl.run.checkpoint import BEST, LAST, load_npz
 from flops_fl.run.folder import shown
@@ -60,12 +60,13 @@ def load(
     return in_hand(model, stack)
 
 
-def evaluate(options: EvaluateOptions, stdout: TextIO) -> None:
+def evaluate(options: EvaluateOptions, answer: Answer) -> None:
     """Evaluate a run's model with the seeds of its round, and print the figures.
 
     Raises:
         FlopsError: see `load`.
     """
+    answer.apart()
     found = read_run(options.run, best=not options.last)
     with found.repository(options.repo) as repo:
         client = build_learner(
@@ -82,15 +83,19 @@ def evaluate(options: EvaluateOptions, stdout: TextIO) -> None:
         )
         which = {"run": str(options.run), "run_id": found.run_id, "model": found.name}
         document = {**which, "round": found.round, **figures}
-        print(json.dumps(document, indent=2) if options.json_ else f"{text} ({found})", file=stdout)
+        if options.json_:
+            answer.give(document)
+        else:
+            print(f"{text} ({found})", file=answer.apart())
 
 
-def export(options: ExportOptions, stdout: TextIO) -> None:
+def export(options: ExportOptions, answer: Answer) -> None:
     """Write a run's model in its framework's own format, and print the lines that load it.
 
     Raises:
         FlopsError: see `load`; also if the file exists, or its ending does not fit the model.
     """
+    answer.apart()
     found = read_run(options.run, best=not options.last)
     if options.out.exists() and not options.force:
         raise UsageError(f"--out {options.out} is there: choose another name, or give --force")
@@ -102,7 +107,7 @@ def export(options: ExportOptions, stdout: TextIO) -> None:
             model.load(found.parameters)
             home = Home(model, found.parameters, found.home(options.repo, repo))
             lines = write_model(home, out, str(options.out))
-        print(*lines, sep="\n", file=stdout)
+        print(*lines, sep="\n", file=answer.apart())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

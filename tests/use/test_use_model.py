@@ -16,6 +16,7 @@ import flops_fl
 from flops_fl.errors import DataError, FlopsError, UsageError
 from flops_fl.options.reading import parse
 from flops_fl.options.use import EvaluateOptions, ExportOptions
+from flops_fl.process.answer import Answer
 from flops_fl.run.checkpoint import load_npz, save_npz
 from flops_fl.types import parameters_sha256
 from flops_fl.use.formats import Home, write_model
@@ -39,7 +40,7 @@ def command(name, *words):
     """What `flops-fl NAME` prints, in this process."""
     cls, act = {"export": (ExportOptions, export), "evaluate": (EvaluateOptions, evaluate)}[name]
     stdout = io.StringIO()
-    act(parse(cls, name, "", [str(word) for word in words], {}), stdout)
+    act(parse(cls, name, "", [str(word) for word in words], {}), Answer(stdout))
     return stdout.getvalue()
 
 

@@ -1,0 +1,170 @@
+"""What each command does with its options: heavy imports first, then the work itself.
+
+Each function imports what its command needs, while a signal still ends the process at once, and
+returns the work.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from shlex import quote
+from typing import TYPE_CHECKING, TypeAlias
+
+from flops_fl.errors import UsageError
+from flops_fl.process.answer import Answer
+
+if TYPE_CHECKING:
+    from flops_fl.options.aggregator import AggregatorOptions
+    from flops_fl.options.data import PartitionOptions
+    from flops_fl.options.federation import FlowerExportOptions, SimulateOptions
+    from flops_fl.options.learner import LearnerOptions
+    from flops_fl.options.pki import EnrollOptions, InitOptions, RequestOptions, SignOptions
+    from flops_fl.options.plan import PlanOptions
+    from flops_fl.options.use import EvaluateOptions, ExportOptions, RunOptions
+
+Work: TypeAlias = Callable[[], int]
+"""What is left to do; returns the exit code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How a command was called, beside its options."""
+
+    rest: Sequence[str] = ()
+    """What stood after ``--``."""
+    answer: Answer = field(default_factory=Answer)
+
+
+def aggregator(options: AggregatorOptions, call: Call) -> Work:
+    from flops_fl.process.libraries import prepare_libraries
+
+    prepare_libraries(threads=1)  # norms are sums of floats, whose bits depend on threads
+
+    from flops_fl.actors.aggregator import aggregate
+
+    return partial(aggregate, options, answer=call.answer)
+
+
+def learner(options: LearnerOptions, call: Call) -> Work:
+    from flops_fl.process.libraries import prepare_libraries
+
+    prepare_libraries(options.threads)
+
+    from flops_fl.actors.learner import learn
+
+    return partial(learn, options)
+
+
+def simulate(options: SimulateOptions, call: Call) -> Work:
+    from flops_fl.process.libraries import prepare_libraries
+
+    prepare_libraries(options.threads)
+
+    from flops_fl.actors import simulation
+
+    return partial(simulation.simulate, options, call.answer)
+
+
+def run(options: RunOptions, call: Call) -> Work:
+    if not call.rest:
+        raise UsageError(
+            "no program to run: expected one after --, such as flops-fl run REPO --data FOLDER "
+            "-- python model_manager.py"
+        )
+
+    from flops_fl.use.command import run_program
+
+    return partial(run_program, options, call.rest)
+
+
+def evaluate(options: EvaluateOptions, call: Call) -> Work:
+    from flops_fl.process.libraries import prepare_libraries
+
+    prepare_libraries(options.threads)
+
+    from flops_fl.use import model
+
+    return partial(_done, partial(model.evaluate, options, call.answer))
+
+
+def export(options: ExportOptions, call: Call) -> Work:
+    from flops_fl.use import model
+
+    return partial(_done, partial(model.export, options, call.answer))
+
+
+def plan(options: PlanOptions, call: Call) -> Work:
+    from flops_fl.use import plan as planning
+
+    return partial(_done, partial(planning.plan, options, sys.stdout))
+
+
+def data_partition(options: PartitionOptions, call: Call) -> Work:
+    from flops_fl.data.command import partition_command
+
+    def work() -> int:
+        paths = partition_command(
+            options.source,
+            options.parts,
+            options.tag,
+            options.out,
+            scheme=options.partition,
+            seed=options.seed,
+            resize=options.resize,
+        )
+        sys.stdout.writelines(f"{path}\n" for path in paths)
+        return 0
+
+    return work
+
+
+def flower_export(options: FlowerExportOptions, call: Call) -> Work:
+    from flops_fl.extras import install, is_installed, program
+    from flops_fl.flower import export
+
+    def work() -> int:
+        for path in export.export(options):
+            sys.stderr.write(
+                f"warning: Flower does not bundle {path}: it is missing on the nodes\n"
+            )
+        if not is_installed("ray"):
+            sys.stderr.write(
+                f"warning: Flower's simulation engine needs Ray: {install('simulation')}\n"
+            )
+        nodes = f"--federation-config num-supernodes={options.learners}"  # in the app: 2
+        sys.stdout.write(f"{program('flwr')} run {quote(str(options.out))} --stream {nodes}\n")
+        return 0
+
+    return work
+
+
+def pki_init(options: InitOptions, call: Call) -> Work:
+    from flops_fl.pki import command
+
+    return partial(command.init, options)
+
+
+def pki_request(options: RequestOptions, call: Call) -> Work:
+    from flops_fl.pki import command
+
+    return partial(command.request, options)
+
+
+def pki_sign(options: SignOptions, call: Call) -> Work:
+    from flops_fl.pki import command
+
+    return partial(command.sign, options)
+
+
+def pki_enroll(options: EnrollOptions, call: Call) -> Work:
+    from flops_fl.pki import command
+
+    return partial(command.enroll, options)
+
+
+def _done(work: Callable[[], None]) -> int:
+    work()
+    return 0
