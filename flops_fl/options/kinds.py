@@ -20,6 +20,12 @@ def _existing(path: Path) -> Path:
     return path
 
 
+def _project(name: str) -> str:
+    if not re.fullmatch(r"[\w@:+=-][\w.@:+=-]{0,127}", name):
+        raise ValueError("expected up to 128 letters, digits and _ . @ : + = -, no dot first")
+    return name
+
+
 def _absolute_sqlite(uri: str) -> str:
     """SQLAlchemy takes ``sqlite:///x.db`` for a name that starts in the working folder."""
     head, name = "sqlite:///", uri.removeprefix("sqlite:///")
@@ -36,7 +42,7 @@ PositiveNumber = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Seconds = PositiveNumber
 Threads = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-ProjectId = Annotated[str, Field(pattern=r"^[\w@:+=-][\w.@:+=-]{0,127}$")]
+ProjectId = Annotated[str, AfterValidator(_project)]
 
 
 def _commas(value: Any) -> Any:

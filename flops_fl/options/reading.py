@@ -55,7 +55,8 @@ def parse(
     try:
         given, unknown = _parser(cls).parse_known_args(argv)
     except argparse.ArgumentError as error:  # a switch that was given a value
-        problems.append(f"{error.argument_name}: {error.message}")
+        value = error.message.partition("argument ")[2]
+        problems.append(f"{error.argument_name}: a switch, which takes no value such as {value}")
         read = False
     else:
         problems += [_stranger(cls, item) for item in unknown]
@@ -180,7 +181,7 @@ def _all_options() -> Iterator[type[Options]]:
 
 def _sentence(cls: type[Options], error: Any, sources: Mapping[str, str]) -> str:
     """What is wrong; `sources` are the variables that gave options their values."""
-    message = error["msg"].removeprefix("Value error, ")
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ").partition(", un")[0]
     if not error["loc"]:
         return str(message)
     key = str(error["loc"][0])
