@@ -1,6 +1,6 @@
-"""What `make demo` runs: real digits, one aggregator and three learners, a process each.
+"""`make demo`: train on digits with one aggregator and three learners, each in its own process.
 
-It calls the very commands a person would type, and prints them.
+It runs the commands that you would type, and prints them.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""What `make flower` runs: one repository on three engines, and the same model from each.
+"""`make flower`: train one repository on three engines, and compare the models.
 
-Our own engine, Flower's simulation engine, and a SuperLink with two SuperNodes, the last two
-by `flwr run`. Flower keeps what it needs in runs/flower/home.
+The engines are our own, Flower's simulation engine, and a SuperLink with two SuperNodes; `flwr run`
+starts the last two. Flower's files are in runs/flower/home.
 """
 
 import json
@@ -42,14 +42,14 @@ def free_port() -> int:
 
 def environment(home: Path) -> dict[str, str]:
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    # Flower asks its makers for news, and Ray for accelerators; neither is wanted here.
+    # Stop Flower's check for updates, and Ray's search for accelerators: neither is needed here.
     quiet = {"FLWR_TELEMETRY_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     return {**os.environ, **quiet, "PATH": path, "FLWR_HOME": str(home)}
 
 
 @contextmanager
 def superlink(*options: str, nodes: int = 0):
-    """A SuperLink and its SuperNodes; its port."""
+    """Run a SuperLink and its SuperNodes within the ``with``; gives the SuperLink's port."""
     port, env = free_port(), environment(HOME)
     commands = [["flower-superlink", "--insecure", "--port", str(port), *options]]
     for index in range(nodes):
@@ -100,7 +100,7 @@ def call(*command: str) -> None:
 
 
 def flwr_run(where: str, port: int, *options: str) -> dict:
-    """`flwr run` to its end; the result file."""
+    """Run `flwr run` to its end; returns the content of result.json."""
     output = RUNS / where
     HOME.mkdir(parents=True, exist_ok=True)
     ports = {"simulation": port, "deployment": port}

@@ -1,11 +1,11 @@
-"""Every strategy on the digits, and the robust ones against a hostile learner.
+"""Compare every strategy on the digits, and the robust ones against a hostile learner.
 
     python examples/strategies.py
 
-Trains examples/numpy_fedprox in one process: each strategy at its defaults, 10 learners for 20
-rounds, on parts of the digits that are alike, and on parts where classes are skewed. Then five
-learners, one of which sends its update reversed and ten times as far, which no check can tell
-from a bad day. Prints the tables in docs/flower.md.
+This trains examples/numpy_fedprox in one process. Each strategy has its default options, 10
+learners and 20 rounds, on an even partition of the digits and on one with skewed classes. Then one
+of five learners multiplies its update by -10, which the checks of an update cannot detect. The
+program prints the tables in docs/flower.md.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ ROBUST = {
 
 
 class InProcess:
-    """Learners in this process, as rounds see them."""
+    """A `Cohort` whose learners run in this process."""
 
     def __init__(self, workers, hostile):
         self.workers, self.hostile = workers, hostile
@@ -71,13 +71,13 @@ class InProcess:
 
 
 def poisoned(before, after):
-    """The update reversed and ten times as far."""
+    """The parameters after the update has been multiplied by -10."""
     pairs = zip(before, after, strict=True)
     return [(old - 10 * (new - old)).astype(old.dtype) for old, new in pairs]
 
 
 def learners(folder: Path, count: int, scheme: str = "iid") -> dict[str, ClientWorker]:
-    """Learners of the digits, each with a part of its own in `folder`."""
+    """Learners by id, each with its own part of the digits in `folder`."""
     parts = partition_command("digits", count, "digits", folder, scheme=scheme)
     names = [f"learner-{index}" for index in range(count)]
     pairs = zip(names, parts, strict=True)
@@ -90,7 +90,7 @@ def learners(folder: Path, count: int, scheme: str = "iid") -> dict[str, ClientW
 
 
 def played(name: str, options: dict, workers: dict, rounds: int, hostile: str = "") -> list:
-    """The accuracy of each round; all of the learners evaluate honestly."""
+    """The accuracy after each round; the hostile learner evaluates honestly, too."""
     model = ManagedModel(REPO, before_build=partial(seed_build, 0))
     minimums = dict.fromkeys(
         ("min_available_clients", "min_fit_clients", "min_evaluate_clients"), len(workers)

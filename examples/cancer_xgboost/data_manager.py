@@ -1,4 +1,4 @@
-"""This learner's rows: measurements of cells, four fifths of them to train on."""
+"""This learner's rows of cell measurements; it trains on four fifths of them."""
 
 import numpy as np
 from flops_utils.ml_repo_building_blocks import load_dataset

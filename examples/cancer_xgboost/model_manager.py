@@ -1,4 +1,4 @@
-"""Boosted trees: parameters that have no mean, since every tree has a shape of its own."""
+"""Boosted trees, whose parameters have no mean, since every tree has its own structure."""
 
 import xgboost
 from data_manager import DataManager
@@ -6,7 +6,7 @@ from flops_utils.ml_repo_templates import ModelManagerTemplate
 from sklearn.metrics import accuracy_score, log_loss
 
 STEP = 0.3
-# XGBoost takes a score to start with from the data it sees, unless it is told one.
+# base_score is set, since XGBoost would otherwise derive it from each learner's own data.
 PARAMETERS = {"objective": "binary:logistic", "max_depth": 3, "base_score": 0.5}
 
 
@@ -29,8 +29,9 @@ class ModelManager(ModelManagerTemplate):
         self.booster = xgboost.Booster(model_file=bytearray(forest)) if forest else None
 
     def fit_model(self, config):
-        # FedXgbBagging tells how many learners grow a tree on the same forest: each is as many
-        # times smaller, and only the new one is sent. FedXgbCyclic hands the forest round.
+        # FedXgbBagging sends the number N of learners that each add a tree to the same forest. So
+        # a tree is scaled by 1 / N, and only the new tree is sent. FedXgbCyclic passes the whole
+        # forest from learner to learner.
         learners = config.get("learners")
         parameters = PARAMETERS | {"eta": STEP / (learners or 1)}
         self.booster = xgboost.train(parameters, self.train, 1, xgb_model=self.booster)

@@ -23,5 +23,5 @@ class DataManager(DataManagerTemplate):
         cut = len(self.dataset) * 4 // 5
         train = torch.utils.data.Subset(self.dataset, range(cut))
         test = torch.utils.data.Subset(self.dataset, range(cut, len(self.dataset)))
-        # Shuffling draws from torch's global generator.
+        # Shuffling uses torch's global random generator, which the runtime seeds.
         return DataLoader(train, BATCH, shuffle=True), DataLoader(test, BATCH)

@@ -1,4 +1,4 @@
-"""This learner's digits, a row of 784 numbers from 0 to 1 for each image."""
+"""This learner's digits; each image is a row of 784 numbers from 0 to 1."""
 
 import numpy as np
 from flops_utils.ml_repo_building_blocks import load_dataset

@@ -13,7 +13,8 @@ LOCAL_EPOCHS = 3
 
 class ModelManager(ModelManagerTemplate):
     def __init__(self):
-        # random_state stays None: draws come from NumPy's global generator.
+        # random_state stays None, so scikit-learn uses NumPy's global generator, which the
+        # runtime seeds.
         self.model = SGDClassifier(loss="log_loss", learning_rate="constant", eta0=0.01)
         self.model.classes_ = DIGITS
         self.model.coef_ = np.zeros((len(DIGITS), PIXELS))
@@ -36,7 +37,7 @@ class ModelManager(ModelManagerTemplate):
         images, labels = self.train
         for _ in range(LOCAL_EPOCHS):
             order = np.random.permutation(len(labels))
-            # partial_fit is told all classes: a learner need not have seen each of them.
+            # partial_fit gets all classes, since a learner's data may lack some of them.
             self.model.partial_fit(images[order], labels[order], classes=DIGITS)
         return len(labels)
 

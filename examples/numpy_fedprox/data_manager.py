@@ -1,4 +1,4 @@
-"""This learner's digits: images flattened to rows of 0..1, four fifths to train on."""
+"""This learner's digits: images as rows of numbers from 0 to 1; it trains on four fifths."""
 
 import numpy as np
 from flops_utils.ml_repo_building_blocks import load_dataset

@@ -27,7 +27,7 @@ class ModelManager(ModelManagerTemplate):
 
     def fit_model(self, config):
         images, labels = self.train
-        mu = config.get("proximal_mu", 0.0)  # what the strategy FedProx tells; others do not
+        mu = config.get("proximal_mu", 0.0)  # only the strategy FedProx sends it
         weights, bias = self.weights.copy(), self.bias.copy()
         for _ in range(EPOCHS):
             order = np.random.permutation(len(images))
@@ -48,7 +48,7 @@ class ModelManager(ModelManagerTemplate):
         return float(loss), float(accuracy), len(labels)
 
     def predict(self, images):
-        """Chance of each class, for each image."""
+        """The probability of each class, for each image."""
         scores = images @ self.weights + self.bias
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))
         return scores / scores.sum(axis=1, keepdims=True)

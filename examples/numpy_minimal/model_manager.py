@@ -44,7 +44,7 @@ class ModelManager(ModelManagerTemplate):
         return float(loss), float(accuracy), len(labels)
 
     def predict(self, images):
-        """Chance of each class, for each image."""
+        """The probability of each class, for each image."""
         scores = images @ self.weights + self.bias
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))
         return scores / scores.sum(axis=1, keepdims=True)
