@@ -144,6 +144,11 @@ def without_colour(text):
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
+def unstamped(text):
+    """Lines of a log without the time that each begins with."""
+    return re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", "", text, flags=re.MULTILINE)
+
+
 def wait_for_port(address, seconds=40):
     host, _, port = address.rpartition(":")
     end = time.monotonic() + seconds

@@ -11,7 +11,7 @@ import pytest
 from flops_fl import cli
 from flops_fl.errors import UsageError
 from flops_fl.options.reading import parse
-from tests.conftest import ROOT
+from tests.conftest import ROOT, unstamped
 
 PROGRAM = "sys.argv = ['flops-fl', *sys.argv[1:]]; from flops_fl.cli import main; main()"
 
@@ -90,7 +90,7 @@ def test_what_comes_from_the_environment_is_said_without_passwords():
     done = flops_fl("data", "partition", "nowhere", "--parts", "1", env=env)
     said = done.stderr.splitlines()
     assert said[0].endswith("from the environment: FLOPS_TAG=here, FLOPS_OUT=https://example.org")
-    assert said[1].startswith("error: no data source 'nowhere'")
+    assert unstamped(said[1]).startswith("error: no data source 'nowhere'")
 
 
 def test_a_mistake_from_the_environment_is_named_by_its_variable():
@@ -116,7 +116,8 @@ def test_a_mistake_from_the_environment_is_named_by_its_variable():
 def test_a_failure_is_a_document_too(argv, env):
     done = flops_fl(*argv, env=env)
     document = json.loads(done.stdout)
-    assert document.pop("error") == done.stderr.splitlines()[-1].removeprefix("error: ")
+    said = unstamped(done.stderr).splitlines()[-1]
+    assert document.pop("error") == said.removeprefix("error: ")
     assert document == {"status": "failed", "exit_code": 2}
     assert done.returncode == 2
 

@@ -21,7 +21,7 @@ from flops_fl.options.use import EvaluateOptions, ExportOptions, RunOptions
 from flops_fl.wire.hub.entries import Room
 from flops_fl.wire.hub.stage import HubOptions
 from flops_fl.wire.line.redial import DialOptions
-from tests.conftest import ROOT
+from tests.conftest import ROOT, unstamped
 
 
 def aggregator(*argv, **environ):
@@ -207,7 +207,7 @@ def test_commands_answer_in_one_line(run_cli, command):
     code, out, err = run_cli(*command)
     assert code == 2
     assert out == ""
-    assert err.startswith("error: ")
+    assert unstamped(err).startswith("error: ")
     assert err.count("\n") == 1
 
 

@@ -30,6 +30,7 @@ from flops_fl.observers.picture import PictureObserver
 from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.process.answer import Answer
 from flops_fl.process.health import Health, served
+from flops_fl.process.lines import stamp
 from flops_fl.process.memory import return_large_blocks
 from flops_fl.process.prints import LEARNERS
 from flops_fl.process.signals import told_of_signals
@@ -219,7 +220,8 @@ def _leave(run: Run, ending: Ending, answer: Answer | None) -> int:
         return 0
     early = " before its first round was done: start it again, or"
     when = ":" if run.training.state.round else early
-    sys.stderr.write(f"interrupted{when} go on with --resume\n")  # as run_main would: no time
+    now = stamp(terminal=sys.stderr.isatty())
+    sys.stderr.write(f"{now}interrupted{when} go on with --resume\n")  # as run_main would
     return INTERRUPTED
 
 

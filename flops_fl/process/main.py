@@ -14,7 +14,7 @@ from typing import TextIO
 from flops_fl.errors import INTERRUPTED, FlopsError, RepositoryError, UsageError
 from flops_fl.process.answer import Answer
 from flops_fl.process.files import allow_many_files, open_files_allowed
-from flops_fl.process.lines import speak
+from flops_fl.process.lines import speak, stamp
 from flops_fl.process.signals import ignore_signals
 from flops_fl.process.streams import outlive_streams
 
@@ -26,7 +26,7 @@ def report(error: FlopsError, stream: TextIO) -> None:
     """Write the error for a person: the user's own traceback if any, then one line."""
     if isinstance(error, RepositoryError) and error.traceback:
         stream.write(error.traceback.rstrip("\n") + "\n")
-    stream.write(f"error: {error}\n")
+    stream.write(f"{stamp(terminal=stream.isatty())}error: {error}\n")
     stream.flush()
 
 
@@ -84,7 +84,8 @@ def _run(main: Callable[[], int], answer: Answer, *, quiet: bool) -> int:
         # as makes a dataclass (bpo-1054041); the next exec makes it forget that.
         exec("")
         with suppress(OSError, ValueError):
-            sys.stderr.write("" if quiet else "interrupted\n")
+            if not quiet:
+                sys.stderr.write(f"{stamp(terminal=sys.stderr.isatty())}interrupted\n")
         answer.fail("interrupted", INTERRUPTED)
         return INTERRUPTED
     except Exception as error:

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.conftest import LIMIT, wait_until
+from tests.conftest import LIMIT, unstamped, wait_until
 
 FORKING_FIT = """
 import multiprocessing, os
@@ -53,7 +53,7 @@ def test_whichever_process_of_a_simulation_is_killed_the_others_end(
             "host": "the process that hosts the learners",
             "learner": r"learner-\d was at work when its process",
         }
-        last = processes.stderr(simulation).splitlines()[-1]
+        last = unstamped(processes.stderr(simulation)).splitlines()[-1]
         assert re.match(f"error: {who[killed]} was killed by SIGKILL", last), last
 
 

@@ -8,7 +8,7 @@ import pytest
 from flops_fl.actors.outcomes import Outcomes
 from flops_fl.errors import DataError, FederationError, RepositoryError
 from flops_fl.wire.messages import Goodbye
-from tests.conftest import NUMPY
+from tests.conftest import NUMPY, unstamped
 
 FAILED, COMPLETED = Goodbye(reason="failed: no quorum", failed=True), Goodbye(reason="completed")
 
@@ -86,7 +86,7 @@ def test_a_broken_dependency_file_is_told_before_anything_starts(run_cli, tmp_pa
     out = tmp_path / "out"
     code, _, err = run_cli("aggregator", repo, "--no-tracking", "--output", out)
     assert code == 3
-    assert err.startswith("error: conda.yaml line 2 is not valid YAML")
+    assert unstamped(err).startswith("error: conda.yaml line 2 is not valid YAML")
     assert not out.exists()
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.conftest import EXAMPLES, ROOT, wait_until
+from tests.conftest import EXAMPLES, ROOT, unstamped, wait_until
 
 PRINTING = ROOT / "tests" / "repositories" / "printing"
 NUMPY = EXAMPLES / "numpy_minimal"
@@ -48,7 +48,7 @@ def test_each_learner_prints_to_a_file_of_its_own(run_cli, tmp_path):
 def test_the_last_lines_of_who_fails_are_shown(run_cli, tmp_path, ending, said):
     code, _, err = simulate(run_cli, tmp_path, ending)
     assert code == 4, err
-    assert re.match(f"error: {said}", err.splitlines()[-1])
+    assert re.match(f"error: {said}", unstamped(err).splitlines()[-1])
     assert json.loads((tmp_path / "result.json").read_text())["error"] in err.splitlines()[-1]
     shown = re.search(r"its last lines of output, from (.*)/learner-\d\.log:\n((?:  .*\n)+)", err)
     assert shown.group(1) == str(tmp_path / "learners")

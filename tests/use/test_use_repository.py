@@ -14,7 +14,7 @@ import pytest
 import flops_fl
 from flops_fl.actors.learner import build_learner
 from flops_fl.errors import DataError, RepositoryError, UsageError
-from tests.conftest import NUMPY, ROOT, wait_until
+from tests.conftest import NUMPY, ROOT, unstamped, wait_until
 
 OWN = """
     def note(self):
@@ -120,7 +120,7 @@ def test_a_program_of_the_users_own_has_the_data_of_a_learner(repo, digits, run_
         "--", "python", "model_manager.py", "--epochs", "2",
     )  # fmt: skip
     assert code == 2  # the parts are a level below
-    assert err.startswith("error: no data files at")
+    assert unstamped(err).startswith("error: no data files at")
     assert err.count("\n") == 1, err
     code, out, err = run_cli(
         "flops_fl", "run", repo, "--data", digits / "part-0", "--data-tags", "{id}",
