@@ -4,7 +4,7 @@ BIN := .venv/bin
 EXTRAS := aggregator,ui,data,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo flower bench chaos fuzz test test-all check format lock proto clean
+.PHONY: help demo flower bench chaos fuzz test test-all check format lock docs options proto clean
 .PHONY: torch frameworks simulation flower-next
 
 help:  ## show this list
@@ -81,6 +81,14 @@ lock:  ## write requirements.lock: the versions that pyproject.toml's ranges giv
 	@build/lock/bin/pip install --quiet -e '.[$(EXTRAS),simulation]'
 	@build/lock/bin/pip freeze --exclude-editable > requirements.lock
 	@rm -rf build/lock
+
+docs: .venv/.installed  ## the docs as a site in build/site, links checked
+	@$(BIN)/python -c 'import mkdocs, material' 2>/dev/null || $(BIN)/pip install --quiet \
+		--disable-pip-version-check -c requirements.lock -e '.[$(EXTRAS),docs]'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+options: .venv/.installed  ## write docs/options.md from what flops_fl/options says
+	@PYTHONPATH=. $(BIN)/python docs/make/options.py
 
 proto:  ## make flops_pb2 from flops.proto
 	@$(PYTHON) -m venv build/proto && build/proto/bin/pip install --quiet 'grpcio-tools==1.68.1' 'setuptools<80'

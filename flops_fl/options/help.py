@@ -27,7 +27,7 @@ def help_text(cls: type[Options], prog: str, description: str, *, everything: bo
             hidden.append(flag(name))
             continue
         group = REQUIRED if info.is_required() else described(info).group
-        shown[group] += _entry(_usage(name, info), _text(info))
+        shown[group] += _entry(_usage(name, info), text_of(info))
     required = [_usage(name, info) for name, info in _ordered(cls) if info.is_required()]
     words = ["usage:", *prog.split(), *required, "[options]", *filter(None, [cls.rest])]
     blocks = [[*_wrapped(words), *textwrap.wrap(description, WIDTH)]]
@@ -79,7 +79,8 @@ def choices_of(annotation: Any) -> list[str]:
     return found
 
 
-def _text(info: FieldInfo) -> str:
+def text_of(info: FieldInfo) -> str:
+    """What an option does, with its default in brackets."""
     default = info.get_default(call_default_factory=True) if not info.is_required() else None
     text = info.description or ""
     if default is None or default is False or default in ({}, []):
