@@ -131,13 +131,13 @@ class Assembler:
 
 _FIXED = struct.Struct("<BQBQB")
 _TAG_FRAME_CHUNK = 15 << 3 | 2
-_TAG_VERSION, _TAG_VERSIONFSET, _TAG_DATA = 1 << 3 | 1, 2 << 3 | 1, 3 << 3 | 2
+_TAG_VERSION, _TAG_OFFSET, _TAG_DATA = 1 << 3 | 1, 2 << 3 | 1, 3 << 3 | 2
 
 
 def chunk_frame(version: int, offset: int, pieces: list[memoryview]) -> bytes:
     """Encode Frame{Chunk{version, offset, data}} in protobuf's wire format, copying data once."""
     size = _varint(sum(len(p) for p in pieces))
-    head = _FIXED.pack(_TAG_VERSION, version, _TAG_VERSIONFSET, offset, _TAG_DATA) + size
+    head = _FIXED.pack(_TAG_VERSION, version, _TAG_OFFSET, offset, _TAG_DATA) + size
     body = len(head) + sum(len(p) for p in pieces)
     return b"".join([bytes([_TAG_FRAME_CHUNK]), _varint(body), head, *pieces])
 
@@ -150,7 +150,7 @@ def slice_chunk(frame: bytes) -> Chunk | None:
     if body != len(frame) - at or body < _FIXED.size:
         return None
     tag_version, version, tag_offset, offset, tag_data = _FIXED.unpack_from(frame, at)
-    if (tag_version, tag_offset, tag_data) != (_TAG_VERSION, _TAG_VERSIONFSET, _TAG_DATA):
+    if (tag_version, tag_offset, tag_data) != (_TAG_VERSION, _TAG_OFFSET, _TAG_DATA):
         return None
     size, start = _read_varint(frame, at + _FIXED.size)
     if size != len(frame) - start:
