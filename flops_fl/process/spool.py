@@ -1,7 +1,7 @@
 """Tensors in a temporary file instead of in memory: for what is large and seldom looked at.
 
 The file is unlinked as soon as it is open, so no crash can leave it behind. Its pages are the
-kernel's to write out and to take back; `forget` tells it that now is a good time.
+kernel's to write out and to take back; `release_pages` tells it that now is a good time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flops_fl.types import Array, Layout, Parameters
 
 log = logging.getLogger(__name__)
 
-FORGET_BYTES = 64 << 20  # of what lies in a file, in memory at a time
+RELEASE_BYTES = 64 << 20  # of what lies in a file, in memory at a time
 _ALIGN = 64  # bytes; tensors in the file start on a cache line
 _BLOCK = 16 << 20  # bytes copied at a time
 
@@ -56,7 +56,7 @@ def spool(parameters: Parameters, folder: Path | None) -> list[Array]:
         step = max(1, _BLOCK // ours.itemsize)
         for at in range(0, ours.size, step):
             ours[at : at + step] = theirs[at : at + step]
-            forget([target])
+            release_pages([target])
     return arrays
 
 
@@ -74,7 +74,7 @@ def is_large(parameters: Parameters, large: int) -> bool:
     return Layout.of(parameters).nbytes >= large
 
 
-def forget(arrays: Iterable[Array]) -> None:
+def release_pages(arrays: Iterable[Array]) -> None:
     """Drop the pages of arrays that lie in a file from this process; their values stay."""
     for memory in {id(found): found for found in map(_file_of, arrays) if found}.values():
         memory.madvise(mmap.MADV_DONTNEED)  # a shared mapping: the file has what was written

@@ -17,7 +17,7 @@ import numpy as np
 
 from flops_fl.dtypes import OPAQUE
 from flops_fl.errors import ProtocolError
-from flops_fl.process.spool import FORGET_BYTES, forget
+from flops_fl.process.spool import RELEASE_BYTES, release_pages
 from flops_fl.types import Array, Parameters
 from flops_fl.wire.messages import Chunk
 
@@ -73,8 +73,8 @@ class Chunks:
                 if len(self._recent) > RECENT_CHUNKS:
                     del self._recent[next(iter(self._recent))]
                 self._made += CHUNK_BYTES
-                if self._made % FORGET_BYTES == 0:
-                    forget(self.parameters)
+                if self._made % RELEASE_BYTES == 0:
+                    release_pages(self.parameters)
             yield frame, min(CHUNK_BYTES, self._starts[-1] - offset)
 
     def _pieces(self, offset: int) -> list[memoryview]:

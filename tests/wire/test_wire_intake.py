@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flops_fl.dtypes import OPAQUE
-from flops_fl.process.spool import forget, spool, spooled
+from flops_fl.process.spool import release_pages, spool, spooled
 from flops_fl.types import Layout, LearnerFailure, Task, Update
 from flops_fl.wire.chunks import Chunks
 from flops_fl.wire.codec import decode
@@ -281,11 +281,11 @@ def test_a_spooled_model_leaves_this_process_and_keeps_its_values(tmp_path):
     assert len(frames) == 39
     assert all((ours == theirs).all() for ours, theirs in zip(arrays, model, strict=True))
     assert _resident("RssFile") - before > 30_000_000
-    forget(arrays)
+    release_pages(arrays)
     assert _resident("RssFile") - before < 10_000_000
     assert arrays[0][-1] == 9_999_999
     arrays[0][5] = 1
-    forget(arrays)
+    release_pages(arrays)
     assert arrays[0][5] == 1
     assert list(tmp_path.iterdir()) == []
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from flops_fl.errors import FederationError
-from flops_fl.process.spool import forget
+from flops_fl.process.spool import release_pages
 from flops_fl.types import Deadline, Layout, Parameters, Setup, Task
 from flops_fl.wire.chunks import Chunks
 from flops_fl.wire.hub.link import Link
@@ -126,7 +126,7 @@ class Hub:
         """Prepare a version of the global model for sending; all learners share its frames."""
         if self._model is None or self._model.version != version:
             self._model = Chunks(version, parameters)
-        forget(parameters)  # frees the pages of a model that lies in a file
+        release_pages(parameters)  # frees the pages of a model that lies in a file
         return self._model
 
     def dismiss(self, learner: str, reason: str) -> None:

@@ -14,7 +14,7 @@ from bisect import insort
 from collections.abc import Callable, Iterable, Mapping
 
 from flops_fl.errors import ProtocolError
-from flops_fl.process.spool import FORGET_BYTES, forget, spooled
+from flops_fl.process.spool import RELEASE_BYTES, release_pages, spooled
 from flops_fl.types import Answer, Array, Evaluation, Layout, LearnerFailure, Task, Update
 from flops_fl.wire.chunks import Assembler
 from flops_fl.wire.hub.entries import Entry, Room, Status
@@ -123,8 +123,8 @@ class Intake:
         if upload is None:
             raise ProtocolError("tensor bytes without a grant")
         upload.add(chunk.offset, chunk.data)
-        if not entry.charge and (upload.complete or upload.received % FORGET_BYTES == 0):
-            forget(upload.arrays)  # they lie in a file, and nobody reads them yet
+        if not entry.charge and (upload.complete or upload.received % RELEASE_BYTES == 0):
+            release_pages(upload.arrays)  # they lie in a file, and nobody reads them yet
         if upload.complete:
             self._complete(learner, entry, upload.arrays)
 
