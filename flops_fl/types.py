@@ -207,7 +207,7 @@ class Setup:
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of Python and of packages, by name."""
     state: str = ""
-    """Digest (hex) of the model's state outside its parameters; see `repo.beside`."""
+    """Digest (hex) of the model's state outside its parameters; see `repo.hidden_state`."""
 
     def comparable(self, other: Setup) -> Setup:
         """The part that can be compared with `other`; short and printable, whoever sent it."""

@@ -35,9 +35,9 @@ from flops_fl.process.memory import return_large_blocks
 from flops_fl.process.prints import LEARNERS
 from flops_fl.process.signals import told_of_signals
 from flops_fl.process.spool import keep
-from flops_fl.repo.beside import NOTHING
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.dependencies import check_dependencies
+from flops_fl.repo.hidden_state import NOTHING
 from flops_fl.repo.installed import installed_versions
 from flops_fl.repo.source import Checkout
 from flops_fl.run.census import Census

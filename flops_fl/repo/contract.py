@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from flops_fl.errors import FlopsError, RepositoryError
 from flops_fl.process.signals import asked_to_stop
 from flops_fl.repo.arrays import as_array, in_layout, owned
-from flops_fl.repo.beside import digest_beside
+from flops_fl.repo.hidden_state import hidden_state_digest
 from flops_fl.repo.layers import seed_layers
 from flops_fl.repo.loader import LoadData, Workspace, no_data
 from flops_fl.repo.opaque import opaque_items
@@ -165,7 +165,7 @@ class ManagedModel:
         """Digest of the model's state outside its parameters; empty if it cannot be read."""
         try:
             model = self.model()
-            return self._call("get_model", digest_beside, model, self._arrays(self._items()))
+            return self._call("get_model", hidden_state_digest, model, self._arrays(self._items()))
         except RepositoryError as error:  # a run goes on without this comparison
             log.debug("the model's state cannot be compared: %s", error)
             return ""

@@ -27,7 +27,7 @@ NOTHING = _hash().hexdigest()
 """Digest of a model without state outside its parameters."""
 
 
-def digest_beside(model: Any, parameters: Parameters) -> str:
+def hidden_state_digest(model: Any, parameters: Parameters) -> str:
     """Digest (hex) of the tensors in `model` that are not among `parameters`.
 
     Values are compared as float32, so a tensor with a parameter's values counts as that parameter
