@@ -102,7 +102,7 @@ class Training:
         journal saves the model before anybody evaluates it: learners drop their updates when they
         get another task, so the model must be on disk by then.
         """
-        for learner in put_aside(self.state.history, self.plan.max_failures):
+        for learner in excluded(self.state.history, self.plan.max_failures):
             cohort.dismiss(learner, f"it failed in {self.plan.max_failures} rounds in a row")
         if len(present := cohort.present()) < self.plan.min_available:
             self._observer.on_wait(present, self.plan.min_available)
@@ -152,7 +152,7 @@ class Training:
             await maybe_off_loop(state.parameters, written)
 
 
-def put_aside(history: Sequence[RoundRecord], max_failures: int | None) -> list[str]:
+def excluded(history: Sequence[RoundRecord], max_failures: int | None) -> list[str]:
     """Learners that have failed in `max_failures` rounds in a row.
 
     Rounds in which a learner was not asked do not count for it. The excluded

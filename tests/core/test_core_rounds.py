@@ -13,7 +13,7 @@ from flops_fl.core.fedavg import FedAvg
 from flops_fl.core.norm import NormLimit
 from flops_fl.core.observer import Observer, Observers
 from flops_fl.core.plan import Generated, Journal, Plan, State
-from flops_fl.core.rounds import Training, put_aside
+from flops_fl.core.rounds import Training, excluded
 from flops_fl.errors import FederationError
 from flops_fl.types import Evaluation, Layout, LearnerFailure, Update, parameters_sha256
 
@@ -226,8 +226,8 @@ def test_only_failures_in_a_row_count():
         ]
 
     for text, aside in [("ff", 1), ("fof", 0), ("f-f", 1), ("fofof", 0), ("off", 1), ("ffo", 1)]:
-        assert len(put_aside(rounds(text), 2)) == aside, text
-    assert put_aside(rounds("fffff"), None) == []
+        assert len(excluded(rounds(text), 2)) == aside, text
+    assert excluded(rounds("fffff"), None) == []
 
 
 def test_an_update_beyond_the_limit_is_clipped_or_refused():
