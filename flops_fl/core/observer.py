@@ -28,6 +28,7 @@ class RunInfo:
     strategy: str
     seed: int
     rounds: int
+    """0 in a cluster: its root alone knows how many there will be."""
     options: dict[str, Any] = field(default_factory=dict)
     """The strategy's options, and the training's by name: min_available_clients, min_fit_clients,
     min_evaluate_clients, fraction_fit, fraction_evaluate, ... All, defaults included."""

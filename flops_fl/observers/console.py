@@ -66,7 +66,8 @@ class ConsoleObserver(Observer):
         self._best = reduce(Best.after, history, None)
         again = f", resumed after round {history[-1].round}" if history else ""
         commit = f" at {run.repo_commit[:10]}" if run.repo_commit else ""
-        self._say(f"{run.project_id}: {run.repo_source}{commit}, {run.rounds} rounds{again}")
+        planned = f"{run.rounds} rounds" if run.rounds else "rounds as its root asks"
+        self._say(f"{run.project_id}: {run.repo_source}{commit}, {planned}{again}")
         used = ", ".join(f"{name} {value}" for name, value in run.options.items())
         self._say(f"strategy {run.strategy}: {used}")
         if self._console.is_terminal:
@@ -104,7 +105,7 @@ class ConsoleObserver(Observer):
 
     def on_stage(self, round: int, stage: Stage, learners: Sequence[str]) -> None:
         self._awaited, self._failed = set(learners), 0
-        self._wait = f"round {round}/{self._rounds} {stage}"
+        self._wait = f"{self._named(round)} {stage}"
         if self._progress is not None and self._bar is not None:
             self._progress.reset(self._bar, total=len(learners), description=self._wait)
         else:
@@ -117,7 +118,7 @@ class ConsoleObserver(Observer):
             self._progress.advance(self._bar)
 
     def on_initial(self, record: RoundRecord) -> None:
-        self._say(f"round 0/{self._rounds}, the initial model")
+        self._say(f"{self._named(0)}, the initial model")
         self._say_strategys(record)
 
     def on_round(self, record: RoundRecord, best: Best | None) -> None:
@@ -125,7 +126,7 @@ class ConsoleObserver(Observer):
         self._best = best
         mark = "  best so far" if best and best.round == record.round else ""
         self._say(
-            f"round {record.round}/{self._rounds}  {record.seconds:7.2f} s  "
+            f"{self._named(record.round)}  {record.seconds:7.2f} s  "
             f"loss {_figure(record.loss)}  accuracy {_figure(record.accuracy)}  "
             f"{_who(record)}{mark}"
         )
@@ -143,6 +144,9 @@ class ConsoleObserver(Observer):
             said = f"  not evaluated: {why}. A round without figures cannot become the best"
             self._say(said, "yellow")
 
+    def _named(self, round: int) -> str:
+        return f"round {round}/{self._rounds}" if self._rounds else f"round {round}"
+
     def _say_strategys(self, record: RoundRecord) -> None:
         """What the strategy has to say: its own figures, and what it made of the learners'."""
         server: dict[str, Scalar] = dict(record.server_metrics)
@@ -155,7 +159,7 @@ class ConsoleObserver(Observer):
                 self._say(f"  {what}: {sentence(told)}")
 
     def on_failed_round(self, record: RoundRecord) -> None:
-        self._say(f"round {record.round}/{self._rounds} failed", "red")
+        self._say(f"{self._named(record.round)} failed", "red")
         # Where nobody trained, the error that ends the run has the reasons.
         self._say_failures(record, reasons=bool(record.learners))
 
@@ -194,7 +198,8 @@ class ConsoleObserver(Observer):
         table = Table(title=f"training {status}", title_justify="left", show_header=False)
         seconds = sum(record.seconds for record in self._history)
         failures = sum(len(record.failures) for record in self._history)
-        table.add_row("rounds", f"{len(self._history)} of {self._rounds} in {seconds:.1f} s")
+        of = f" of {self._rounds}" if self._rounds else ""
+        table.add_row("rounds", f"{len(self._history)}{of} in {seconds:.1f} s")
         last = self._history[-1]
         table.add_row("last", f"loss {_figure(last.loss)}, accuracy {_figure(last.accuracy)}")
         table.add_row("best", self._best_row())

@@ -43,7 +43,7 @@ class TrainingRun:
         self._settings = settings
         first = history[0].ended - history[0].seconds if history and history[0].ended else 0.0
         self._began = first or time.time()
-        self._goes_on = not history or history[-1].round < run.rounds
+        self._goes_on = not (history and run.rounds) or history[-1].round < run.rounds
         self._client: Any = None
         self._running = False
         self._stored: set[int] = set()  # rounds that its metrics have

@@ -31,7 +31,7 @@ def describe(options: AggregatorOptions, repo: Checkout, strategy: Strategy) -> 
         repo_commit=repo.commit,
         strategy=options.strategy,
         seed=options.seed,
-        rounds=options.rounds,
+        rounds=0 if options.is_cluster else options.rounds,
         options={**strategy.options, **options.cohort, **options.bounds},
     )
 

@@ -113,9 +113,11 @@ def test_a_link_to_the_root_that_breaks_again_and_again_repeats_no_cycle(
         while tree.safe_cycles() < 1:
             time.sleep(0.1)
         while not tree.over():
-            time.sleep(generator.uniform(0.5, 2.5))
-            if tree.safe_cycles() < cycles - 1:
-                between.outage(generator.uniform(1.0, 5.0))
+            time.sleep(generator.uniform(1.0, 4.0))
+            if tree.safe_cycles() < cycles - 1 and outages < 12:
+                seconds = generator.uniform(1.0, 5.0)
+                between.outage(seconds)
+                time.sleep(seconds)
                 outages += 1
         found = tree.result()
     finally:

@@ -30,6 +30,10 @@ def test_a_tree_with_one_round_a_cycle_gives_the_model_of_the_flat_federation(tr
     inner = json.loads((processes.folder / "c0" / "result.json").read_text())
     assert inner["status"] == "completed"
     assert len(inner["rounds"]) == 5
+    said = processes.stderr(clusters[0])
+    assert "round 5 " in said
+    assert "5 in " in said
+    assert " of 1 in" not in said  # nobody but the root knows of how many
 
     flat = tree.root(4, "--rounds", 5, "--seed", 4, output="flat")
     tree.learners(LEARNERS)
