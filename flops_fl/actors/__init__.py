@@ -1,1 +1,1 @@
-"""What is started: aggregator, learner, simulation and its hosts."""
+"""The processes that users start: aggregator, learner, simulation and its hosts."""

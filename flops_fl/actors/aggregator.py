@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 UNSAVED = "there is no room for the results: the run is to be gone on with"
 
-OWN_FILES = 64  # that an aggregator has open beside its learners' connections
+OWN_FILES = 64  # open files that an aggregator needs besides its learners' connections
 
 Listening = Callable[[Address, Path, Abort], None]
 """Called with the address served on, the run's folder, and a function that ends the run."""
@@ -48,14 +48,14 @@ def aggregate(
 
     Args:
         on_listening: Called once learners can join, if there is anything left for them to do.
-        answer: Gives result.json, with --json.
+        answer: Prints result.json, if --json is given.
         greeted_under: See `lead`.
 
     Returns:
         The exit code: 0 done, 4 the federation failed, 130 interrupted.
 
     Raises:
-        FlopsError: before the first round; afterwards it stands in result.json, too.
+        FlopsError: the run failed; after it has begun, result.json has the error, too.
     """
 
     def play(run: Run) -> Ending:
@@ -86,14 +86,14 @@ class _Serving:
         self._abort: FlopsError | None = None
 
     def play(self) -> Ending:
-        """Serve and train; what ended it before its time, if anything did.
+        """Serve and train; returns what ended the run early, or None.
 
         Raises:
-            UsageError: it could not begin.
+            UsageError: the run could not begin.
         """
         try:
-            # While the server starts, and while it goes, a signal is only remembered: gRPC is
-            # not to be cancelled then.
+            # While gRPC's server starts or stops, it must not be cancelled. So a signal is only
+            # remembered then.
             with told_of_signals(lambda: None):
                 asyncio.run(self._serve())
         except UsageError:
@@ -102,7 +102,7 @@ class _Serving:
             return error
         except (KeyboardInterrupt, asyncio.CancelledError) as error:
             if self._over:
-                return None  # it came too late
+                return None  # the signal came after the last round
             return self._abort or KeyboardInterrupt(*error.args)
         return None
 
@@ -152,7 +152,7 @@ class _Serving:
 
     @property
     def _over(self) -> bool:
-        """Whether nothing is left to do; of a cluster its root alone knows."""
+        """Whether no round is left; never for a cluster, since only its root knows."""
         return not self._options.is_cluster and self._run.training.over
 
     async def _play(self, hub: Hub) -> None:
@@ -180,7 +180,7 @@ class _Serving:
 
     @contextmanager
     def _interruptible(self) -> Iterator[Abort]:
-        """Let signals, and what is given, cancel this task while the context lasts."""
+        """Within the ``with``, signals cancel this task, and so does the function it gives."""
         loop, main = asyncio.get_running_loop(), asyncio.current_task()
         assert main is not None
         open_ = True

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 async def serve_root(
     options: AggregatorOptions, tls: Tls | None, run: Run, relay: Relay, hub: Hub
 ) -> None:
-    """Join the root once there are learners enough, and work for it until its project ends.
+    """Join the root once enough learners are present, and work for it until its project ends.
 
     Raises:
         FederationError: there are too few learners, the root is out of reach, or its project
@@ -81,7 +81,7 @@ async def _serve(
 
 
 class ClusterWorker:
-    """The cluster as its line to the root sees it: a worker like any learner's."""
+    """The worker of the cluster's line to the root, on which a cluster looks like a learner."""
 
     def __init__(self, name: str, setup: Setup, cycles: Cycles) -> None:
         self.learner = name
@@ -90,10 +90,10 @@ class ClusterWorker:
         self._cycles = cycles
 
     async def perform(self, task: Task, parameters: Parameters) -> Update | Evaluation:
-        """A cycle, or an evaluation by all learners.
+        """Run a cycle, or let the cluster's learners evaluate.
 
         Raises:
-            FlopsError: there is no answer for this task; the root is told so.
+            FlopsError: the task failed; the line tells the root.
         """
         try:
             if task.stage == "fit":
@@ -102,7 +102,7 @@ class ClusterWorker:
         except FlopsError as error:
             log.warning("[%s] cycle %d, %s: %s", self.learner, task.round, task.stage, error)
             if traceback := self._cycles.traceback:
-                # The learners' own, for whoever sits at the root.
+                # The learners' own traceback, for the operator of the root.
                 raise RepositoryError(str(error), stage=task.stage, traceback=traceback) from error
             raise
         except Exception as error:  # a bug, or a full disk: the root must hear of it now
@@ -114,8 +114,8 @@ def hub_options(options: AggregatorOptions, setup: Setup | None, spool: Path) ->
     """The hub's part of an aggregator's options.
 
     Args:
-        setup: What learners are compared with.
-        spool: A folder for updates that wait.
+        setup: The setup with which the hub compares each learner's.
+        spool: A folder for updates that wait for their turn.
     """
     return HubOptions(
         setup=setup if options.mismatch == "refuse" else None,
@@ -138,19 +138,19 @@ def host_clusters(
     seed: int,
     tell: Callable[[Mapping[str, str]], None],
 ) -> int:
-    """Lead the clusters of a simulation on one event loop. They leave no results of their own.
+    """Lead the clusters of a simulation on one event loop. They write no results of their own.
 
     Args:
-        options: Of each of them.
+        options: The options of every cluster.
         clusters: The number of learners by the cluster's name.
-        seed: The run's.
+        seed: The run's seed.
         tell: Called with the clusters' addresses once learners can join.
 
     Returns:
         The exit code, 0.
 
     Raises:
-        FlopsError: a cluster cannot go on, or the root's project failed.
+        FlopsError: a cluster failed, or the root's project did.
     """
     raise_on_signals()
     folder = Path(options.repo)

@@ -1,7 +1,7 @@
-"""The same training as a Flower app: what `flwr run` starts, in simulation or on a SuperLink.
+"""The training as a Flower app, which `flwr run` starts, in simulation or on a SuperLink.
 
-`client_app` answers with a LearnerClient, `server_app` plays our rounds over the Grid.
-`flops-fl flower export` writes the app around a repository that names both.
+`client_app` answers with a LearnerClient, and `server_app` runs our rounds over the Grid. The app
+that `flops-fl flower export` writes names both.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _play(grid: Any, options: AggregatorOptions, run: Run) -> Ending:
 
 @contextmanager
 def _learner(context: Any) -> Iterator[LearnerClient]:
-    """This node's learner, new for each message: a node may be a new process each time.
+    """Build this node's learner for one message, since each message may have a new process.
 
     Raises:
         FlopsError: the node has no data, or user code fails.
@@ -117,7 +117,7 @@ def _setup(commit: str) -> Setup:
 
 @lru_cache(maxsize=1)
 def _parts(data: str, scheme: str, seed: int, resize: int | None, count: int) -> Path | None:
-    """Folder of all learners' parts of the data, cut once in a process, and gone with it."""
+    """A folder with all learners' parts of the data, written once in a process and gone with it."""
     folder = Path(tempfile.mkdtemp(prefix="flops-data-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     values = {"data": data, "partition": scheme, "seed": seed, "resize": resize}
@@ -126,7 +126,7 @@ def _parts(data: str, scheme: str, seed: int, resize: int | None, count: int) ->
 
 
 def _options(context: Any) -> FederationOptions:
-    """The run config's entries as options; one that is empty counts as not given."""
+    """The run config's entries as options; an empty one counts as not given."""
     given = {
         name.replace("-", "_"): value
         for name, value in context.run_config.items()

@@ -1,8 +1,8 @@
-"""Learner processes that share one start: imports are paid once, then the process forks.
+"""Learner processes of a simulation: one process imports what they need, then it forks them.
 
-``python -m flops_fl.actors.hosts`` imports what a learner needs, reads its orders from stdin,
-one line of JSON with the options of each process, and forks one for each. They end when stdin
-does: nothing is left behind by a parent that is killed.
+``python -m flops_fl.actors.hosts`` does the imports and reads a line of JSON from stdin, with the
+options of each process. Then it forks these processes. They end when stdin is closed, so a killed
+parent leaves no process behind.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from flops_fl.process.signals import end_with_parent
 from flops_fl.process.streams import outlive_streams
 from flops_fl.text import some
 
-STOP_TIMEOUT = 10.0  # seconds for learner processes to end by themselves
-KILL_TIMEOUT = 5.0  # and after they were asked to
-LAST_LINES = 10  # of what a learner has printed whose process ended
+STOP_TIMEOUT = 10.0  # seconds in which learner processes may end by themselves
+KILL_TIMEOUT = 5.0  # seconds in which they may end after SIGTERM
+LAST_LINES = 10  # lines of a learner's output to show if its process has died
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ Child: TypeAlias = tuple[Mapping[str, Any], int]
 
 
 class Hosts:
-    """The learner processes, as their parent sees them. A context; at its end they are gone."""
+    """The learner processes from their parent's side. A context, which ends them at its end."""
 
     def __init__(self) -> None:
         self._faults, telling = os.pipe()
@@ -56,7 +56,7 @@ class Hosts:
             pass_fds=[telling],
             stdin=subprocess.PIPE,
             stdout=sys.stderr,
-            process_group=0,  # a terminal's Ctrl-C is for the parent alone, who tells the others
+            process_group=0,  # Ctrl-C in a terminal reaches the parent alone, which ends the others
             # A copy: exec from the live environment fails (EFAULT) when another thread,
             # such as MLflow's import, changes it in that moment.
             env=dict(os.environ),
@@ -68,9 +68,9 @@ class Hosts:
     def start(self, options: Sequence[Mapping[str, Any]], abort: Abort) -> None:
         """Start a process for each of the LearnerOptions; one that fails ends the run.
 
-        Beside the options of each stands the run's ``seed``, and ``cluster_of`` learners that
-        are in clusters. AggregatorOptions with ``clusters``, their names and numbers of
-        learners, come first: they become a process that leads these clusters.
+        Besides the options, each entry has the run's ``seed``, and ``cluster_of`` if learners are
+        in clusters. Entries for processes that lead clusters come first: AggregatorOptions with
+        ``clusters``, which are names and numbers of learners.
         """
         assert self._process.stdin is not None
         self._started = True
@@ -94,12 +94,12 @@ class Hosts:
         with suppress(ProcessLookupError, PermissionError):  # nobody is left
             os.killpg(group, signal.SIGTERM)
             while time.monotonic() < deadline:
-                time.sleep(0.05)  # they are not our children: nothing tells us when they end
+                time.sleep(0.05)  # they are not our children, so we cannot wait(2) for them
                 os.killpg(group, 0)
             os.killpg(group, signal.SIGKILL)
 
     def wait(self) -> None:
-        """Let them end by themselves, for a while."""
+        """Wait up to `STOP_TIMEOUT` for the processes to end by themselves."""
         self._stopping = True
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_TIMEOUT if self._started else 0)
@@ -137,7 +137,7 @@ def _failure(code: int) -> FederationError:
 
 
 def main() -> int:
-    """The hosting process, and each of those that it becomes; an exit code."""
+    """Run the hosting process, and each process that it forks; returns the exit code."""
     outlive_streams()
     speak()
     prepare_libraries(threads=0)  # their number stands in the environment
@@ -150,7 +150,7 @@ def main() -> int:
     for values in json.loads(line or "[]"):
         reading, writing = os.pipe()
         faults, fault = os.pipe()
-        child = os.fork()  # no thread runs yet, nor does gRPC
+        child = os.fork()  # safe, since neither threads nor gRPC run yet
         if child == 0:
             end_with_parent(host)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -164,7 +164,7 @@ def main() -> int:
         children[child] = values, faults
         os.close(writing)
         os.close(fault)
-        with os.fdopen(reading) as pipe:  # it ends at once, but for clusters
+        with os.fdopen(reading) as pipe:  # a process without clusters closes it at once
             aggregators |= json.loads(pipe.readline() or "{}")
     signal.signal(signal.SIGTERM, lambda *_: _end(children))
     ending = threading.Event()
@@ -197,14 +197,14 @@ def _lead_clusters(order: Mapping[str, Any], tell: int) -> int:
 
 
 def _first_failure(children: dict[int, Child], ending: threading.Event, tell: int) -> int:
-    """Wait for all; one that fails ends the others, and the pipe `tell` gets its error."""
+    """Wait for all children. If one fails, end the others and write its error into `tell`."""
     failure = 0
     while children:
         child, status = os.wait()
         values, faults = children.pop(child)
         code = os.waitstatus_to_exitcode(status)
         if code and not failure:
-            failure = code if code > 0 else 128 - code  # a signal, as the shell has it
+            failure = code if code > 0 else 128 - code  # 128 plus the signal's number, as in shells
             threading.Thread(target=_end_surely, args=(children,), daemon=True).start()
             if not ending.is_set() and code not in (INTERRUPTED, -signal.SIGTERM):
                 write_fault(read_fault(faults) or _silent(values, code), tell)
@@ -232,7 +232,7 @@ def _silent(values: Mapping[str, Any], code: int) -> FederationError:
 
 
 def _end_with_stdin(children: Iterable[int], ending: threading.Event) -> None:
-    """When the parent is done, or was killed, so are they; nobody is to blame then."""
+    """End the children when the parent has ended or was killed; that is no failure of theirs."""
     while os.read(0, 1024):
         pass
     ending.set()
@@ -240,7 +240,7 @@ def _end_with_stdin(children: Iterable[int], ending: threading.Event) -> None:
 
 
 def _end_surely(children: Iterable[int]) -> None:
-    """Also those whose code does not let a signal's handler run."""
+    """End the children, also those whose code keeps a signal's handler from running."""
     _end(children)
     time.sleep(KILL_TIMEOUT)
     _end(children, signal.SIGKILL)
@@ -248,7 +248,7 @@ def _end_surely(children: Iterable[int]) -> None:
 
 def _end(children: Iterable[int], number: int = signal.SIGTERM) -> None:
     for child in list(children):
-        with suppress(ProcessLookupError):  # it has ended in this moment
+        with suppress(ProcessLookupError):  # it has ended meanwhile
             os.kill(child, number)
 
 

@@ -1,5 +1,4 @@
-"""To lead a training, whatever its learners are reached by: where it starts, who observes it,
-what it leaves."""
+"""Lead a training, over our wire or Flower's Grid: its start, its observers, its results."""
 
 from __future__ import annotations
 
@@ -58,7 +57,7 @@ Ending: TypeAlias = Exception | KeyboardInterrupt | None
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """One run: its training, its folder, and who observes it."""
+    """One run: its training, its folder and its observers."""
 
     info: RunInfo
     training: Training
@@ -73,7 +72,7 @@ class Run:
     health: Health
 
     def kept(self) -> bool:
-        """Whether all that was trained is on disk, as a checkpoint or else as results."""
+        """Whether the training's state is on disk, in a checkpoint or in the results."""
         if self.journal.secure(self.training.state):
             return True
         with suppress(OSError):
@@ -90,18 +89,18 @@ def lead(
     greeted_under: int = 0,
     answer: Answer | None = None,
 ) -> int:
-    """Build the model without data, let `play` do the rounds, and leave the results.
+    """Build the model without data, let `play` run the rounds, and write the results.
 
     Args:
-        greeted_under: Seed under which learners have built their model when they say what it
-            holds beside its parameters.
-        answer: Gives result.json, with --json.
+        greeted_under: The seed under which learners have built the model whose state outside the
+            parameters is in their Hello.
+        answer: Prints result.json, if --json is given.
 
     Returns:
         The exit code: 0 done, 130 interrupted.
 
     Raises:
-        FlopsError: before the first round; afterwards it stands in result.json, too.
+        FlopsError: the run failed; after it has begun, result.json has the error, too.
     """
     return_large_blocks()
     check_dependencies(repo.path)
@@ -203,12 +202,12 @@ def plan_of(options: AggregatorOptions, run_id: str, folder: Path) -> Plan:
 
 
 def _leave(run: Run, ending: Ending, answer: Answer | None) -> int:
-    """Write and say all that a run leaves; the exit code of one that nothing has failed."""
+    """Write a run's results and say where they are; the exit code of a run without an error."""
     status, said = _status(ending)
     with told_of_signals(lambda: None):  # a second signal finds the result on disk
         run.observer.on_end(status, said)
         document = leave(run.folder, run.info, run.training, run.census, status=status, error=said)
-    # What comes now may take a while, and the result is safe already.
+    # MLflow may take a while; the result is on disk already.
     tracked = _track(run, interrupted=status == "interrupted")
     if tracked is not None:
         document |= {"mlflow": tracked}
@@ -243,7 +242,7 @@ def _print(document: Mapping[str, Any], answer: Answer) -> None:
 
 
 def _left(run: Run, ending: Ending) -> str:
-    """What going on will find."""
+    """What a resumed run will find on disk."""
     state, newest = run.training.state, run.journal.newest_round
     if run.journal.secure(state):
         return "no round is lost" + (", and no learner is needed" if run.training.over else "")

@@ -1,4 +1,4 @@
-"""A learner process: one learner in a container, or many under `simulate`."""
+"""A learner process: with one learner in a container, or with many under `simulate`."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class LearnerHealth(Health):
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Count a task, and how long it took."""
+        """Count a task and measure its time."""
         started, outcome = time.monotonic(), "failed"
         try:
             yield
@@ -88,21 +88,22 @@ class Hosting:
 
 
 def learn(options: LearnerOptions, *, hosting: Hosting | None = None) -> int:
-    """Build the learners, train for the aggregator until the project ends.
+    """Build the learners, and train for the aggregator until the project ends.
 
     Args:
-        hosting: Given where the aggregator is on the same terminal, and says how it went.
+        hosting: Given in a simulation, whose aggregator is on the same terminal and reports how
+            the run went.
 
     Returns:
         The exit code, 0.
 
     Raises:
-        FlopsError: see flops_fl.errors for who is at fault; when the project has ended, too, if
-            it failed or a learner's own code did in each of its tasks.
+        FlopsError: a learner could not start or join; also at the project's end, if the project
+            failed or a learner's own code failed in each of its tasks.
     """
     if options.quiet:
         logging.getLogger(OURS).setLevel(logging.WARNING)
-    raise_on_signals()  # containers are stopped by SIGTERM: leave as after Ctrl-C
+    raise_on_signals()  # SIGTERM stops containers; treat it like Ctrl-C
     tls = options.tls()
     ids = options.learner_id or [*(tls.names if tls else []), socket.gethostname()][:1]
     health, outcomes = LearnerHealth(len(ids)), Outcomes(hosted=hosting is not None)
@@ -169,12 +170,12 @@ def build_learner(
     setup: Setup | None = None,
     seed: int = 0,
 ) -> LearnerClient:
-    """A learner with its model and data; ``{id}`` in a tag stands for the learner's id.
+    """Build a learner with its model and data; ``{id}`` in a tag stands for the learner's id.
 
     Args:
-        work: The folder that user code runs in; None: one of its own.
-        setup: What it trains with; what the model holds beside its parameters is added.
-        seed: Of the model's build, the same for all learners and the aggregator.
+        work: The folder in which user code runs; None for a new one.
+        setup: The learner's commit and packages; the state outside the parameters is added.
+        seed: The seed of the model's build, the same for all learners and the aggregator.
 
     Raises:
         FlopsError: the data cannot be loaded, or user code fails.

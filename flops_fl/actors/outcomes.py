@@ -1,4 +1,4 @@
-"""What came of a process's tasks: said where they failed, and in its exit code."""
+"""The outcomes of a learner process's tasks, for its messages and its exit code."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 
 
 class Outcomes:
-    """Tasks done and tasks failed, by learner.
+    """Records which tasks succeeded and which failed, by learner.
 
     Args:
-        hosted: The aggregator is on the same terminal, and says what failed.
+        hosted: Whether the aggregator is on the same terminal and reports failures itself.
     """
 
     def __init__(self, *, hosted: bool) -> None:
@@ -28,7 +28,7 @@ class Outcomes:
 
     @contextmanager
     def of(self, learner: str, stage: str) -> Iterator[None]:
-        """Note what comes of a task that is done in this context."""
+        """Record the outcome of the task that runs within the ``with``."""
         try:
             yield
         except FlopsError as error:
@@ -39,11 +39,11 @@ class Outcomes:
         self._done.add((learner, stage))
 
     def verdict(self, goodbye: Goodbye) -> FlopsError | None:
-        """What a person at this end has to know when the project has ended, if anything.
+        """The error with which a learner process ends, if any.
 
-        A RepositoryError, or a DataError, of a learner that failed in each fit that it was asked
-        for, or in all else if in none, whatever came of the project; else a FederationError if
-        that failed.
+        It is a learner's RepositoryError or DataError if that learner failed in each of its fits,
+        or, if it had none, in each of its evaluations. Otherwise it is a FederationError if the
+        project failed.
         """
         if self._hosted:
             return None  # the aggregator's exit code is that of all
@@ -58,7 +58,7 @@ class Outcomes:
         return FederationError(ended) if goodbye.failed else None
 
     def _say(self, learner: str, stage: str, error: FlopsError) -> None:
-        """With the user's own traceback, the first time."""
+        """Log a failure; the first time it comes with the user's traceback."""
         text = f"[{learner}] {stage} failed: {error}"
         traceback = error.traceback if isinstance(error, RepositoryError) else ""
         shown = (learner, kind_of(stage, str(error)))

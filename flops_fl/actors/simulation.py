@@ -29,11 +29,11 @@ _PASSED_ON = (
 )  # fmt: skip
 
 NO_DATA = "none"
-"""The source of data of a repository that brings its own."""
+"""The value of --data for a repository that brings its own data."""
 
 
 def simulate(options: SimulateOptions, answer: Answer) -> int:
-    """Cut the data into parts, one for each learner, and train; the exit code.
+    """Split the data into a part for each learner, and train; returns the exit code.
 
     Raises:
         FlopsError: wrong options or data, a broken repository, a learner that cannot start.
@@ -42,7 +42,7 @@ def simulate(options: SimulateOptions, answer: Answer) -> int:
     ids = learner_ids(options.learners)
     processes = min(options.processes or os.cpu_count() or 1, len(ids))
     leading = options.for_aggregator()
-    with Hosts() as hosts:  # first: their imports take longest, and so do the aggregator's
+    with Hosts() as hosts:  # first, so that its imports run while the aggregator does its own
         with ending_at_once():
             from flops_fl.actors.aggregator import aggregate
             from flops_fl.run.folder import shown
@@ -98,7 +98,7 @@ def simulate(options: SimulateOptions, answer: Answer) -> int:
 
 
 def _tree(ids: Sequence[str], clusters: int) -> dict[str, list[str]]:
-    """Which learners each cluster has; their numbers differ by one at most."""
+    """The learners of each cluster; the clusters' sizes differ by one at most."""
     names = numbered("cluster", clusters)
     return {name: list(ids[index::clusters]) for index, name in enumerate(names)}
 
@@ -110,7 +110,7 @@ def _clusters(
     root: Address,
     processes: int,
 ) -> list[dict[str, Any]]:
-    """The options of processes that host the clusters; half as many as host learners."""
+    """The options of the processes that host clusters; half as many as those with learners."""
     common = {
         "repo": str(repo),
         "role": "cluster",
@@ -137,13 +137,13 @@ def numbered(kind: str, count: int) -> list[str]:
 
 
 def write_parts(options: FederationOptions, ids: Sequence[str], folder: Path) -> Path | None:
-    """Cut the data into files in `folder`, one for each learner, tagged with its id.
+    """Split the data into files in `folder`, one for each learner, tagged with its id.
 
     Returns:
-        The folder; None if there are no data to cut.
+        The folder; None with `--data none`.
 
     Raises:
-        FlopsError: no such data, or they cannot be cut that way.
+        FlopsError: there is no such data, or it cannot be split that way.
     """
     if options.data == NO_DATA:
         return None

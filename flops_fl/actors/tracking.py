@@ -1,4 +1,4 @@
-"""MLflow's part of a run: the rounds as they come, and the best model at the end."""
+"""MLflow's part of a run: it logs each round, and the best model at the end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from flops_fl.run.result import PICTURE, RESULT
 
 
 class Tracking:
-    """What MLflow is told of a run; nothing with --no-tracking.
+    """Logs a run to MLflow; does nothing with --no-tracking.
 
     Raises:
         UsageError: MLflow is not installed, or --model-flavor does not fit the model.
@@ -61,7 +61,7 @@ class Tracking:
 
     @property
     def where(self) -> str:
-        """Where a person finds it, in a line; empty if it is nowhere."""
+        """A line that says how to see the run in MLflow; empty if it is not there."""
         if self._mlflow is None or not self._mlflow.experiment_id:
             return ""
         uri = self._mlflow.tracking_uri
@@ -120,7 +120,7 @@ class Tracking:
         )
 
     def _example(self, model: Any) -> Any:
-        """What the model predicts from, if that is known.
+        """An input example of the model, if one is known.
 
         MLflow loads the model a second time to check it, so there is none for a large model.
         """
