@@ -1,7 +1,7 @@
 """What user code prints, in a file for each learner.
 
-Descriptors 1 and 2 are turned round, not sys.stdout alone: compiled libraries and subprocesses
-print, too. That suits a process whose learners take turns on its main thread.
+We redirect descriptors 1 and 2, not only sys.stdout, since compiled libraries and subprocesses
+print, too. This works because a process's learners take turns on its main thread.
 """
 
 from __future__ import annotations

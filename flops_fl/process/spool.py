@@ -1,4 +1,4 @@
-"""Tensors in a temporary file instead of in memory: for what is large and seldom looked at.
+"""Tensors in a temporary file instead of in memory, for large models that are seldom read.
 
 The file is unlinked as soon as it is open, so no crash can leave it behind. Its pages are the
 kernel's to write out and to take back; `release_pages` tells it that now is a good time.

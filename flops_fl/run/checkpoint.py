@@ -4,10 +4,10 @@ Models are ``.npz`` files, which `numpy.load` reads without pickle: arrays ``t0`
 in the order of the parameters. NumPy's files know no bfloat16 and no float8: such arrays are
 stored as their bits, and an array ``dtypes`` of text then says ``t0 bfloat16`` and so on.
 
-A checkpoint is a pair in ``checkpoints/``: ``<round>.npz``, the arrays after that round's fit,
-and ``<round>.json``, everything else (its checksum on the first line), written once the arrays
-are safe and again when they have been evaluated. The last few are kept: a damaged one costs the
-rounds since the one before.
+A checkpoint is a pair in ``checkpoints/``. ``<round>.npz`` has the arrays after that round's fit,
+and ``<round>.json`` everything else, with its checksum on the first line. The latter is written
+once the arrays are on disk, and again after their evaluation. The last few checkpoints are kept, so
+if one is damaged, a run resumes from the one before.
 """
 
 from __future__ import annotations
@@ -240,7 +240,7 @@ def _digest_of_arrays(arrays: Mapping[str, Array]) -> str:
 
 def _read(path: Path) -> dict[str, Array]:
     try:
-        # Opened here: numpy leaves its own file open when the archive is no good.
+        # We open the file, since numpy does not close its own if the archive is damaged.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored.items())
             for line in arrays.pop(_DTYPES, ()):

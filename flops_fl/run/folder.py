@@ -1,4 +1,4 @@
-"""Which folder a run gets, and whether the run that is there may be followed or taken up.
+"""Which folder a run gets, and whether a run in it may be replaced or resumed.
 
 A folder holds one run. By default each new run gets one of its own, runs/NAME, runs/NAME-2 and
 so on, so that nothing is overwritten. --output names one: a finished run in it makes room for the

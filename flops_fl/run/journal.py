@@ -1,4 +1,4 @@
-"""The run's folder while the run goes on: what each fit and each evaluation leaves in it."""
+"""Writes each new state of a running training into the run's folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run leaves: its models and result.json, which says what it was and what came of it."""
+"""A run's results: its models, and result.json with its options, history and status."""
 
 from __future__ import annotations
 

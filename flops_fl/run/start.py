@@ -1,4 +1,4 @@
-"""Where a run starts: from the initial model, where an earlier process stopped, or not at all."""
+"""A run's starting point: the initial model, or the state that an earlier process left."""
 
 from __future__ import annotations
 
