@@ -1,13 +1,18 @@
 """What the machine has too little of is named, with what to do."""
 
 import errno
+import io
+import json
 import os
 import resource
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 
+from flops_fl.errors import FederationError
+from flops_fl.process.answer import Answer
 from flops_fl.process.main import run_main
 
 
@@ -50,3 +55,31 @@ def test_a_process_allows_itself_as_many_files_as_it_may():
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert done.stdout.split() == ["512", "512"]
+
+
+@pytest.mark.parametrize(
+    ("error", "document"),
+    [
+        (FederationError("nobody"), {"status": "failed", "error": "nobody", "exit_code": 4}),
+        (
+            KeyboardInterrupt(),
+            {"status": "interrupted", "error": "interrupted", "exit_code": 130},
+        ),
+        (ValueError("x"), {"status": "failed", "error": "ValueError: x", "exit_code": 1}),
+    ],
+)
+def test_one_who_reads_by_machine_gets_one_document_whatever_ends_a_command(error, document):
+    for before in ([], [{"status": "failed"}]):  # a failed run's own result
+        stream = io.StringIO()
+        answer = Answer(stream)
+        answer.as_json = True
+        stream.close = lambda: None
+
+        def main(before=before, answer=answer):
+            for given in before:
+                answer.give(given)
+            raise error
+
+        with pytest.raises(ValueError) if document["exit_code"] == 1 else nullcontext():
+            assert run_main(main, answer) == document["exit_code"]
+        assert json.loads(stream.getvalue()) == (before[0] if before else document)
