@@ -23,7 +23,7 @@ try:
 except ImportError as error:
     sys.stderr.write(
         f"error: {{sys.executable}} lacks flops-fl ({{error}}), so load_dataset() has no data: "
-        "install flops-fl there, or use the Python that has it\\n"
+        "install it there, or use the Python that has it\\n"
     )
 else:
     run_hidden({folder!r})

@@ -59,6 +59,7 @@ def chaos(processes, slow_repo, digits, undisturbed, *, rounds, kills, learner_k
     return done
 
 
+@pytest.mark.slow
 def test_a_few_kills_change_nothing(processes, slow_repo, digits, undisturbed):
     done = chaos(processes, slow_repo, digits, undisturbed, rounds=16, kills=2, learner_kills=1)
     assert sum(done.values()) >= 1

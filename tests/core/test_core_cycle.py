@@ -4,7 +4,6 @@ import asyncio
 
 import numpy as np
 import pytest
-from test_core_rounds import START, FakeCohort
 
 from flops_fl.core.cycle import Cycles, Relay
 from flops_fl.core.fedavg import FedAvg
@@ -13,6 +12,7 @@ from flops_fl.core.plan import Plan, State
 from flops_fl.core.rounds import Training
 from flops_fl.errors import FederationError
 from flops_fl.types import Layout, LearnerFailure, Task
+from tests.core.test_core_rounds import START, FakeCohort
 
 PLAN = Plan(
     run_id="", rounds=3, seed=0, min_available=2, min_fit=2, min_evaluate=2, round_timeout=100,

@@ -3,12 +3,14 @@
 import asyncio
 
 import grpc
+import pytest
 
 from flops_fl.flower.values import METHOD as FLOWER_METHOD
 from tests.conftest import wait_for_port, without_colour
 from tests.peers.test_peers_flower import NUMPY, stock
 
 
+@pytest.mark.slow
 def test_a_number_of_flowers_is_nobodys_name_and_streams_that_have_gone_are_not_present(
     processes, digits
 ):

@@ -38,6 +38,7 @@ def test_a_stock_client_trains_with_a_native_learner(processes, digits):
         assert record["examples"] == 100 + 120
 
 
+@pytest.mark.slow
 def test_stock_clients_can_be_left_out(processes, digits):
     options = ["--rounds", 1, "--no-flower-clients"]
     aggregator = processes.aggregator(NUMPY, *options, "--min-available-clients", 1)
@@ -102,6 +103,7 @@ def test_bfloat16_is_float32_to_a_stock_client(processes, digits):
     assert [len(record["learners"]) for record in result["rounds"]] == [2, 2]
 
 
+@pytest.mark.slow
 def test_a_stock_client_joins_over_tls(processes, pki, tmp_path):
     files = ["--tls-cert", tmp_path / "server.pem", "--tls-key", tmp_path / "server.key"]
     aggregator = processes.aggregator(NUMPY, "--rounds", 1, *files)
@@ -160,6 +162,7 @@ def for_stock_server(processes, digits, strategy, *, repo=NUMPY, code=0):
 
 
 @pytest.mark.parametrize("side", [pytest.param("Fixed", marks=pytest.mark.slow), "Adaptive"])
+@pytest.mark.slow
 def test_updates_are_clipped_for_a_servers_differential_privacy(processes, digits, side):
     said, _ = for_stock_server(processes, digits, side)
     norms = [line.split()[1:] for line in said if line.startswith("norm")]
@@ -262,6 +265,7 @@ def test_flwr_run_gives_the_model_of_our_own_engine():
     assert done.stdout.rstrip().endswith("the same model from all three, to the bit")
 
 
+@pytest.mark.slow
 def test_why_tensors_cannot_be_used_stands_in_the_record(processes, digits):
     aggregator = processes.aggregator(NUMPY, "--rounds", 1, "--min-available-clients", 4)
     wait_for_port(processes.address)

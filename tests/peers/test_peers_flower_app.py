@@ -105,6 +105,7 @@ def parts(count):
     return [{"partition-id": index, "num-partitions": count} for index in range(count)]
 
 
+@pytest.mark.slow
 def test_the_model_is_the_one_of_our_own_engine_to_the_bit(app, run_cli, tmp_path):
     export, play = app
     exported = export("--learners", "3", "--rounds", "2", "--seed", "5")
@@ -193,7 +194,7 @@ def test_messages_of_another_server_app_are_refused_by_name(app, name, said):
     content = RecordDict({name: ConfigRecord({"stage": "setup"})} if name else {})
     context = Context(1, 9, {}, RecordDict(), {})
     reply = client_app(Message(content, 9, "train"), context)
-    assert f"a message with {said}: this ClientApp works" in reply.error.reason
+    assert f"a message with {said}: this ClientApp answers only" in reply.error.reason
 
 
 @pytest.mark.parametrize("output", ["", "results/here"])
@@ -286,6 +287,7 @@ def test_export_leaves_a_folder_of_something_else_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.slow
 def test_an_opaque_model_is_that_of_our_own_engine_to_the_bit(app, run_cli, tmp_path):
     export, play = app
     repo = "tests/repositories/growing_numpy"

@@ -83,6 +83,7 @@ def test_checkpoints_are_saved_and_found(processes, repo, digits):
     shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 def test_a_model_is_evaluated_on_the_server(processes, repo, digits):
     """Round 0 too; the figures are the round's where no client is asked for any."""
     told = ("--fraction-evaluate", "0")

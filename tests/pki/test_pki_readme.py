@@ -123,6 +123,7 @@ def files(folder, name):
     return [part for kind, file in names.items() for part in (f"--tls-{kind}", folder / file)]
 
 
+@pytest.mark.slow
 def test_a_long_id_and_an_address_of_ipv6_in_a_federation(processes, digits, tmp_path):
     """What has no room in a common name is still the learner's id; ::1 is verified as such."""
     long = "länger-" * 11

@@ -60,7 +60,7 @@ KINDS = {
     ),
     "arrays that grow": Kind(folder="growing_numpy", reaches=0.8, strategy="collecting:Collecting"),
 }
-HEAVY = {"torch", "keras", "xgboost", "lightgbm"}
+HEAVY = {"torch", "keras", "xgboost", "lightgbm", "sklearn", "ml_dtypes"}
 
 
 def _marks(kind):

@@ -174,6 +174,7 @@ def test_the_folder_one_stands_in_has_a_name(here):
     assert Checkout(here, ".", None).name == here.name
 
 
+@pytest.mark.slow
 def test_the_same_command_twice_and_a_namesake(here, run_cli):
     """Real processes, as the examples' page has them."""
     from tests.conftest import NUMPY, ROOT

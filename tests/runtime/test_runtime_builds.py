@@ -18,6 +18,7 @@ def simulated(run_cli, repo, folder, *options):
     return json.loads(out), err
 
 
+@pytest.mark.slow
 def test_frozen_weights_are_the_same_in_every_hosting(run_cli, tmp_path):
     frozen, results = REPOSITORIES / "frozen_numpy", []
     for count in (1, 3):

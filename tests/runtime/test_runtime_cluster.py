@@ -10,10 +10,10 @@ import signal
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from certificates import HERE
-from conftest import EXAMPLES, NUMPY, wait_for_port, wait_until
 from PIL import Image
 
+from tests.certificates import HERE
+from tests.conftest import EXAMPLES, NUMPY, wait_for_port, wait_until
 from tests.trees import HALVES, LEARNERS, free_address
 
 
@@ -113,6 +113,7 @@ def test_three_levels_and_a_plain_learner_beside_a_cluster(tree, processes):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_simulated_tree_is_told_of_its_learners_failures(run_cli, tmp_path):
     repo = tmp_path / "repo"
     shutil.copytree(NUMPY, repo)
@@ -145,6 +146,7 @@ class ModelManager(ModelManager):
 """
 
 
+@pytest.mark.slow
 def test_a_cluster_is_known_by_its_certificate_at_both_ends(tree, processes, authority):
     for name, role in (("root", "aggregator"), ("c0", "cluster"), ("l1", "learner")):
         authority.sign(name, hosts=HERE, roles=[role])
@@ -193,6 +195,7 @@ class ModelManager(ModelManager):
 """
 
 
+@pytest.mark.slow
 def test_what_fedprox_tells_its_learners_reaches_those_of_clusters(tree, processes, tmp_path):
     tree.repo = tmp_path / "repo"
     shutil.copytree(NUMPY, tree.repo)
@@ -207,6 +210,7 @@ def test_what_fedprox_tells_its_learners_reaches_those_of_clusters(tree, process
     assert (tmp_path / "told").read_text().split() == ["0.25"] * 2 * 2 * 2
 
 
+@pytest.mark.slow
 def test_a_tree_of_real_digits_is_judged_by_all_learners_data(run_cli, tmp_path):
     """Loss and accuracy at the root, calculated anew with nothing but NumPy and the data."""
     from flops_fl.data.partition import write_partitions

@@ -47,6 +47,7 @@ def press_ctrl_c(process):
     os.killpg(process.pid, signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_a_finished_simulation_resumed_says_so_once(tmp_path):
     command = simulate(NUMPY, "--learners", 2, "--rounds", 1)
     first = start(tmp_path, *command)
@@ -88,6 +89,7 @@ runpy.run_module("flops_fl", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_a_second_signal_finds_the_result_on_disk(tmp_path):
     script = tmp_path / "twice.py"
     script.write_text(TWICE)

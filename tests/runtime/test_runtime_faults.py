@@ -152,6 +152,7 @@ def test_results_that_could_not_be_written_need_no_learner(processes, digits, tm
     assert processes.result(processes.aggregator(*command))["status"] == "completed"
 
 
+@pytest.mark.slow
 def test_garbage_and_slow_loris_hold_nobody_up(processes, digits):
     """Strangers that send nonsense, say nothing, or speak a byte a second, beside a learner."""
     aggregator = processes.aggregator(NUMPY, "--rounds", 3)

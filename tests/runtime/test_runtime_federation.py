@@ -123,6 +123,7 @@ def test_a_learner_killed_in_mid_round_is_started_again_and_the_run_completes(
     assert not any(r["failures"] for r in result["rounds"])
 
 
+@pytest.mark.slow
 def test_a_failing_fit_costs_its_update_and_the_learner_stays(
     processes, digits, slow_repo, tmp_path
 ):
@@ -173,6 +174,7 @@ def test_a_second_process_under_one_id_is_refused_and_told_so(
     assert processes.result(aggregator)["rounds"][0]["learners"] == ["same"]
 
 
+@pytest.mark.slow
 def test_a_stage_ends_early_and_the_late_one_is_there_next_time(
     processes, digits, slow_repo, tmp_path
 ):
@@ -192,6 +194,7 @@ def test_a_stage_ends_early_and_the_late_one_is_there_next_time(
     assert "cancelled" in processes.stderr(slow_one)
 
 
+@pytest.mark.slow
 def test_a_learner_that_always_fails_is_put_aside_and_told_why(
     processes, digits, slow_repo, tmp_path
 ):
@@ -265,6 +268,7 @@ def test_help_is_quick_and_imports_nothing_heavy(run_cli):
         assert heavy not in imported
 
 
+@pytest.mark.slow
 def test_the_demo_runs(run_cli):
     # With the files it leaves in runs/, as a user has them.
     import subprocess

@@ -32,6 +32,7 @@ class ModelManager(Plain):
         pytest.param("learner", 4, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_whichever_process_of_a_simulation_is_killed_the_others_end(
     processes, slow_repo, tmp_path, killed, code
 ):
@@ -57,6 +58,7 @@ def test_whichever_process_of_a_simulation_is_killed_the_others_end(
         assert re.match(f"error: {who[killed]} was killed by SIGKILL", last), last
 
 
+@pytest.mark.slow
 def test_a_simulation_that_is_killed_leaves_no_process_behind(processes, slow_repo, tmp_path):
     env = {"MARK": str(tmp_path / "x"), "FIT_SECONDS": "60"}
     options = ["--learners", 4, "--processes", 2, "--no-tracking", "--output", tmp_path / "run"]

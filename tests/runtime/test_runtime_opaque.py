@@ -73,6 +73,7 @@ def test_the_example_comes_close_to_central_training(run_cli, tmp_path):
     assert len(model["trees"]) == 5 * json.loads(out)["best"]["round"]
 
 
+@pytest.mark.slow
 def test_what_does_not_go_together_is_refused_at_the_start(run_cli, tmp_path):
     options = ["--learners", 2, "--output", tmp_path / "run", "--no-tracking"]
     for more, said in (

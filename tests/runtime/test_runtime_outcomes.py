@@ -48,6 +48,7 @@ def test_beside_its_aggregator_a_learner_has_nothing_to_say(monkeypatch):
         outcomes(("a", "fit", bug))
 
 
+@pytest.mark.slow
 def test_a_bug_of_all_learners_is_seen_once_on_each_side_and_in_each_exit_code(
     processes, digits, run_cli, tmp_path
 ):

@@ -21,6 +21,7 @@ class ModelManager(Plain):
 """
 
 
+@pytest.mark.slow
 def test_who_is_cut_off_and_back_is_said_and_told_from_who_is_slow(
     processes, digits, slow_repo, tmp_path
 ):

@@ -20,6 +20,7 @@ def simulate(run_cli, folder, ending, *options):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_each_learner_prints_to_a_file_of_its_own(run_cli, tmp_path):
     code, out, err = simulate(run_cli, tmp_path, "", "--json")
     assert code == 0, err
@@ -56,6 +57,7 @@ def test_the_last_lines_of_who_fails_are_shown(run_cli, tmp_path, ending, said):
     assert "step 1 of" not in err
 
 
+@pytest.mark.slow
 def test_lines_of_both_actors_in_a_container(processes, digits, run_cli):
     """The learner comes first; who listens where, and who has joined, is said."""
     learner = processes.learner(NUMPY, digits / "part-0", "first")

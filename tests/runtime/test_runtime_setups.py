@@ -3,6 +3,8 @@
 import shutil
 import subprocess
 
+import pytest
+
 from tests.conftest import NUMPY
 
 
@@ -17,6 +19,7 @@ def committed(folder, change=""):
     return folder
 
 
+@pytest.mark.slow
 def test_a_learner_of_another_commit_is_recorded_and_on_request_refused(
     processes, digits, tmp_path
 ):

@@ -7,6 +7,7 @@ from tests.conftest import EXAMPLES, LIMIT, wait_for_port, wait_until
 NUMPY = EXAMPLES / "numpy_minimal"
 
 
+@pytest.mark.slow
 def test_certificates_name_the_learners(processes, digits, pki, run_cli, tmp_path):
     aggregator = processes.aggregator(NUMPY, "--rounds", 2, "--min-clients", 2, *pki("server"))
 

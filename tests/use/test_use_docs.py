@@ -5,11 +5,14 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import LIMIT, ROOT
 
 PAGE = (ROOT / "docs" / "use-the-model.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_commands_and_lines_for_a_run_work_as_printed(tmp_path, digits, run_cli):
     (tmp_path / "parts").symlink_to(digits)
     repo = ROOT / "examples" / "numpy_minimal"

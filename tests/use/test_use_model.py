@@ -161,6 +161,7 @@ def _marks(kind):
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=_marks(kind), id=name) for name, kind in KINDS.items()]
 )
+@pytest.mark.slow
 def test_the_lines_that_are_printed_load_what_was_written(
     kind, run_cli, digits, digits_28, tmp_path, monkeypatch
 ):
@@ -247,6 +248,7 @@ def test_lightgbm_has_its_own_text(tmp_path):
     assert loaded.predict([[39, 40]]) == model.model().predict([[39, 40]])
 
 
+@pytest.mark.slow
 def test_classes_of_the_repositorys_own_are_found_by_the_lines(tmp_path, digits_28):
     pytest.importorskip("sklearn")
     repo = tmp_path / "own"

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from conftest import ROOT
 
 from flops_fl.core.forecast import Link, Work, forecast, layouts
+from tests.conftest import ROOT
 
 ALIKE = Link(up=10.0, down=20.0)
 
