@@ -32,6 +32,7 @@ class Kind:
     data: str = "digits"
     writes: tuple[str, ...] = ()
     """Files that each learner leaves."""
+    slow: bool = False
 
 
 def keras(backend, reaches):
@@ -58,14 +59,16 @@ KINDS = {
     "LightGBM": Kind(
         folder="lightgbm_digits", reaches=0.9, needs=("lightgbm",), strategy="boosting:Boosting"
     ),
-    "arrays that grow": Kind(folder="growing_numpy", reaches=0.8, strategy="collecting:Collecting"),
+    "arrays that grow": Kind(
+        folder="growing_numpy", reaches=0.8, strategy="collecting:Collecting", slow=True
+    ),
 }
 HEAVY = {"torch", "keras", "xgboost", "lightgbm", "sklearn", "ml_dtypes"}
 
 
 def _marks(kind):
     marks = [pytest.mark.torch] if "torch" in kind.needs else []
-    return [*marks, pytest.mark.slow] if HEAVY & {*kind.needs} else marks
+    return [*marks, pytest.mark.slow] if kind.slow or HEAVY & {*kind.needs} else marks
 
 
 @pytest.fixture(scope="module")
