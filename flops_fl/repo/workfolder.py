@@ -191,8 +191,13 @@ class _Mirror:
                         "files over %d KB are not copied, write to another name", file, SMALL >> 10
                     )  # fmt: skip
 
-    def remove(self) -> None:
-        """Remove links, unchanged copies and folders that are empty then."""
+    def remove(self, *, empty_logs: bool) -> None:
+        """Remove links, unchanged copies and folders that are empty then.
+
+        Args:
+            empty_logs: Also logs that user code has opened, at an import perhaps, and never
+                written to: they are worth neither a folder nor a line.
+        """
         for place in self._links:
             if place.is_symlink():
                 place.unlink()
@@ -200,7 +205,10 @@ class _Mirror:
             with suppress(OSError):
                 if _stamp(place) == before:
                     place.unlink()
-        for folder, _, _ in os.walk(self.path, topdown=False):
+        for folder, _, files in os.walk(self.path, topdown=False):
+            for place in (Path(folder, name) for name in files if empty_logs):
+                if place.suffix == ".log" and _is_empty(place):
+                    place.unlink()
             if Path(folder).name == "__pycache__":
                 shutil.rmtree(folder, ignore_errors=True)
             with suppress(OSError):
@@ -214,16 +222,23 @@ def _leave_all(made: dict[_Mirror, str], keep_in: Path | None, process: int) -> 
 
 
 def _leave(mirror: _Mirror, name: str, keep_in: Path | None) -> None:
-    mirror.remove()
+    mirror.remove(empty_logs=keep_in is None)
     if keep_in is None:
         if mirror.path.exists():
-            log.info("files that the repository's code has written are in %s", mirror.path)
+            log.info(
+                "files that the repository's code has written in this process are in %s",
+                mirror.path,
+            )
     elif not mirror.path.exists():
         with suppress(OSError):  # not empty: other learners have left files
             keep_in.rmdir()
     else:
         names = (f"{name}-{number}" if number > 1 else name for number in count(1))
         mirror.path.rename(next(keep_in / free for free in names if not (keep_in / free).exists()))
+
+
+def _is_empty(file: Path) -> bool:
+    return not file.is_symlink() and file.stat().st_size == 0
 
 
 def _is_apart(entry: os.DirEntry[str]) -> bool:

@@ -170,3 +170,15 @@ def test_where_no_folder_can_be_made_it_is_said(repository, monkeypatch, tmp_pat
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "not-there"))
     with pytest.raises(UsageError, match="not-there .*TMPDIR"), Workspace(repository).active():
         pass
+
+
+def test_an_empty_log_of_an_aggregator_is_not_worth_a_folder(repository, temporary, caplog):
+    caplog.set_level("INFO", "flops_fl")
+    workspace = Workspace(repository)
+    with workspace.active():
+        Path("train.log").touch()
+        Path("made").mkdir()
+        Path("made/too.log").touch()
+    workspace.close()
+    assert list(temporary.iterdir()) == []
+    assert caplog.messages == []

@@ -70,7 +70,10 @@ def test_its_methods_run_at_home_and_leave_no_trace(repo, digits, caplog):
     assert not (repo / "note.txt").exists()
     assert not {"helper", "model_manager", "data_loading"} & set(sys.modules)
     assert sorted(os.listdir(inside)) == ["note.txt"]
-    assert f"files that the repository's code has written are in {inside}" in caplog.messages
+    assert (
+        f"files that the repository's code has written in this process are in {inside}"
+        in caplog.messages
+    )
     shutil.rmtree(inside)
 
 
@@ -143,7 +146,7 @@ def test_what_a_program_in_a_clone_writes_is_kept(repo, digits, run_cli, tmp_pat
     assert code == 7, err
     (left,) = (tmp_path / "temporary").iterdir()
     assert [path.name for path in left.iterdir()] == ["written.txt"]
-    assert f"has written are in {left}" in err
+    assert f"has written in this process are in {left}" in err
 
 
 def test_older_names_and_the_users_own_sitecustomize_work(tmp_path, digits, run_cli):
