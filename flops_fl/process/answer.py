@@ -1,4 +1,4 @@
-"""What a command answers on stdout, for a program that reads it."""
+"""A command's JSON answer on stdout, for a program that reads it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from flops_fl.errors import INTERRUPTED
 
 
 class Answer:
-    """The answer of a command: with --json one document, whether the command fails or not.
+    """The answer of a command: with --json one document, also when the command fails.
 
     Args:
-        stream: Where it goes, instead of standard output.
+        stream: Written to instead of standard output.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -25,8 +25,10 @@ class Answer:
         self._given = False
 
     def apart(self) -> TextIO:
-        """Standard output for the answer alone: all else that is printed goes to stderr, to the
-        end of the process: user code may print when Python ends, and C code's buffers do.
+        """Reserve standard output for the answer; all else goes to stderr from now on.
+
+        This lasts to the end of the process: user code may print while Python exits, and the
+        buffers of C code are flushed then.
         """
         if self._stream is None:
             sys.stdout.flush()
@@ -38,7 +40,7 @@ class Answer:
         """Print the document.
 
         Raises:
-            OSError: nobody can read it.
+            OSError: it cannot be written, for example since the reader has closed the pipe.
         """
         self._given = True
         stream = self._stream or sys.stdout
@@ -46,14 +48,14 @@ class Answer:
         stream.flush()
 
     def fail(self, error: str, code: int) -> None:
-        """Print that the command has failed, if a document is wanted and there is none yet."""
+        """Print that the command has failed, if a document is wanted and none was printed yet."""
         if self.as_json and not self._given:
             status = "interrupted" if code == INTERRUPTED else "failed"
-            with suppress(OSError, ValueError):  # the sentence is on stderr
+            with suppress(OSError, ValueError):  # the error is on stderr, too
                 self.give({"status": status, "error": error, "exit_code": code})
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Close the stream: no document follows."""
         if self._stream is not None:
-            with suppress(OSError):  # whoever could not write has said so
+            with suppress(OSError):  # `give` has already raised this error
                 self._stream.close()

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written aside, synced, then renamed. How many may be open."""
+"""Write files so that a crash leaves no half of one, and raise the limit of open files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ MANY = 1 << 16
 
 
 def allow_many_files() -> None:
-    """Let this process and its children have as many files open as it may allow itself: a
-    connection is one, and shells begin with 256 or 1024."""
+    """Raise the limit of open files of this process and its children as far as it may.
+
+    Each connection counts as an open file, and the usual limit in a shell is 256 or 1024.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MANY if hard == resource.RLIM_INFINITY else min(MANY, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -50,21 +52,21 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
 
 
 def create(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write a file that is not there yet, whole, with this mode from its first byte on.
+    """Write a new file, which appears with its whole content and with this mode.
 
     Raises:
-        FileExistsError: there is one, which stays as it is, whoever made it and when.
+        FileExistsError: the file exists already; it stays as it is.
         OSError: it cannot be written.
     """
     aside = path.with_name(f"{path.name}.{os.getpid()}.part")
     aside.unlink(missing_ok=True)
     try:
         with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            os.fchmod(file.fileno(), mode)  # whatever the umask
+            os.fchmod(file.fileno(), mode)  # open(2) applies the umask, fchmod(2) does not
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.link(aside, path)  # unlike a rename it replaces nothing
+        os.link(aside, path)  # unlike a rename, a link never replaces a file
     finally:
         aside.unlink(missing_ok=True)
     _sync(path.parent)

@@ -1,8 +1,8 @@
-"""A port for orchestrators: metrics for Prometheus, and whether the process is ready.
+"""An HTTP port for orchestrators: metrics for Prometheus, and whether the process is ready.
 
-``/metrics`` is Prometheus' text format, ``/healthz`` answers while the process lives, ``/readyz``
-when it can do its work, else 503 and a sentence why not. An actor may add pages of its own.
-Nothing can be changed here, and no model and no data can be had.
+``/metrics`` has Prometheus' text format. ``/healthz`` answers while the process lives. ``/readyz``
+answers 200 if the process can do its work, else 503 with the reason. An actor may add pages of its
+own. The port is read-only, and gives out neither the model nor data.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from flops_fl.net.address import Address
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 10.0  # seconds for a request to come, or for a piece of an answer to be taken
-STREAMS = 16  # open at the same time; each is a thread
+PATIENCE = 10.0  # seconds to wait for a request, or for the client to take a piece of an answer
+STREAMS = 16  # streamed answers open at the same time; each occupies a thread
 NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-"""A Content-Security-Policy for what is no page."""
+"""The Content-Security-Policy of answers that are not HTML pages."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What is answered to a GET."""
+    """The answer to a GET request."""
 
     body: bytes = b""
     status: int = 200
     kind: str = "text/plain; charset=utf-8"
     policy: str = NOTHING
     pieces: Callable[[], Iterator[bytes]] | None = None
-    """Instead of `body`: an answer that goes on for as long as the client listens."""
+    """If given, sent instead of `body`: a stream that lasts as long as the client listens."""
 
 
 BUSY = Answer(status=503, body=f"{STREAMS} streams are open already; close one\n".encode())
@@ -51,15 +51,15 @@ class Health:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)  # its memory and processor time
+        ProcessCollector(registry=self.registry)  # memory and processor time of this process
         self.not_ready = "starting"
-        """Why it is not ready; empty when it is."""
+        """Why the process is not ready; empty when it is."""
         self.pages: dict[str, Callable[[], Answer]] = {
             "/metrics": self._metrics,
             "/healthz": lambda: Answer(body=b"alive\n"),
             "/readyz": self._ready,
         }
-        """What answers a path. It is called by a thread of the request's own."""
+        """The function that answers each path. It runs in a thread of the request's own."""
 
     def answer(self, path: str) -> Answer:
         """The answer to a GET of a path."""
@@ -77,7 +77,7 @@ class Health:
 
 @contextmanager
 def served(health: Health, listen: Address | None) -> Iterator[int | None]:
-    """Serve until the context ends; the port. Without an address, do nothing.
+    """Serve until the context ends; gives the port. Without an address, do nothing and give None.
 
     Raises:
         UsageError: the address cannot be listened on.
@@ -91,11 +91,11 @@ def served(health: Health, listen: Address | None) -> Iterator[int | None]:
     streams = threading.BoundedSemaphore(STREAMS)
 
     class Handler(BaseHTTPRequestHandler):
-        timeout = PATIENCE  # a client that says or takes nothing does not keep a thread
+        timeout = PATIENCE  # a silent client does not hold a thread for ever
 
         def do_GET(self) -> None:
             answer = health.answer(self.path.partition("?")[0])
-            with suppress(OSError):  # whoever asked has gone, or does not read
+            with suppress(OSError):  # the client has gone, or does not read
                 if answer.pieces is None:
                     self._send(answer)
                 elif not streams.acquire(blocking=False):
@@ -128,14 +128,14 @@ def served(health: Health, listen: Address | None) -> Iterator[int | None]:
             self.send_header("Cache-Control", "no-store")
 
         def log_message(self, format: str, *arguments: Any) -> None:
-            """Probes come every few seconds: nobody wants to read of them."""
+            """Log nothing: probes come every few seconds."""
 
     class Server(ThreadingHTTPServer):
         address_family = family
         daemon_threads = True
 
         def server_bind(self) -> None:
-            TCPServer.server_bind(self)  # HTTPServer's own looks the host's name up
+            TCPServer.server_bind(self)  # HTTPServer.server_bind would look up the host's name
 
     try:
         server = Server((listen.host, listen.port), Handler)

@@ -1,7 +1,7 @@
-"""What libraries take from the environment when they are imported. Imports none of them.
+"""Set the environment variables that libraries read at import. This module imports none of them.
 
-The sum of floats depends on how it is split among threads: the same number everywhere keeps
-results the same everywhere.
+A sum of floats depends on how it is split among threads. So every process uses the same number of
+threads, and results are the same on every machine.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _THREADS = (
 
 
 def prepare_libraries(threads: int) -> None:
-    """Set how libraries behave in this process and its children; before any is imported.
+    """Configure libraries for this process and its children; call it before any is imported.
 
-    What the operator has set already stays.
+    Variables that the operator has set stay as they are.
 
     Args:
-        threads: Of numerical libraries; 0 for all cores.
+        threads: The number of threads of numerical libraries; 0 leaves it to each library.
     """
     _look_at_what_is_installed()
-    # gRPC's handlers around a fork kill the children that user code forks while a conversation
-    # goes on. Children do not speak gRPC, so they need none.
+    # While an RPC is open, gRPC's fork handlers kill each child that user code forks. Such a child
+    # does not use gRPC, so we switch the handlers off.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     if threads:
         for name in _THREADS:
@@ -40,9 +40,10 @@ def prepare_libraries(threads: int) -> None:
 
 
 def _look_at_what_is_installed() -> None:
-    """Let no file in the folder where the user stands be a module: it is a repository, perhaps.
+    """Keep files in the working folder, perhaps a user's repository, from hiding installed modules.
 
-    ``python -m`` puts that folder in the first place. It comes last where we are found in it.
+    ``python -m`` puts the working folder first on the import path. We remove it, or move it to the
+    end if flops_fl itself is imported from there.
     """
     here = os.getcwd()
     if sys.path and not sys.flags.safe_path and sys.path[0] in ("", here):
@@ -53,7 +54,7 @@ def _look_at_what_is_installed() -> None:
 
 @contextmanager
 def libraries_limited(threads: int) -> Iterator[None]:
-    """The same where someone else has imported NumPy already, such as Flower's processes."""
+    """`prepare_libraries` where NumPy may be imported already, such as in Flower's processes."""
     prepare_libraries(threads)
     if not threads:
         yield

@@ -1,4 +1,4 @@
-"""What a process says: a line on stderr for each event, with the time where it is no terminal."""
+"""Log lines: one on stderr for each event, with the time unless stderr is a terminal."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import time
 from contextlib import suppress
 from typing import TextIO
 
-OURS = "flops_fl"  # the logger; the root's is the user's own
+OURS = "flops_fl"  # our logger; the root logger belongs to user code
 
 
 def stamp(*, terminal: bool) -> str:
-    """What a line begins with: nothing on a terminal, the local time in a log."""
+    """The start of a line: nothing on a terminal, the local time in a log."""
     return "" if terminal else time.strftime("%Y-%m-%d %H:%M:%S ")
 
 
 def speak(stream: TextIO | None = None) -> None:
-    """Let all that our code logs be lines on `stream`, by default whatever sys.stderr is then.
+    """Write our log records as lines to `stream`; by default to sys.stderr at the time of each.
 
-    From INFO on, unless a level was set.
+    Records from INFO on are written, unless a level was set.
     """
     logger = logging.getLogger(OURS)
     logger.handlers[:] = [_Lines(stream)]

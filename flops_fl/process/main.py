@@ -18,12 +18,12 @@ from flops_fl.process.lines import speak, stamp
 from flops_fl.process.signals import ignore_signals
 from flops_fl.process.streams import outlive_streams
 
-THREADS_GRACE = 3.0  # seconds for threads of user code that nobody has ended
-POOLS_GRACE = 0.5  # and for those that are ending
+THREADS_GRACE = 3.0  # seconds to wait at exit for threads that user code has left running
+POOLS_GRACE = 0.5  # of these, seconds for threads that end by themselves
 
 
 def report(error: FlopsError, stream: TextIO) -> None:
-    """Write the error for a person: the user's own traceback if any, then one line."""
+    """Write the error for a person: the user's own traceback if there is one, then one line."""
     if isinstance(error, RepositoryError) and error.traceback:
         stream.write(error.traceback.rstrip("\n") + "\n")
     stream.write(f"{stamp(terminal=stream.isatty())}error: {error}\n")
@@ -34,13 +34,14 @@ def run_main(main: Callable[[], int], answer: Answer | None = None, *, quiet: bo
     """Run an entry point; return its exit code, with errors reported on stderr.
 
     Args:
-        answer: Where a program may read of a failure.
-        quiet: Say nothing of an interruption: somebody else will.
+        answer: Gets a failure, too, for a program that reads it.
+        quiet: Do not report an interruption, since another process does.
 
-    Where user code has left threads behind, Python waits for them when the process ends, and tells
-    their pools to let go of their own processes; it does not wait for ever.
+    If user code has left threads running, the process ends after `THREADS_GRACE` at the latest.
+    Until then Python waits for the threads, and lets executors shut their worker processes down.
     """
-    # gRPC's own lines say that a handshake failed and not with whom. Before it is imported.
+    # gRPC's own log says that a handshake failed, but not with which peer. gRPC reads this
+    # variable at import.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     outlive_streams()
     allow_many_files()
@@ -50,8 +51,8 @@ def run_main(main: Callable[[], int], answer: Answer | None = None, *, quiet: bo
     answer.close()
     if _others():
         threading.Thread(target=_end_anyway, args=(code,), daemon=True).start()
-        # A pool that has just lost its owner ends by itself. Python's own end, at the same moment,
-        # would write to a pipe that the pool has closed, and print that (seen with 3.11).
+        # An executor whose owner is gone shuts down by itself. If Python exits at that moment, it
+        # writes to a pipe that the executor has closed, and prints the error (seen with 3.11).
         deadline = time.monotonic() + POOLS_GRACE
         for thread in _others():
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -59,7 +60,7 @@ def run_main(main: Callable[[], int], answer: Answer | None = None, *, quiet: bo
 
 
 def _others() -> list[threading.Thread]:
-    """Threads that would keep the process."""
+    """The threads, besides the main one, for which Python waits at exit."""
     main = threading.main_thread()
     return [thread for thread in threading.enumerate() if not thread.daemon and thread is not main]
 
@@ -80,8 +81,8 @@ def _run(main: Callable[[], int], answer: Answer, *, quiet: bool) -> int:
         return _failed(error, answer)
     except KeyboardInterrupt:
         ignore_signals()
-        # Python ends by the signal, whatever the exit code, if it came in an exec of text, such
-        # as makes a dataclass (bpo-1054041); the next exec makes it forget that.
+        # If the signal came during an exec of a string, as in @dataclass, Python would end by the
+        # signal and ignore our exit code (bpo-1054041). Another exec resets that.
         exec("")
         with suppress(OSError, ValueError):
             if not quiet:
@@ -99,14 +100,14 @@ def _run(main: Callable[[], int], answer: Answer, *, quiet: bool) -> int:
 
 def _failed(error: FlopsError, answer: Answer) -> int:
     ignore_signals()
-    with suppress(OSError, ValueError):  # user code may have closed it
+    with suppress(OSError, ValueError):  # user code may have closed stderr
         report(error, sys.stderr)
     answer.fail(str(error), error.exit_code)
     return error.exit_code
 
 
 def _lacking(error: OSError) -> str:
-    """What the machine has too little of, and what to do; empty if that is not the cause."""
+    """Which resource of the machine ran out, and what to do; empty if none did."""
     where = f" in {error.filename}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no room is left{where}: make room there, or set TMPDIR to a folder with more"

@@ -1,4 +1,4 @@
-"""Give the memory of large tensors back when they are freed."""
+"""Return the memory of large tensors to the system when they are freed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ LARGE = 8 << 20  # bytes
 
 
 def return_large_blocks() -> None:
-    """Let every block of `LARGE` bytes or more be a mapping of its own (glibc; else no effect).
+    """Let malloc map every block of `LARGE` bytes or more on its own (glibc; else no effect).
 
-    By itself glibc raises that limit to 32 MB as such blocks are freed; tensors then lie in a
-    heap that cannot shrink, with holes between them: a third more memory over some rounds.
+    By default glibc raises this threshold up to 32 MB as such blocks are freed. Tensors then lie
+    in a heap that fragments and cannot shrink: it took a third more memory after some rounds.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, LARGE)
-        mallopt(M_ARENA_MAX, 1)  # one heap: gRPC's threads would each keep their own
+        mallopt(M_ARENA_MAX, 1)  # one heap for all threads, or each of gRPC's would keep one

@@ -1,7 +1,8 @@
 """What user code prints, in a file for each learner.
 
 We redirect descriptors 1 and 2, not only sys.stdout, since compiled libraries and subprocesses
-print, too. This works because a process's learners take turns on its main thread.
+print, too. Descriptors belong to the whole process. So this works only because the learners of a
+process take turns on its main thread.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from flops_fl.process.files import open_files_allowed
 from flops_fl.process.lines import speak
 from flops_fl.process.streams import lasting
 
-LEARNERS = "learners"  # the folder of these files within that of a run
-MOST_OPEN = 256  # files at a time
+LEARNERS = "learners"  # the folder of these files in a run's folder
+MOST_OPEN = 256  # files that are open at a time
 TAIL = 8192  # bytes at the end of a file in which its last lines are looked for
 
 log = logging.getLogger(__name__)
@@ -31,23 +32,23 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\x08]\x08")
 
 
 class Prints:
-    """Keeps what is printed for each learner apart; does nothing without a folder."""
+    """Sends the output of each learner to a file of its own; does nothing without a folder."""
 
     def __init__(
         self, folder: Path | None, largest: int = LOG_SIZE, out: int = 1, err: int = 2
     ) -> None:
         self._folder = folder
         self._largest = largest
-        self._out, self._err = out, err  # where they went before
+        self._out, self._err = out, err  # copies of the descriptors before
         self._inside = False
         self._most = min(MOST_OPEN, open_files_allowed() // 4)
-        self._files: dict[str, int] = {}  # open ones, the last used at the end
+        self._files: dict[str, int] = {}  # open descriptors, the last used at the end
         self._made: set[Path] = set()
         self._libc = ctypes.CDLL(None)
 
     @contextmanager
     def of(self, learner: str) -> Iterator[None]:
-        """Let all that is printed in this context go to the learner's file."""
+        """Send all output in this context to the learner's file."""
         if self._folder is None or self._inside:
             yield
             return
@@ -62,7 +63,7 @@ class Prints:
             self._turn(self._out, self._err)
 
     def _ready(self, path: Path, file: int | None) -> int:
-        """The file, open, with room and with the time of its last use."""
+        """Open the file, move it aside if it is too large, and set its time of last use."""
         try:
             if file is None:
                 file = self._open(path)
@@ -70,8 +71,8 @@ class Prints:
                 path.replace(path.with_name(path.name + ".1"))
                 os.close(file)
                 file = self._open(path)
-            os.utime(file)  # the newest file is that of the learner at work
-        except OSError as error:  # no reason to train no more
+            os.utime(file)  # so the newest file is that of the learner at work
+        except OSError as error:  # no reason to stop training
             log.warning("%s cannot be written (%s): what is printed is lost", path, error.strerror)
             return os.open(os.devnull, os.O_WRONLY)
         return file
@@ -84,14 +85,14 @@ class Prints:
 
     def _turn(self, out: int, err: int) -> None:
         for stream in (sys.stdout, sys.stderr):
-            with suppress(Exception):  # user code may have put anything there
+            with suppress(Exception):  # user code may have replaced the stream by any object
                 stream.flush()
-        self._libc.fflush(None)  # what C code has printed
+        self._libc.fflush(None)  # the buffers of C code
         os.dup2(out, 1)
         os.dup2(err, 2)
 
     def tidy(self) -> None:
-        """Close the files, and remove those in which there is nothing."""
+        """Close the files, and delete empty ones."""
         for file in self._files.values():
             os.close(file)
         for path in self._made:
@@ -102,9 +103,9 @@ class Prints:
 
 @contextmanager
 def prints_apart(folder: Path | None, largest: int = LOG_SIZE) -> Iterator[Prints]:
-    """A folder for what is printed; our own lines go where stderr goes at the beginning.
+    """Keep learners' output in files in a folder; our log lines still go to the original stderr.
 
-    A file beyond `largest` bytes is moved aside, to NAME.log.1, at its next use.
+    A file of more than `largest` bytes is renamed to NAME.log.1 at its next use.
 
     Raises:
         UsageError: the folder cannot be made.
@@ -131,12 +132,12 @@ def prints_apart(folder: Path | None, largest: int = LOG_SIZE) -> Iterator[Print
 
 
 def log_of(folder: Path, learner: str) -> Path:
-    """A learner's file."""
+    """The path of a learner's file."""
     return folder / f"{learner.replace('/', '_')}.log"
 
 
 def last_lines(path: Path, count: int) -> list[str]:
-    """The last lines of a file as a terminal would show them; none if it is not there."""
+    """The last lines of a file as a terminal would show them; none if there is no file."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
@@ -148,7 +149,7 @@ def last_lines(path: Path, count: int) -> list[str]:
 
 
 def _shown(line: str) -> str:
-    """What is left of a line: bars return to its beginning, or go back by a letter."""
+    """A line after its carriage returns and backspaces, with which progress bars overwrite it."""
     line = line.rstrip("\r").rpartition("\r")[2]
     while (cleaned := _CONTROL.sub("", line)) != line:
         line = cleaned

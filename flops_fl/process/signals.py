@@ -1,5 +1,4 @@
-"""Signals: what an operator's interruption does, and how it is told from a KeyboardInterrupt that
-user code raises by itself."""
+"""Handle SIGINT and SIGTERM, and tell them from a KeyboardInterrupt that user code raises."""
 
 from __future__ import annotations
 
@@ -23,14 +22,14 @@ _tell: Callable[[], None] | None = None
 
 @contextmanager
 def ending_at_once() -> Iterator[None]:
-    """Let a signal end the process, with a word, while modules are imported. Main thread only.
+    """Let a signal print a line and end the process while modules are imported. Main thread only.
 
-    There is nothing to tidy up yet, and what libraries make of a KeyboardInterrupt in the middle
-    of their import is anything: another error, half a module, nothing at all.
+    There is nothing to tidy up yet. A KeyboardInterrupt during an import is not reliable: a library
+    may turn it into another error, leave half a module, or swallow it.
     """
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # as a shell does for what it runs in the background
+        if handler is not signal.SIG_IGN:  # a shell ignores SIGINT for background jobs: so do we
             signal.signal(number, _end)
     try:
         yield
@@ -40,15 +39,17 @@ def ending_at_once() -> Iterator[None]:
 
 
 def ignore_signals() -> None:
-    """All is done, and Python's own end is not worth an interruption."""
+    """Ignore signals from now on: the work is done, and Python only has to exit."""
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
 
 def raise_on_signals() -> None:
-    """Let SIGINT and SIGTERM, with which containers are stopped, raise KeyboardInterrupt, and be
-    remembered. Main thread only."""
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt, and remember them. Main thread only.
+
+    SIGTERM is how containers are stopped.
+    """
     for number in _SIGNALS:
         signal.signal(number, _stop)
     os.register_at_fork(after_in_child=_leave_children_alone)
@@ -56,11 +57,12 @@ def raise_on_signals() -> None:
 
 @contextmanager
 def told_of_signals(tell: Callable[[], None]) -> Iterator[None]:
-    """While it lasts, let signals call `tell` instead of raising: an event loop ends as it likes.
+    """Within the context, let signals call `tell` instead of raising, as an event loop needs.
 
-    One that has come before, and whose KeyboardInterrupt a library has swallowed, is told, too.
+    A library may have swallowed the KeyboardInterrupt of an earlier signal. So `tell` is called at
+    once if a signal came before.
     """
-    global _tell  # noqa: PLW0603 - signals are the process's
+    global _tell  # noqa: PLW0603 - handlers belong to the process
     before, _tell = _tell, tell
     try:
         if _asked:
@@ -71,17 +73,20 @@ def told_of_signals(tell: Callable[[], None]) -> Iterator[None]:
 
 
 def end_with_parent(parent: int) -> None:
-    """Let the kernel send SIGTERM when the parent, which has just forked us, ends (Linux; else no
-    effect): nobody may be left to do it, and what user code has started is ended in good order."""
+    """Let the kernel send us SIGTERM when our parent `parent` ends (Linux; else no effect).
+
+    Call it right after the fork. A killed parent cannot end its children itself, and with SIGTERM
+    they still end what user code has started.
+    """
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it was quicker
+        if os.getppid() != parent:  # the parent ended before the call
             os._exit(INTERRUPTED)
 
 
 def _leave_children_alone() -> None:
-    """Let a process that user code forks end by SIGTERM, as its pools want it, and in silence."""
+    """Let SIGTERM silently end a process that user code forks, as multiprocessing pools expect."""
     if signal.getsignal(signal.SIGTERM) is _stop:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

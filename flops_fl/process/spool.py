@@ -1,7 +1,7 @@
-"""Tensors in a temporary file instead of in memory, for large models that are seldom read.
+"""Keep tensors in a memory-mapped temporary file, for large models that are seldom read.
 
-The file is unlinked as soon as it is open, so no crash can leave it behind. Its pages are the
-kernel's to write out and to take back; `release_pages` tells it that now is a good time.
+The file is unlinked as soon as it is open, so no crash can leave it behind. The kernel may write
+its pages out and drop them at any time; `release_pages` drops them at once.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from flops_fl.types import Array, Layout, Parameters
 
 log = logging.getLogger(__name__)
 
-RELEASE_BYTES = 64 << 20  # of what lies in a file, in memory at a time
+RELEASE_BYTES = 64 << 20  # bytes of a file's pages that are in memory at a time
 _ALIGN = 64  # bytes; tensors in the file start on a cache line
 _BLOCK = 16 << 20  # bytes copied at a time
 
 
 def spooled(layout: Layout, folder: Path | None) -> list[Array]:
-    """Arrays of `layout`, zeros, in a file in `folder` (None: where temporary files go).
+    """Make arrays of zeros with `layout` in a file in `folder` (None: the temporary folder).
 
     Raises:
-        OSError: there is no room for it, or the folder cannot be written.
+        OSError: there is no room for the file, or the folder cannot be written.
     """
     offsets, end = [], 0
     for spec in layout.tensors:
         offsets.append(end)
         end += -(-spec.nbytes // _ALIGN) * _ALIGN
     with tempfile.TemporaryFile(dir=folder) as file:
-        # Room is taken now: a page that finds none later would end the process (SIGBUS).
+        # Allocate the disk space now: a page without space later would end the process (SIGBUS).
         os.posix_fallocate(file.fileno(), 0, max(end, 1))
         memory = mmap.mmap(file.fileno(), max(end, 1))
     return [
@@ -45,7 +45,7 @@ def spooled(layout: Layout, folder: Path | None) -> list[Array]:
 
 
 def spool(parameters: Parameters, folder: Path | None) -> list[Array]:
-    """A model moved into a file. The caller lets go of the one in memory.
+    """Copy a model into a file. The caller drops the copy in memory.
 
     Raises:
         OSError: as `spooled`.
@@ -61,7 +61,7 @@ def spool(parameters: Parameters, folder: Path | None) -> list[Array]:
 
 
 def keep(folder: Path, large: int, parameters: Parameters) -> Parameters:
-    """Where the global model is kept between rounds: in memory; from `large` bytes on in a file."""
+    """Keep the global model between rounds: in memory, or in a file from `large` bytes on."""
     try:
         return spool(parameters, folder) if is_large(parameters, large) else parameters
     except OSError as error:
@@ -70,14 +70,14 @@ def keep(folder: Path, large: int, parameters: Parameters) -> Parameters:
 
 
 def is_large(parameters: Parameters, large: int) -> bool:
-    """Whether another copy in memory would hurt."""
+    """Whether a model has at least `large` bytes."""
     return Layout.of(parameters).nbytes >= large
 
 
 def release_pages(arrays: Iterable[Array]) -> None:
     """Drop the pages of arrays that lie in a file from this process; their values stay."""
     for memory in {id(found): found for found in map(_file_of, arrays) if found}.values():
-        memory.madvise(mmap.MADV_DONTNEED)  # a shared mapping: the file has what was written
+        memory.madvise(mmap.MADV_DONTNEED)  # shared mapping: the file has the values
 
 
 def _file_of(array: Array) -> mmap.mmap | None:

@@ -1,4 +1,4 @@
-"""Standard streams that nobody reads, or that were closed: a process does its work all the same."""
+"""Keep a process working when stdout or stderr is closed or nobody reads it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import sys
 from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
-_GONE = (errno.EPIPE, errno.EIO, errno.EBADF)  # a pipe's reader, a terminal, the descriptor
+_GONE = (errno.EPIPE, errno.EIO, errno.EBADF)  # pipe without reader, no terminal, closed
 
 
 def outlive_streams() -> None:
-    """Let nothing that is printed fail, whatever becomes of stdout and stderr.
+    """Replace stdout and stderr by streams on which writing never fails.
 
-    A descriptor that is closed at the start is opened on nothing, or else the next file that is
-    opened would get its number, and with it all that is printed. Before any file is opened.
+    If a descriptor is closed at the start, it is opened on /dev/null. Otherwise the next file that
+    the process opens would get its number, and all output. So call this before any file is opened.
     """
     for number in (0, 1, 2):
         if not _is_open(number):
             _to_nothing(number)
-    # Streams that somebody has put in their place are theirs.
+    # A stream that somebody has put in place of Python's own stays.
     if sys.stdout is sys.__stdout__:
         sys.stdout = _instead(sys.stdout, 1)
     if sys.stderr is sys.__stderr__:
@@ -32,17 +32,20 @@ def lasting(descriptor: int, *, closefd: bool = True, **text: Any) -> io.TextIOW
     """A stream for text on which writing never fails.
 
     Args:
-        text: As io.TextIOWrapper has it.
+        text: Keyword arguments of io.TextIOWrapper.
     """
     file = _Lasting(descriptor, "w", closefd=closefd)
-    if text.get("write_through"):  # PYTHONUNBUFFERED; the same as Python's own
+    if text.get("write_through"):  # with PYTHONUNBUFFERED Python's own has no buffer either
         return io.TextIOWrapper(cast(BinaryIO, file), **text)
     return io.TextIOWrapper(io.BufferedWriter(file), **text)
 
 
 class _Lasting(io.FileIO):
-    """What cannot be written is lost. Where nobody will read any more, what compiled code and
-    subprocesses write there is lost without an error, too."""
+    """A file that drops what cannot be written.
+
+    If its reader is gone for good, the descriptor is redirected to /dev/null, so that compiled code
+    and subprocesses can write to it without an error, too.
+    """
 
     def write(self, data: Any, /) -> int:
         try:

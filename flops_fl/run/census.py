@@ -1,4 +1,4 @@
-"""Who trains with what: learners by their setup, for a warning and for the result."""
+"""Group learners by their setup (commit, packages, state), for warnings and for the result."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from flops_fl.core.observer import Observer
 from flops_fl.text import some
 from flops_fl.types import Difference, Setup, Stage
 
-MOST = 20  # setups, or differences, that are told apart
+MOST = 20  # at most so many setups are told apart, and so many differences reported
 LISTED = 10  # learners' names in the result for each setup
 
 
 class Census(Observer):
-    """Groups learners by setup, and says where some differ from the aggregator's.
+    """Groups learners by setup, and reports where a learner's differs from the aggregator's.
 
     Args:
-        setup: The aggregator's own.
-        say: Told each difference, once, before the stage after which it was seen.
+        setup: The aggregator's own setup.
+        say: Called once with a sentence for each difference, at the start of the next stage after
+            a learner with it joined.
     """
 
     def __init__(self, setup: Setup, say: Callable[[str], None]) -> None:
@@ -46,7 +47,7 @@ class Census(Observer):
                 self._say(_sentence(difference, names))
 
     def document(self) -> dict[str, Any]:
-        """For result.json: the aggregator's setup, and learners by theirs."""
+        """The census in result.json: the aggregator's setup, and the learners grouped by setup."""
         groups: dict[int, list[str]] = {}
         for learner, setup in sorted(self._of.items()):
             index = len(self._setups) if setup is None else self._setups.index(setup)
@@ -67,7 +68,7 @@ class Census(Observer):
         }
 
     def _known(self, setup: Setup) -> Setup | None:
-        """One object for all that are alike; None where there are too many kinds."""
+        """One object for all equal setups; None for a new one after `MOST` different ones."""
         known = setup.comparable(self._own)
         if known in self._setups:
             return self._setups[self._setups.index(known)]

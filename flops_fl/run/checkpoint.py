@@ -2,11 +2,11 @@
 
 Models are ``.npz`` files, which `numpy.load` reads without pickle: arrays ``t0``, ``t1``, ...
 in the order of the parameters. NumPy's files know no bfloat16 and no float8: such arrays are
-stored as their bits, and an array ``dtypes`` of text then says ``t0 bfloat16`` and so on.
+stored as their bits, and a text array ``dtypes`` names their types (``t0 bfloat16``, ...).
 
 A checkpoint is a pair in ``checkpoints/``. ``<round>.npz`` has the arrays after that round's fit,
-and ``<round>.json`` everything else, with its checksum on the first line. The latter is written
-once the arrays are on disk, and again after their evaluation. The last few checkpoints are kept, so
+and ``<round>.json`` everything else, with its checksum on the first line. The JSON file is written
+once the arrays are on disk, and again after the evaluation. The last few checkpoints are kept, so
 if one is damaged, a run resumes from the one before.
 """
 
@@ -34,9 +34,9 @@ from flops_fl.types import Array, Best, LearnerFailure, Parameters, RoundRecord,
 log = logging.getLogger(__name__)
 
 LAST, BEST, CHECKPOINTS = "model-last.npz", "model-best.npz", "checkpoints"
-_ARRAYS = "arrays"  # stands in the state for a list of arrays in the other file
+_ARRAYS = "arrays"  # stands in the JSON file for a list of arrays that is in the .npz file
 _DTYPES = "dtypes"
-_OURS = re.compile(r"[0-9]{6,}\.(json|npz)(\.part)?")  # names in the folder of checkpoints
+_OURS = re.compile(r"[0-9]{6,}\.(json|npz)(\.part)?")  # names of the files that we write there
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +54,7 @@ class Checkpoint:
 
     @property
     def state(self) -> State:
-        """Where a training goes on from it; a cluster's history may have gaps."""
+        """The state from which a training resumes; a cluster's history may have gaps."""
         last = self.pending or (self.history[-1] if self.history else None)
         return State(
             parameters=self.parameters,
@@ -67,7 +67,7 @@ class Checkpoint:
 
 
 def save_npz(path: Path, parameters: Parameters) -> None:
-    """Write a model atomically, uncompressed, dtypes and shapes as they are."""
+    """Write a model atomically and uncompressed, with its dtypes and shapes."""
     _save(path, {f"t{index}": array for index, array in enumerate(parameters)})
 
 
@@ -75,16 +75,16 @@ def load_npz(path: Path) -> list[Array]:
     """Read a model in the order of its parameters.
 
     Raises:
-        UsageError: the file is missing, cut short or no model.
+        UsageError: the file is missing, cut short or not a model.
     """
     return _series(_read(path), "t")
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint in a run's folder that is whole; None where there never was one.
+    """Read the newest undamaged checkpoint in a run's folder; None if there is no checkpoint.
 
     Raises:
-        UsageError: there are some, and all are damaged.
+        UsageError: there are checkpoints, and all are damaged.
     """
     errors = []
     for _, path in sorted(_states(folder / CHECKPOINTS), reverse=True):
@@ -102,19 +102,19 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def newest_round(folder: Path) -> int:
-    """The newest round that a run's folder has a checkpoint of; 0 where it has none."""
+    """The round of the newest checkpoint in a run's folder; 0 if there is none."""
     return max((number for number, _ in _states(folder / CHECKPOINTS)), default=0)
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Take all of a run's folder away; what else somebody has put there stays."""
-    for path in sorted((folder / CHECKPOINTS).glob("*")):  # the state of a pair comes first
+    """Delete all checkpoints in a run's folder; files that are not ours stay."""
+    for path in sorted((folder / CHECKPOINTS).glob("*")):  # .json before its .npz
         if _OURS.fullmatch(path.name) and not path.is_dir():
             path.unlink()
 
 
 def _states(folder: Path) -> list[tuple[int, Path]]:
-    """The rounds that there are checkpoints of, and their states."""
+    """The round and the JSON file of each checkpoint."""
     found = [path for path in folder.glob("*.json") if _OURS.fullmatch(path.name)]
     return [(int(path.stem), path) for path in found if path.is_file()]
 
@@ -145,9 +145,9 @@ class CheckpointWriter:
     """Writes checkpoints into a run's folder.
 
     Args:
-        strategy: Gives what the strategy remembers, lists of arrays and plain values.
-        history: Of a run that goes on.
-        keep: How many checkpoints stay.
+        strategy: Returns what the strategy remembers, lists of arrays and plain values.
+        history: The rounds so far, if the run is resumed.
+        keep: How many checkpoints are kept.
     """
 
     def __init__(
@@ -163,20 +163,20 @@ class CheckpointWriter:
         self._folder = folder / CHECKPOINTS
         self._run = run
         self._strategy = strategy
-        self._history = [_as_json(record) for record in history]  # not made anew each round
-        self._arrays = ""  # their digest, and the round that they are of
+        self._history = [_as_json(record) for record in history]  # serialised once, not each round
+        self._arrays = ""  # digest of the arrays last written; next line: their round
         self._arrays_of = -1
         self._plain: dict[str, Any] = {}
 
     def write(self, state: State) -> None:
-        """Write a state that is new: a start, a fit, or the evaluation of the last fit.
+        """Write a new state: the initial one, or that after a fit or after its evaluation.
 
         Raises:
-            OSError: there is no room for it.
+            OSError: the disk is full or cannot be written.
         """
         self._history += [_as_json(record) for record in state.history[len(self._history) :]]
-        # An evaluation leaves the model as it was, unless its fit was before a restart or could
-        # not be written.
+        # An evaluation does not change the arrays. They are written with it only if this process
+        # has not written them after the fit: it was restarted, or the write failed.
         if state.round != self._arrays_of:
             self._write_arrays(state)
         self._write_state(state)
@@ -205,10 +205,10 @@ class CheckpointWriter:
         text = f"{{{', '.join(f'{json.dumps(name)}: {part}' for name, part in parts.items())}}}"
         with atomic(self._path(state.round, ".json")) as file:
             file.write(f"{_sha256(text)}\n{text}".encode())
-        # One of a later round is not of this process: it says nothing about which are old.
+        # A checkpoint of a later round is from an earlier process, so it does not count here.
         written = sorted(item for item in _states(self._folder) if item[0] <= state.round)
         for _, path in written[: -self._keep]:
-            path.unlink()  # first: without it the arrays are no checkpoint
+            path.unlink()  # first: arrays without a .json file are not taken for a checkpoint
             path.with_suffix(".npz").unlink(missing_ok=True)
 
     def _path(self, round: int, suffix: str) -> Path:
@@ -240,7 +240,7 @@ def _digest_of_arrays(arrays: Mapping[str, Array]) -> str:
 
 def _read(path: Path) -> dict[str, Array]:
     try:
-        # We open the file, since numpy does not close its own if the archive is damaged.
+        # We open the file ourselves: np.load(path) leaves it open if the archive is damaged.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored.items())
             for line in arrays.pop(_DTYPES, ()):
@@ -249,7 +249,7 @@ def _read(path: Path) -> dict[str, Array]:
             return arrays
     except FileNotFoundError:
         raise UsageError(f"{path} is not there: expected a file that flops-fl wrote") from None
-    except Exception as error:  # numpy, zipfile, zlib, struct: each has its own
+    except Exception as error:  # numpy, zipfile, zlib and struct each raise their own types
         raise UsageError(f"{path} is damaged ({type(error).__name__}: {error})") from error
 
 

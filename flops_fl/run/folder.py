@@ -1,8 +1,8 @@
 """Which folder a run gets, and whether a run in it may be replaced or resumed.
 
-A folder holds one run. By default each new run gets one of its own, runs/NAME, runs/NAME-2 and
-so on, so that nothing is overwritten. --output names one: a finished run in it makes room for the
-next. While a process works in a folder, a lock on it says so.
+A folder holds one run. By default each new run gets a folder of its own, runs/NAME, runs/NAME-2
+and so on, so nothing is overwritten. With --output the user names the folder, and a new run
+replaces a finished one in it. A process locks the folder in which it works.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def run_folder(options: TrainingOptions, project: str, source: str) -> Iterator[
     """Give the run's folder, locked until the context ends; an absolute path.
 
     Args:
-        project: Names the folder if --output does not.
-        source: Where the repository comes from, as the result says it.
+        project: The project's name, which is the folder's if --output is not given.
+        source: The repository's path or URL, as in result.json.
 
     Raises:
         UsageError: the folder cannot be used, a process works in it, or it holds an unfinished
-            run and neither --resume nor --fresh was said.
+            run and neither --resume nor --fresh was given.
     """
     made = options.output is None or not options.output.exists()
     made_runs = options.output is None and not RUNS.exists()
@@ -55,21 +55,21 @@ def run_folder(options: TrainingOptions, project: str, source: str) -> Iterator[
             yield path
         finally:
             if made:
-                with suppress(OSError):  # a run has begun, and the folder is not empty
+                with suppress(OSError):  # rmdir fails if a run has begun: the folder is not empty
                     path.rmdir()
                     if made_runs:
                         path.parent.rmdir()
 
 
 def shown(path: Path) -> Path:
-    """A path as a person says it: from where they stand, if it is below."""
+    """A path for messages: relative to the working folder, if it lies in it."""
     with suppress(ValueError, OSError):
         return path.relative_to(Path.cwd())
     return path
 
 
 def _default(options: TrainingOptions, project: str, source: str) -> Path:
-    """The run of this project and repository that is to be gone on with, or a new folder."""
+    """The folder of a run of this project and repository to resume or replace, or a new one."""
     taken = _numbered(project)
     ours = [path for _, path in sorted(taken.items()) if _holds(path, project, source)]
     if ours and options.resume:
@@ -84,7 +84,7 @@ def _default(options: TrainingOptions, project: str, source: str) -> Path:
 
 
 def _numbered(project: str) -> dict[int, Path]:
-    """The folders with this name, by number."""
+    """The folders runs/NAME, runs/NAME-2, ... of a project, by number."""
     found = {}
     for path in RUNS.glob("*"):
         match = re.fullmatch(rf"{re.escape(project)}(?:-([1-9]\d*))?", path.name)
@@ -111,7 +111,7 @@ def _holds(path: Path, project: str, source: str) -> bool:
 
 
 def _place(source: str) -> str:
-    """The same for all ways to write the path of a folder."""
+    """A source in one form, so that two ways to write a folder's path compare equal."""
     return os.path.realpath(source) if os.path.isdir(source) else source
 
 
@@ -120,14 +120,16 @@ def _finished(path: Path) -> bool:
 
 
 def _unfinished(path: Path) -> bool:
-    """Whether something would be lost: a run that never had a round is none to go on with."""
+    """Whether a new run here would lose work: an unfinished run with at least one round."""
     return newest_round(path) > 0 and not _finished(path)
 
 
 @contextmanager
 def _lock(path: Path) -> Iterator[bool]:
-    """Lock a folder until the context ends; whether nobody else has. The kernel lets go of the
-    lock of a process that was killed."""
+    """Lock a folder until the context ends; False if another process holds the lock.
+
+    The kernel releases the lock of a process that was killed.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
         try:

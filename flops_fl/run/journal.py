@@ -18,11 +18,11 @@ log = logging.getLogger(__name__)
 
 
 class FolderJournal:
-    """Writes a training's states into a folder, which is from then on this run's alone.
+    """Writes a training's states into a folder that belongs to this run alone.
 
     Args:
-        strategy: Gives what the strategy remembers, lists of arrays and plain values.
-        keep: How many checkpoints stay.
+        strategy: Returns what the strategy remembers, lists of arrays and plain values.
+        keep: How many checkpoints are kept.
     """
 
     def __init__(
@@ -37,14 +37,15 @@ class FolderJournal:
         self._strategy = strategy
         self._keep = keep
         self._checkpoints = CheckpointWriter(folder, run, strategy, keep=keep)
-        self._newest = (0, True)  # what is on disk: the round, and whether its evaluation is
+        self._newest = (0, True)  # on disk: the round, and whether with its evaluation
 
     def begin(self, state: State) -> None:
-        """Say that the run is under way; a new one takes away what an earlier one left."""
+        """Write result.json as running; a new run first deletes what an earlier run left."""
         self._checkpoints = CheckpointWriter(
             self._folder, self._run, self._strategy, state.history, keep=self._keep
         )
-        self._newest = _mark(state)  # without it nothing is lost that another start would not have
+        # Counts as on disk even if the write fails: a restart gets the same state again.
+        self._newest = _mark(state)
         with self._tolerant("its start"):
             if state.round == 0:
                 clear(self._folder)
@@ -54,12 +55,12 @@ class FolderJournal:
                 self._checkpoints.write(state)
 
     def write(self, state: State) -> None:
-        """A checkpoint, and the best model if this is it."""
+        """Write a checkpoint, and the model as the best one if this round is the best."""
         with self._tolerant(f"the checkpoint of round {state.round}"):
             self._write(state)
 
     def secure(self, state: State) -> bool:
-        """Whether a state is on disk; if it is not, try once more."""
+        """Return whether a state is on disk, after one more try to write it if it is not."""
         if self._newest != _mark(state):
             with suppress(OSError):
                 self._write(state)
@@ -67,12 +68,12 @@ class FolderJournal:
 
     @property
     def newest_round(self) -> int:
-        """The round that a run taken up from the disk would go on after."""
+        """The newest round on disk, after which a resumed run would continue."""
         return self._newest[0]
 
     def _write(self, state: State) -> None:
         if state.pending is None and state.best and state.best.round == state.round:
-            # If it cannot be written, none is better than that of another round.
+            # If the write fails, no best model is better than one of another round.
             (self._folder / BEST).unlink(missing_ok=True)
             save_npz(self._folder / BEST, state.parameters)
         self._checkpoints.write(state)
@@ -80,7 +81,7 @@ class FolderJournal:
 
     @contextmanager
     def _tolerant(self, what: str) -> Iterator[None]:
-        """A disk that is full or read-only for a while does not end a training."""
+        """Log an OSError instead of raising it: a full disk does not end a training."""
         try:
             yield
         except OSError as error:
@@ -95,9 +96,9 @@ def _mark(state: State) -> tuple[int, bool]:
 
 
 def clear(folder: Path) -> None:
-    """Take away what an earlier run left: its checkpoints first, so that none goes on with it.
+    """Delete what an earlier run left, its checkpoints first, so that no run resumes from them.
 
-    MLflow's store stays: it holds the runs of many trainings, each under its id.
+    MLflow's store stays, since it holds the runs of many trainings, each under its id.
     """
     remove_checkpoints(folder)
     for name in (RESULT, LAST, BEST, PICTURE):

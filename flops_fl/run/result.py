@@ -31,10 +31,10 @@ def leave(
     status: str,
     error: str | None,
 ) -> dict[str, Any]:
-    """Write the last model and the result of a run that has ended; the result.
+    """Write the last model and result.json of a run that has ended; return the result.
 
     Raises:
-        OSError: there is no room for them.
+        OSError: the disk is full or cannot be written.
     """
     state = training.state
     save_npz(folder / LAST, state.parameters)
@@ -61,14 +61,15 @@ def result_document(
     model_sha256: str | None = None,
     setups: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The content of result.json. Times in seconds, sizes in bytes; no NaN, but null.
+    """The content of result.json. Times are in seconds, sizes in bytes; NaN becomes null.
 
     Args:
-        status: running, completed, failed or interrupted. A run that was killed is left with
-            running.
-        failed_round: The round that ended it; `rounds` are those that were completed.
-        model_sha256: Of the last model; None while it runs.
-        setups: What its actors trained with, see `Census`.
+        status: running, completed, failed or interrupted. The file of a run that was killed still
+            says running.
+        failed_round: The round whose failure ended the run; ``rounds`` in the document has the
+            completed ones.
+        model_sha256: The digest of the last model; None while the run goes on.
+        setups: The setups of aggregator and learners, from `Census.document`.
     """
     best = state.best
     document = {
@@ -97,13 +98,13 @@ def result_document(
 
 
 def write_result(path: Path, document: dict[str, Any]) -> None:
-    """Write it atomically."""
+    """Write result.json atomically."""
     with atomic(path) as file:
         file.write((json.dumps(document, indent=2) + "\n").encode())
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """What result.json says; empty where there is none, or none that can be read."""
+    """Read result.json; an empty dict if it is missing or cannot be read."""
     try:
         document = json.loads((folder / RESULT).read_text())
     except (OSError, ValueError):
@@ -154,7 +155,8 @@ def _finite(value: Any) -> Any:
 def _peak_memory() -> int:
     """Peak resident size of this process in bytes.
 
-    Linux says it in proc(5); getrusage(2) would count the process that started this one, too.
+    On Linux it comes from proc(5): the value of getrusage(2) includes the peak of the process that
+    started this one.
     """
     with suppress(OSError, StopIteration), open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024

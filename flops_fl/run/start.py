@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def describe(options: AggregatorOptions, repo: Checkout, strategy: Strategy) -> RunInfo:
-    """A run of these options that is about to start."""
+    """Describe a run with these options that is about to start."""
     return RunInfo(
         project_id=options.project_id or repo.name,
         run_id=uuid.uuid4().hex[:12],
@@ -45,14 +45,15 @@ def starting_point(
     resume: bool,
     large: int,
 ) -> tuple[RunInfo, State]:
-    """The run, and the state that it starts from: the initial model, or what an earlier process
-    left in the folder.
+    """Return the run and the state that it starts from.
+
+    That is the initial model, or the state that an earlier process left in the folder.
 
     Args:
-        large: Bytes from which the model lies in a file.
+        large: The size in bytes from which the model is kept in a file, not in memory.
 
     Raises:
-        UsageError: what it left is damaged, or is another run's.
+        UsageError: the checkpoints are damaged, or belong to another run.
     """
     checkpoint = load_checkpoint(folder) if resume else None
     if resume and checkpoint is None:
@@ -65,7 +66,7 @@ def starting_point(
         info, state = replace(info, run_id=checkpoint.run.run_id), checkpoint.state
     state = replace(state, parameters=keep(folder, large, state.parameters))
     if is_large(state.parameters, large):
-        model.release()  # the user's own copy is not needed before the end
+        model.release()  # the user's model object is not needed until the run ends
     return info, state
 
 
