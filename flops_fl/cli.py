@@ -1,4 +1,4 @@
-"""``flops-fl``: every command in a table, and how one is found, helped with and run."""
+"""``flops-fl``: the table of commands, and how a command is found, explained and run."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ PROG = "flops-fl"
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command: what lists and help say of it, and where it is done."""
+    """A command: its texts in lists and in help, its options, and where its work is done."""
 
     usage: str
-    """What is typed behind its name, in a list."""
+    """The arguments shown after its name in a list of commands."""
     line: str
-    """What it does, in a list."""
+    """What the command does, for a list of commands."""
     description: str
-    """What it does, at the head of its help."""
+    """What the command does, for the head of its help."""
     options: str
-    """``module:Class`` in ``flops_fl.options``."""
+    """The class of its options, as ``module:Class`` in ``flops_fl.options``."""
     start: Callable[[Any, Call], Work]
 
     @property
@@ -50,14 +50,14 @@ class Command:
 
 
 def main(prog: str = PROG, module: str = "") -> None:
-    """Entry point of ``flops-fl``, called `prog`; or of a module with the name of a command."""
+    """Run ``flops-fl``, under the name `prog`, or ``python -m`` `module`, named as a command."""
     answer = Answer()
     work = partial(_module, module) if module else partial(run, sys.argv[1:], prog)
     sys.exit(run_main(lambda: work(answer=answer), answer))
 
 
 def run(argv: Sequence[str], prog: str = PROG, answer: Answer | None = None) -> int:
-    """Run one command, or list those that there are; returns the exit code.
+    """Run one command, or list the commands; returns the exit code.
 
     Raises:
         UsageError: there is no such command, or its options are wrong.
@@ -68,7 +68,7 @@ def run(argv: Sequence[str], prog: str = PROG, answer: Answer | None = None) -> 
     answer = answer or Answer()
     answer.as_json = "--json" in argv
     said = [*argv[1:], "--help"] if argv[:1] == ["help"] else list(argv)
-    name = ""  # of the command so far, or of a group of commands
+    name = ""  # the part read so far of a command's name, or a group of commands
     while said and _named(longer := f"{name} {said[0]}".strip()):
         name, said = longer, said[1:]
         if name in COMMANDS:
@@ -97,7 +97,7 @@ def _command(name: str, prog: str, argv: Sequence[str], *, answer: Answer) -> in
 
 
 def _module(name: str, answer: Answer) -> int:
-    """A command that is called as ``python -m aggregator`` or ``python -m learner``."""
+    """Run a command called as ``python -m aggregator`` or ``python -m learner``."""
     for path in hidden_by(Path()):
         log.warning(
             "%s hides python -m %s in this folder: flops-fl %s does the same",
@@ -107,7 +107,7 @@ def _module(name: str, answer: Answer) -> int:
 
 
 def hidden_by(folder: Path) -> list[Path]:
-    """Files of a folder that ``python -m`` would take there for modules of ours."""
+    """Files that ``python -m`` in `folder` would run instead of our modules."""
     if sys.flags.safe_path:
         return []
     ours, names = Path(__file__).parent.parent, ("aggregator", "learner")
@@ -120,7 +120,7 @@ def hidden_by(folder: Path) -> list[Path]:
 
 
 def _named(name: str) -> list[str]:
-    """The commands that are called so, or of the group that is."""
+    """The command with this name, or the commands of the group with this name."""
     return [known for known in COMMANDS if f"{known} ".startswith(f"{name} " if name else "")]
 
 
@@ -136,7 +136,7 @@ def _no_command(name: str, word: str, called: str) -> UsageError:
 
 
 def _list(name: str, called: str) -> str:
-    """The commands of a level, one a line."""
+    """The help text of a group: its commands, one a line."""
     rows = [(f"  {known} {COMMANDS[known].usage}", COMMANDS[known].line) for known in _named(name)]
     lines = [f"usage: {called} COMMAND ...", "", GROUPS[name], "", "commands:"]
     lines += [f"{left:<{LINES}}{line}" for left, line in rows]

@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from flops_fl.options.use import EvaluateOptions, ExportOptions, RunOptions
 
 Work: TypeAlias = Callable[[], int]
-"""What is left to do; returns the exit code."""
+"""The work of a command, after its imports; returns the exit code."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """How a command was called, beside its options."""
+    """How a command was called, besides its options."""
 
     rest: Sequence[str] = ()
-    """What stood after ``--``."""
+    """The arguments after ``--``."""
     answer: Answer = field(default_factory=Answer)
 
 
 def aggregator(options: AggregatorOptions, call: Call) -> Work:
     from flops_fl.process.libraries import prepare_libraries
 
-    prepare_libraries(threads=1)  # norms are sums of floats, whose bits depend on threads
+    prepare_libraries(threads=1)  # the bits of a norm depend on the number of threads
 
     from flops_fl.actors.aggregator import aggregate
 
@@ -134,7 +134,7 @@ def flower_export(options: FlowerExportOptions, call: Call) -> Work:
             sys.stderr.write(
                 f"warning: Flower's simulation engine needs Ray: {install('simulation')}\n"
             )
-        nodes = f"--federation-config num-supernodes={options.learners}"  # in the app: 2
+        nodes = f"--federation-config num-supernodes={options.learners}"  # the app's default is 2
         sys.stdout.write(f"{program('flwr')} run {quote(str(options.out))} --stream {nodes}\n")
         return 0
 

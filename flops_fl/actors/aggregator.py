@@ -1,4 +1,4 @@
-"""The aggregator process: the rounds over the wire."""
+"""The aggregator process, which runs the rounds over the network."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def aggregate(
 
 
 class _Serving:
-    """The rounds on their event loop, with the server around them."""
+    """Runs the rounds on an event loop, while a gRPC server accepts the learners."""
 
     def __init__(
         self,
@@ -92,8 +92,8 @@ class _Serving:
             UsageError: the run could not begin.
         """
         try:
-            # While gRPC's server starts or stops, it must not be cancelled. So a signal is only
-            # remembered then.
+            # The start and the stop of gRPC's server must not be cancelled. So a signal that comes
+            # in them is only remembered.
             with told_of_signals(lambda: None):
                 asyncio.run(self._serve())
         except UsageError:
@@ -126,7 +126,7 @@ class _Serving:
         limit, flower = MAX_FRAME, NoFlowerService().join
         if not options.no_flower_clients:
             flower = FlowerService(hub.links, layout).join
-            # One of Flower's has the whole model.
+            # Flower sends the whole model in one message.
             limit = max(limit, largest_message(layout, options.opaque_update))
         services = {METHOD: hub.join, FLOWER_METHOD: flower}
         serving = await serve(services, options.listen, self._tls, limit, options.keepalive)
@@ -140,7 +140,7 @@ class _Serving:
                     address = Address(options.listen.host, serving.port)
                     self._say_where(address, abort)
                 await self._play(hub)
-            # Learners are kept until nothing can be lost: who goes on will need them.
+            # If the state is not on disk, learners stay: a resumed run needs them.
             reason, final = ("completed", True) if run.kept() else (UNSAVED, False)
         except FlopsError as error:
             reason, final, failed = f"failed: {error}", True, True
@@ -180,7 +180,7 @@ class _Serving:
 
     @contextmanager
     def _interruptible(self) -> Iterator[Abort]:
-        """Within the ``with``, signals cancel this task, and so does the function it gives."""
+        """Within the ``with``, a signal or a call of the yielded function cancels this task."""
         loop, main = asyncio.get_running_loop(), asyncio.current_task()
         assert main is not None
         open_ = True
@@ -191,7 +191,7 @@ class _Serving:
 
         def interrupt(error: FlopsError | None = None) -> None:
             self._abort = error
-            with suppress(RuntimeError):  # the loop has ended meanwhile
+            with suppress(RuntimeError):  # the loop has ended in the meantime
                 loop.call_soon_threadsafe(cancel)
 
         try:

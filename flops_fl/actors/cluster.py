@@ -81,7 +81,7 @@ async def _serve(
 
 
 class ClusterWorker:
-    """The worker of the cluster's line to the root, on which a cluster looks like a learner."""
+    """Does the tasks that the root sends to a cluster, which looks like a learner to the root."""
 
     def __init__(self, name: str, setup: Setup, cycles: Cycles) -> None:
         self.learner = name
@@ -93,7 +93,7 @@ class ClusterWorker:
         """Run a cycle, or let the cluster's learners evaluate.
 
         Raises:
-            FlopsError: the task failed; the line tells the root.
+            FlopsError: the task failed; the connection to the root reports it.
         """
         try:
             if task.stage == "fit":
@@ -102,10 +102,10 @@ class ClusterWorker:
         except FlopsError as error:
             log.warning("[%s] cycle %d, %s: %s", self.learner, task.round, task.stage, error)
             if traceback := self._cycles.traceback:
-                # The learners' own traceback, for the operator of the root.
+                # Pass on the learners' own traceback, for the operator of the root.
                 raise RepositoryError(str(error), stage=task.stage, traceback=traceback) from error
             raise
-        except Exception as error:  # a bug, or a full disk: the root must hear of it now
+        except Exception as error:  # a bug, or a full disk: report it to the root at once
             log.exception("[%s] cycle %d, %s", self.learner, task.round, task.stage)
             raise FederationError(f"{type(error).__name__}: {error}") from error
 
@@ -138,7 +138,7 @@ def host_clusters(
     seed: int,
     tell: Callable[[Mapping[str, str]], None],
 ) -> int:
-    """Lead the clusters of a simulation on one event loop. They write no results of their own.
+    """Lead the clusters of a simulation on one event loop. Clusters write no results.
 
     Args:
         options: The options of every cluster.
@@ -163,7 +163,7 @@ def host_clusters(
 
 
 class _Hosted:
-    """Clusters in one process, each with a hub and a line of its own."""
+    """Clusters in one process, each with its own hub and its own connection to the root."""
 
     def __init__(self, options: AggregatorOptions, model: ManagedModel) -> None:
         versions = installed_versions(Path(options.repo))

@@ -1,4 +1,4 @@
-"""Why a process of a simulation failed: from the process that knows it to the one that says it."""
+"""Pass the error of a simulation's process through a pipe to the process that reports it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import suppress
 
 from flops_fl.errors import FederationError, FlopsError, Refused, RepositoryError, UsageError
 
-_MOST = 7000  # characters of each text: a pipe takes 64 KB that nobody reads
+_MOST = 7000  # characters of each text: a pipe buffers 64 KB, beyond which a write blocks
 _KINDS = {kind.exit_code: kind for kind in (UsageError, FederationError, Refused)}
 
 
 def telling(main: Callable[[], int], pipe: int) -> int:
-    """Run a child's work; its error goes into the pipe. The exit code."""
+    """Run a child's work and return its exit code; write an error into the pipe and raise it."""
     try:
         return main()
     except FlopsError as error:
@@ -27,20 +27,20 @@ def telling(main: Callable[[], int], pipe: int) -> int:
 
 
 def write_fault(error: FlopsError, pipe: int) -> None:
-    """Put an error into a pipe, once."""
+    """Write an error into a pipe; call it once for each pipe."""
     said = {"message": str(error)[:_MOST], "code": error.exit_code}
     if isinstance(error, RepositoryError):
         said |= {"stage": error.stage, "traceback": error.traceback[-_MOST:]}
-    with suppress(OSError):  # nobody wants to know
+    with suppress(OSError):  # the reader has gone
         os.write(pipe, json.dumps(said, ensure_ascii=False).encode(errors="replace"))
 
 
 def read_fault(pipe: int) -> FlopsError | None:
-    """What stands in a pipe; None if nothing does. It does not wait."""
+    """Read the error in a pipe, without waiting; None if there is none."""
     os.set_blocking(pipe, False)
     try:
         text = os.read(pipe, 1 << 17)
-    except BlockingIOError:  # what the process has started may hold the other end
+    except BlockingIOError:  # empty, but a subprocess still holds the writing end
         return None
     if not text:
         return None

@@ -117,7 +117,7 @@ def _setup(commit: str) -> Setup:
 
 @lru_cache(maxsize=1)
 def _parts(data: str, scheme: str, seed: int, resize: int | None, count: int) -> Path | None:
-    """A folder with all learners' parts of the data, written once in a process and gone with it."""
+    """Write all learners' parts of the data into a folder, once in a process; deleted at exit."""
     folder = Path(tempfile.mkdtemp(prefix="flops-data-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     values = {"data": data, "partition": scheme, "seed": seed, "resize": resize}
@@ -136,7 +136,7 @@ def _options(context: Any) -> FederationOptions:
 
 
 def _repository() -> Path:
-    """The repository's folder in the app, which Flower has put on the import path."""
+    """The repository's folder in the app; Flower has put the app on the import path."""
     for entry in sys.path:
         folder = Path(entry) / REPO_FOLDER
         if (folder / "model_manager.py").is_file():

@@ -1,4 +1,4 @@
-"""Learner processes of a simulation: one process imports what they need, then it forks them.
+"""Learner processes of a simulation: a host process imports their libraries, then forks them.
 
 ``python -m flops_fl.actors.hosts`` does the imports and reads a line of JSON from stdin, with the
 options of each process. Then it forks these processes. They end when stdin is closed, so a killed
@@ -43,11 +43,11 @@ LAST_LINES = 10  # lines of a learner's output to show if its process has died
 log = logging.getLogger(__name__)
 
 Child: TypeAlias = tuple[Mapping[str, Any], int]
-"""The options of a process, and the pipe in which it says why it failed."""
+"""The options of a process, and the pipe into which it writes its error."""
 
 
 class Hosts:
-    """The learner processes from their parent's side. A context, which ends them at its end."""
+    """The learner processes, as their parent sees them. A context manager, which ends them."""
 
     def __init__(self) -> None:
         self._faults, telling = os.pipe()
@@ -56,7 +56,7 @@ class Hosts:
             pass_fds=[telling],
             stdin=subprocess.PIPE,
             stdout=sys.stderr,
-            process_group=0,  # Ctrl-C in a terminal reaches the parent alone, which ends the others
+            process_group=0,  # Ctrl-C reaches the parent alone, which ends these processes
             # A copy: exec from the live environment fails (EFAULT) when another thread,
             # such as MLflow's import, changes it in that moment.
             env=dict(os.environ),
@@ -89,12 +89,12 @@ class Hosts:
             abort(read_fault(self._faults) or _failure(code))
 
     def _end_orphans(self) -> None:
-        """End what a host that has failed leaves in its group: learners, and what they started."""
+        """End what a failed host leaves in its process group: learners and their subprocesses."""
         group, deadline = self._process.pid, time.monotonic() + KILL_TIMEOUT
         with suppress(ProcessLookupError, PermissionError):  # nobody is left
             os.killpg(group, signal.SIGTERM)
             while time.monotonic() < deadline:
-                time.sleep(0.05)  # they are not our children, so we cannot wait(2) for them
+                time.sleep(0.05)  # not our children, so wait(2) does not work
                 os.killpg(group, 0)
             os.killpg(group, signal.SIGKILL)
 
@@ -112,7 +112,7 @@ class Hosts:
         assert self._process.stdin is not None
         self._process.stdin.close()
         if not self._started:
-            self._process.terminate()  # it may be in the middle of its imports
+            self._process.terminate()  # it may still be importing, and so not read stdin
         try:
             self._process.wait(KILL_TIMEOUT * 2)
         except subprocess.TimeoutExpired:
@@ -140,12 +140,12 @@ def main() -> int:
     """Run the hosting process, and each process that it forks; returns the exit code."""
     outlive_streams()
     speak()
-    prepare_libraries(threads=0)  # their number stands in the environment
-    import_module("flops_fl.actors.learner")  # takes its time: now, while there are no orders
+    prepare_libraries(threads=0)  # the parent has put their number into the environment
+    import_module("flops_fl.actors.learner")  # slow, so it is done before the options come
 
     line = sys.stdin.buffer.readline()
     children: dict[int, Child] = {}
-    aggregators: dict[str, str] = {}  # of clusters, by name
+    aggregators: dict[str, str] = {}  # addresses of clusters, by name
     host = os.getpid()
     for values in json.loads(line or "[]"):
         reading, writing = os.pipe()
@@ -164,7 +164,7 @@ def main() -> int:
         children[child] = values, faults
         os.close(writing)
         os.close(fault)
-        with os.fdopen(reading) as pipe:  # a process without clusters closes it at once
+        with os.fdopen(reading) as pipe:  # a process without clusters closes its end at once
             aggregators |= json.loads(pipe.readline() or "{}")
     signal.signal(signal.SIGTERM, lambda *_: _end(children))
     ending = threading.Event()
@@ -178,13 +178,13 @@ def _learn(order: Mapping[str, Any], aggregators: Mapping[str, str]) -> int:
     values = dict(order)
     seed, cluster_of = values.pop("seed"), values.pop("cluster_of", {})
     if not set(cluster_of.values()) <= aggregators.keys():
-        return 0  # a process of clusters has failed, and ends the others
+        return 0  # a process of clusters has failed, so the host ends the others
     addresses = {learner: Address.parse(aggregators[name]) for learner, name in cluster_of.items()}
     return learn(build(LearnerOptions, values), hosting=Hosting(seed, addresses))
 
 
 def _lead_clusters(order: Mapping[str, Any], tell: int) -> int:
-    """Host clusters; their addresses go into the pipe `tell` once learners can join."""
+    """Host clusters, and write their addresses into the pipe `tell` once learners can join."""
     from flops_fl.actors.cluster import host_clusters
 
     def say(addresses: Mapping[str, str]) -> None:
@@ -212,7 +212,7 @@ def _first_failure(children: dict[int, Child], ending: threading.Event, tell: in
 
 
 def _silent(values: Mapping[str, Any], code: int) -> FederationError:
-    """What is known of a process that ended without a word; its last lines are shown."""
+    """The error for a process that wrote none; the last lines of its output are logged."""
     if code < 0:
         how = f"was killed by {signal.Signals(-code).name}"
     else:
@@ -232,7 +232,7 @@ def _silent(values: Mapping[str, Any], code: int) -> FederationError:
 
 
 def _end_with_stdin(children: Iterable[int], ending: threading.Event) -> None:
-    """End the children when the parent has ended or was killed; that is no failure of theirs."""
+    """End the children when stdin closes: the parent has ended. This is not a failure."""
     while os.read(0, 1024):
         pass
     ending.set()
@@ -240,7 +240,7 @@ def _end_with_stdin(children: Iterable[int], ending: threading.Event) -> None:
 
 
 def _end_surely(children: Iterable[int]) -> None:
-    """End the children, also those whose code keeps a signal's handler from running."""
+    """End the children with SIGTERM, then with SIGKILL, since C code may block a handler."""
     _end(children)
     time.sleep(KILL_TIMEOUT)
     _end(children, signal.SIGKILL)
@@ -248,7 +248,7 @@ def _end_surely(children: Iterable[int]) -> None:
 
 def _end(children: Iterable[int], number: int = signal.SIGTERM) -> None:
     for child in list(children):
-        with suppress(ProcessLookupError):  # it has ended meanwhile
+        with suppress(ProcessLookupError):  # it has ended in the meantime
             os.kill(child, number)
 
 

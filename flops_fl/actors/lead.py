@@ -1,4 +1,4 @@
-"""Lead a training, over our wire or Flower's Grid: its start, its observers, its results."""
+"""Lead a training, over our protocol or Flower's Grid: its start, observers and results."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 DONE = "completed"
 
 Ending: TypeAlias = Exception | KeyboardInterrupt | None
-"""What ended a training before its time, if anything did."""
+"""What ended a training early; None if it ran to its end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +62,7 @@ class Run:
     info: RunInfo
     training: Training
     relay: Relay | None
-    """The strategy of a cluster."""
+    """The strategy of a cluster aggregator; None for any other."""
     journal: FolderJournal
     folder: Path
     setup: Setup
@@ -127,11 +127,11 @@ def lead(
 
 
 def _build(repo: Checkout, seed: int, greeted_under: int) -> tuple[ManagedModel, Setup]:
-    """The model, built as the learners build theirs, and what theirs are compared with."""
+    """Build the model as the learners do, and the setup with which theirs is compared."""
     model = ManagedModel(repo.path, before_build=partial(seed_build, seed))
     beside = model.beside()
     if beside not in ("", NOTHING) and seed != greeted_under:
-        model.release()  # there may be no room for two
+        model.release()  # memory may not hold two models
         as_greeted = ManagedModel(repo.path, before_build=partial(seed_build, greeted_under))
         beside = as_greeted.beside()
         as_greeted.close()
@@ -183,7 +183,7 @@ def _warn(said: str, mismatch: str) -> None:
 
 
 def plan_of(options: AggregatorOptions, run_id: str, folder: Path) -> Plan:
-    """The rounds that the options ask for."""
+    """The plan of the rounds, as the options ask for them."""
     norm = options.max_update_norm
     return Plan(
         run_id=run_id,
@@ -202,9 +202,9 @@ def plan_of(options: AggregatorOptions, run_id: str, folder: Path) -> Plan:
 
 
 def _leave(run: Run, ending: Ending, answer: Answer | None) -> int:
-    """Write a run's results and say where they are; the exit code of a run without an error."""
+    """Write a run's results and log where they are; return the exit code of a run without error."""
     status, said = _status(ending)
-    with told_of_signals(lambda: None):  # a second signal finds the result on disk
+    with told_of_signals(lambda: None):  # a second signal does not stop this write
         run.observer.on_end(status, said)
         document = leave(run.folder, run.info, run.training, run.census, status=status, error=said)
     # MLflow may take a while; the result is on disk already.
@@ -220,7 +220,7 @@ def _leave(run: Run, ending: Ending, answer: Answer | None) -> int:
     early = " before its first round was done: start it again, or"
     when = ":" if run.training.state.round else early
     now = stamp(terminal=sys.stderr.isatty())
-    sys.stderr.write(f"{now}interrupted{when} go on with --resume\n")  # as run_main would
+    sys.stderr.write(f"{now}interrupted{when} go on with --resume\n")  # as run_main does
     return INTERRUPTED
 
 
@@ -230,7 +230,7 @@ def _track(run: Run, *, interrupted: bool) -> dict[str, str] | None:
     except KeyboardInterrupt:
         if not interrupted:
             raise
-        log.warning("MLflow has not been told all: going on delivers it, too")
+        log.warning("MLflow has not received everything: --resume delivers the rest")
         return None
 
 
@@ -242,7 +242,7 @@ def _print(document: Mapping[str, Any], answer: Answer) -> None:
 
 
 def _left(run: Run, ending: Ending) -> str:
-    """What a resumed run will find on disk."""
+    """A phrase that says whether rounds are lost to a resumed run, and which."""
     state, newest = run.training.state, run.journal.newest_round
     if run.journal.secure(state):
         return "no round is lost" + (", and no learner is needed" if run.training.over else "")

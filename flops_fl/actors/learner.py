@@ -79,12 +79,12 @@ class LearnerHealth(Health):
 
 @dataclass(frozen=True, slots=True)
 class Hosting:
-    """What the learners of a simulation know beside their options."""
+    """What a simulation tells its learners besides their options."""
 
     seed: int
-    """The run's."""
+    """The run's seed."""
     aggregators: Mapping[str, Address] = field(default_factory=dict)
-    """By learner, for those of a cluster."""
+    """The address of its cluster's aggregator, for each learner in a cluster."""
 
 
 def learn(options: LearnerOptions, *, hosting: Hosting | None = None) -> int:

@@ -46,7 +46,7 @@ class Outcomes:
         project failed.
         """
         if self._hosted:
-            return None  # the aggregator's exit code is that of all
+            return None  # the simulation ends with the aggregator's exit code
         for (learner, stage), error in sorted(self._failed.items(), key=lambda item: item[0]):
             fits = {(learner, "fit")} & {*self._done, *self._failed}
             if (learner, stage) not in self._done and (stage == "fit" or not fits):

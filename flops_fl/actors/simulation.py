@@ -1,4 +1,4 @@
-"""A whole federation on one machine: the same aggregator, the same learners, on loopback."""
+"""A whole federation on one machine: the usual aggregator and learners, on loopback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from flops_fl.repo.source import checkout
 
 log = logging.getLogger(__name__)
 
-# What is said for the root holds for clusters, too.
+# Options of the simulation that hold for its clusters as for the root.
 _PASSED_ON = (
     "round_timeout", "join_timeout", "grace", "mismatch", "max_failures", "max_update_norm",
     "large_updates", *HubLimits.model_fields,
@@ -42,7 +42,7 @@ def simulate(options: SimulateOptions, answer: Answer) -> int:
     ids = learner_ids(options.learners)
     processes = min(options.processes or os.cpu_count() or 1, len(ids))
     leading = options.for_aggregator()
-    with Hosts() as hosts:  # first, so that its imports run while the aggregator does its own
+    with Hosts() as hosts:  # first, so that it imports while the aggregator does
         with ending_at_once():
             from flops_fl.actors.aggregator import aggregate
             from flops_fl.run.folder import shown
@@ -110,7 +110,7 @@ def _clusters(
     root: Address,
     processes: int,
 ) -> list[dict[str, Any]]:
-    """The options of the processes that host clusters; half as many as those with learners."""
+    """The options of the processes that host clusters: half as many as learner processes."""
     common = {
         "repo": str(repo),
         "role": "cluster",
@@ -131,7 +131,7 @@ def learner_ids(count: int) -> list[str]:
 
 
 def numbered(kind: str, count: int) -> list[str]:
-    """``learner-00`` and so on: as many digits as it takes to sort by number."""
+    """Names such as ``learner-00``, with leading zeros, so that they sort by number."""
     digits = len(str(count - 1))
     return [f"{kind}-{index:0{digits}d}" for index in range(count)]
 

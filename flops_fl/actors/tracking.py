@@ -61,7 +61,7 @@ class Tracking:
 
     @property
     def where(self) -> str:
-        """A line that says how to see the run in MLflow; empty if it is not there."""
+        """A line that says how to see the run in MLflow; empty if MLflow has no such run."""
         if self._mlflow is None or not self._mlflow.experiment_id:
             return ""
         uri = self._mlflow.tracking_uri
@@ -75,15 +75,15 @@ class Tracking:
         return f"MLflow: {program('mlflow')} ui --backend-store-uri {shlex.quote(uri)}{after}"
 
     def finish(self, state: State, *, interrupted: bool) -> dict[str, str] | None:
-        """Log the best model and wait for all that is under way; MLflow's part of the result.
+        """Log the best model, wait for pending logging, and return MLflow's part of the result.
 
-        Where no round was evaluated it is the last one.
+        If no round was evaluated, the last model is logged instead.
         """
         if self._mlflow is None:
             return None
         files = [self._folder / name for name in (RESULT, PICTURE)]
         number, file = (state.best.round, BEST) if state.best else (len(state.history), LAST)
-        if number == 0 or interrupted:  # whoever goes on with the run will log its model
+        if number == 0 or interrupted:  # a resumed run logs its model at its own end
             return self._mlflow.close(number, None, files, interrupted=interrupted)
         if state.best is None:
             said = "no round was evaluated: the model that is logged to MLflow is the last one"
@@ -102,8 +102,8 @@ class Tracking:
             return None
         try:
             requirements, others = installed_requirements(self._repo.path)
-        except RepositoryError as error:  # it was good at the start
-            requirements, others = [], [f"what nobody knows: {error}"]
+        except RepositoryError as error:  # readable at the start, so it has changed since
+            requirements, others = [], [f"packages that cannot be read: {error}"]
         for said in others:
             self._console.print(
                 f"the logged model's requirements: the repository asks for {said}",
@@ -131,8 +131,8 @@ class Tracking:
 
 
 def _settings(options: AggregatorOptions) -> dict[str, Any]:
-    """The options that make a training what it is, beside those that `RunInfo` has."""
-    elsewhere = ("strategy_option", "min_clients")  # by what they set
+    """The options that affect the training, besides those in `RunInfo`."""
+    elsewhere = ("strategy_option", "min_clients")  # logged as the values they set
     return {
         name: getattr(options, name)
         for name, field in TrainingOptions.model_fields.items()
