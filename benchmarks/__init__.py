@@ -1,1 +1,1 @@
-"""Benchmarks of flops-fl beside its peers: `python -m benchmarks overhead`, and so on."""
+"""Benchmarks that compare flops-fl with its peers: `python -m benchmarks overhead`, and so on."""

@@ -1,4 +1,4 @@
-"""Run benchmarks: `python -m benchmarks NAME... [--json FILE]`, or all of them and a report."""
+"""Run benchmarks: `python -m benchmarks NAME... [--json FILE]`; `all` runs every one."""
 
 from __future__ import annotations
 
@@ -18,11 +18,17 @@ from benchmarks.rows import ALL
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*ALL, "all"], help="default: all")
+    parser.add_argument(
+        "names", nargs="*", choices=[*ALL, "all"], help="benchmarks to run; default: all"
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--report", type=Path, help="write a page and a picture here")
-    parser.add_argument("--repeat", type=int, default=3, help="runs, or rounds, of each")
-    parser.add_argument("--quick", action="store_true", help="few rounds: does it work?")
+    parser.add_argument(
+        "--report", type=Path, help="write a Markdown page to this file, and a picture next to it"
+    )
+    parser.add_argument("--repeat", type=int, default=3, help="number of runs, or rounds, of each")
+    parser.add_argument(
+        "--quick", action="store_true", help="few rounds, only to see that all works"
+    )
     options = parser.parse_args()
     names = list(ALL) if not options.names or "all" in options.names else options.names
     tables = [table for name in names for table in ALL[name](options.repeat, options.quick)]

@@ -13,7 +13,7 @@ from benchmarks.harness import ROOT
 
 
 def seconds(learners: int, rounds: int) -> float:
-    """Training and evaluating the digits with the scikit-learn example, on both cores."""
+    """Seconds to train and evaluate the digits with the scikit-learn example, on both cores."""
     processes = 2
     with tempfile.TemporaryDirectory() as folder:
         started = [_part(folder, learners, rounds, index, processes) for index in range(processes)]
@@ -51,7 +51,7 @@ print(time.monotonic() - started)
 
 
 def first_hello() -> float:
-    """From a learner's start to its first bytes at the aggregator's port."""
+    """Seconds from a learner's start until its first bytes reach the aggregator's port."""
     from flops_fl.data.command import partition_command
 
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as server:

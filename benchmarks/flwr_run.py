@@ -52,7 +52,7 @@ def flwr_repository(repo: str, learners: int, rounds: int, *more: str) -> list[f
 def _run_app(
     home: Path, app: Path, config: str, *, learners: int, output: Path, simulation: bool
 ) -> None:
-    """`flwr run` to its end, which leaves `output`; Flower keeps its own files in `home`."""
+    """Run `flwr run` to its end. It writes `output`; Flower keeps its own files in `home`."""
     if simulation:
         import ray  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
     port = free_port()

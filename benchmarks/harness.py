@@ -1,4 +1,4 @@
-"""What every benchmark needs: processes, figures with their spread, the machine, a table."""
+"""Parts that all benchmarks share: processes, measured figures, the machine, a table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PACKAGES = ("flwr", "grpcio", "numpy", "ray", "mlflow-skinny", "scikit-learn")
 
 @dataclass
 class Row:
-    """One line of a table: who did it, and how long it took (or how much it was)."""
+    """One row of a table: a contestant, and how long it took or how much it used."""
 
     who: str
     values: list[float] = field(default_factory=list)
@@ -40,14 +40,14 @@ class Row:
 
 @dataclass
 class Table:
-    """One benchmark's rows; ratios are to the first, which is ours."""
+    """One benchmark's rows. Ratios are to the first row, which is ours."""
 
     name: str
     title: str
     rows: list[Row] = field(default_factory=list)
 
     def add(self, who: str, work: Callable[[], Sequence[float]], **more: Any) -> Row:
-        """Run one contestant; one that cannot run is named, with the reason."""
+        """Run one contestant. If it cannot run, its row says why."""
         row = Row(who, **more)
         self.rows.append(row)
         sys.stderr.write(f"{self.name}: {who} ...\n")
@@ -66,7 +66,7 @@ class Table:
 
 
 def machine() -> dict[str, str]:
-    """What the figures were measured on."""
+    """The machine and the versions that the figures were measured on."""
     found = {"cores": str(os.cpu_count()), "python": platform.python_version()}
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     found["memory"] = f"{pages * size / 2**30:.0f} GiB"
@@ -86,7 +86,7 @@ def free_port() -> int:
 
 
 def start(module: str, *arguments: object, python: str = sys.executable, **more: Any) -> Any:
-    """A Python module as a process; its stdout is piped, its stderr kept for when it fails."""
+    """Start a Python module as a process. Its stdout is piped; its stderr is kept for errors."""
     log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
     process = subprocess.Popen(
         [python, "-m", module, *map(str, arguments)],
@@ -103,10 +103,10 @@ def start(module: str, *arguments: object, python: str = sys.executable, **more:
 
 
 def finish(process: Any, timeout: float = TIMEOUT) -> Any:
-    """Wait for a process; the JSON on the last line of its output.
+    """Wait for a process and return the JSON on the last line of its output.
 
     Raises:
-        RuntimeError: it failed; the end of its stderr is the message.
+        RuntimeError: the process failed. The message is the end of its stderr.
     """
     out, _ = process.communicate(timeout=timeout)
     if process.returncode:
@@ -117,7 +117,7 @@ def finish(process: Any, timeout: float = TIMEOUT) -> Any:
 
 @contextmanager
 def together(processes: list[Any]) -> Iterator[list[Any]]:
-    """Processes that are all gone at the end."""
+    """A context whose processes have all ended when it is left."""
     try:
         yield processes
     finally:
@@ -130,7 +130,7 @@ def together(processes: list[Any]) -> Iterator[list[Any]]:
 
 
 def wait_for(port: int, timeout: float = 60.0) -> None:
-    """Wait until somebody listens."""
+    """Wait until a process listens on the port."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         with socket.socket() as probe:

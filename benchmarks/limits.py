@@ -1,4 +1,4 @@
-"""The limit: the same bytes on warm gRPC streams, and nothing else.
+"""The lower bound: gRPC alone sends the same bytes on streams that are already open.
 
 python -m benchmarks.limits ROLE SPEC
 
@@ -27,7 +27,7 @@ METHOD = "/bench/Move"
 
 
 def run(learners: int, nbytes: int, rounds: int, processes: int | None = None) -> dict[str, Any]:
-    """One run with clients in `processes` (default: one each); the server's figures."""
+    """Run it with the clients in `processes` (default: one each); return the server's figures."""
     spec = {"learners": learners, "nbytes": nbytes, "rounds": rounds + 1, "port": free_port()}
     running = [start("benchmarks.limits", "server", json.dumps(spec))]
     count = processes or learners
@@ -41,7 +41,7 @@ def run(learners: int, nbytes: int, rounds: int, processes: int | None = None) -
 
 
 def frames(nbytes: int) -> list[bytes]:
-    """A model in messages."""
+    """A model, split into messages."""
     return [bytes(min(MESSAGE, nbytes - at)) for at in range(0, nbytes, MESSAGE)]
 
 
@@ -98,7 +98,7 @@ async def _clients(spec: dict[str, Any]) -> None:
                 await call.write(bytes(HEADER))
             await call.read()  # until the server ends it
         except grpc.aio.AioRpcError:
-            pass  # the server is done first
+            pass  # the server has ended the stream
 
     async with grpc.aio.insecure_channel(f"127.0.0.1:{spec['port']}", UNLIMITED) as channel:
         await asyncio.gather(*(converse(channel) for _ in range(spec["streams"])))

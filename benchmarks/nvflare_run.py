@@ -1,4 +1,4 @@
-"""NVFlare as a peer, in an environment of its own: its pins are not ours."""
+"""NVFlare as a peer. It has its own environment, because its pinned versions differ from ours."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ REQUIREMENT = "nvflare==2.9.*"
 
 
 def nvflare_run(learners: int, rounds: int, nbytes: int) -> list[float]:
-    """Seconds of each round but the last: from a learner's task to its next one.
+    """Seconds of each round but the last, from one task of a learner to its next.
 
-    One task of NVFlare's is evaluation and training together, one exchange of parameters.
+    A task of NVFlare is evaluation and training together, with one exchange of parameters.
 
     Raises:
         RuntimeError: NVFlare could not be installed, or its run failed.
@@ -43,7 +43,7 @@ def nvflare_run(learners: int, rounds: int, nbytes: int) -> list[float]:
 
 
 def _end_all(folder: str) -> None:
-    """NVFlare leaves its server and clients running where its job fails."""
+    """Stop the server and the clients, which NVFlare leaves running if a job fails."""
     for process in psutil.process_iter(["cmdline"]):
         if any(folder in word for word in process.info["cmdline"] or []):
             with suppress(psutil.NoSuchProcess):
@@ -51,7 +51,7 @@ def _end_all(folder: str) -> None:
 
 
 def _environment() -> Path:
-    """NVFlare's interpreter; the environment is made at the first use."""
+    """The Python of NVFlare's environment, which the first use makes."""
     python, done = HOME / "bin" / "python", HOME / ".installed"
     if not done.exists():
         sys.stderr.write(f"installing {REQUIREMENT} into {HOME.relative_to(ROOT)} (once)\n")

@@ -37,11 +37,11 @@ MB = 1 << 20
 def federation(
     learners: int, nbytes: int, rounds: int, *, processes: int | None = None, **more: Any
 ) -> dict[str, Any]:
-    """Run one; the aggregator's figures.
+    """Run one federation and return the aggregator's figures.
 
     Args:
         nbytes: Size of the model, float32, in tensors of at most 16 MiB unless `tensors`.
-        processes: That host the learners; default one each.
+        processes: Number of processes that host the learners; default: one for each.
         more: `sleep`: seconds that a fit takes; `tensors`: their number; `through`: a port to
             dial for the first learner instead, such as a slow proxy's.
     """
@@ -64,7 +64,7 @@ def federation(
 
 
 def aggregator_process(learners: int, nbytes: int, rounds: int) -> dict[str, Any]:
-    """`python -m aggregator` itself, checkpoints and all, with one tensor; its result.json."""
+    """Run `python -m aggregator`, with checkpoints and one tensor; return its result.json."""
     port = free_port()
     spec = {"learners": learners, "nbytes": nbytes, "port": port, "tensors": 1}
     with tempfile.TemporaryDirectory() as folder:
@@ -105,7 +105,7 @@ class Noop:
 
 
 class Sleeping(Noop):
-    """Its fit takes time; hosted with others it must not keep them from theirs."""
+    """A worker whose fit takes time. It must not delay the others that its process hosts."""
 
     def perform(self, task: Task, parameters: Any) -> Update | Evaluation:
         if task.stage == "fit":
@@ -135,7 +135,7 @@ async def _aggregate(spec: dict[str, Any]) -> dict[str, Any]:
     )  # fmt: skip
     watch = _Answers()
     training = Training(State(parameters=start_model), plan, strategy, watch)
-    del start_model  # a training holds the only one
+    del start_model  # a real training holds no second copy either
     state = await training.run(hub)
     with open("/proc/self/status") as status:
         threads = next(int(line.split()[1]) for line in status if line.startswith("Threads"))
@@ -153,7 +153,7 @@ async def _aggregate(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Answers(Observer):
-    """When each learner's fit was settled, in seconds from its stage's start; last round."""
+    """When each fit of the last round was settled, in seconds from the start of its stage."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

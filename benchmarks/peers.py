@@ -1,4 +1,4 @@
-"""The peers, each in processes of its own: Flower's start_server, raw TCP.
+"""The peers, each in its own processes: Flower's start_server and raw TCP.
 
 python -m benchmarks.peers ROLE SPEC
 """
@@ -23,7 +23,7 @@ CHUNK = 4 << 20
 
 
 def run(kind: str, learners: int, nbytes: int, rounds: int, **more: Any) -> dict[str, Any]:
-    """One peer's federation: `flower` or `tcp`; the server's figures."""
+    """Run the federation of a peer, `flower` or `tcp`; return the server's figures."""
     spec = {"learners": learners, "nbytes": nbytes, "rounds": rounds, "port": free_port(), **more}
     text = json.dumps(spec)
     running = [start("benchmarks.peers", f"{kind}-server", text)]
@@ -96,7 +96,7 @@ def tcp_server(spec: dict[str, Any]) -> list[float]:
     payload = memoryview(bytes(spec["nbytes"]))
     buffers = [bytearray(CHUNK) for _ in range(spec["learners"])]
     with socket.create_server(("127.0.0.1", spec["port"])) as listener:
-        # The first that came was the harness, to see whether anybody listens.
+        # The first connection was the harness, which checked that the server listens.
         probe, _ = listener.accept()
         probe.close()
         links = [listener.accept()[0] for _ in range(spec["learners"])]

@@ -10,7 +10,7 @@ PIECE = 16 << 10
 
 
 def slow_port(target: int, bytes_per_second: float) -> int:
-    """Listen on a port that forwards to `target`, each way at most at that speed."""
+    """Listen on a port and forward to `target`, in each direction at most at that speed."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -25,7 +25,7 @@ def slow_port(target: int, bytes_per_second: float) -> int:
 
 
 def _pump(source: socket.socket, sink: socket.socket, rate: float) -> None:
-    # Small buffers: what a fast sender has put in them would not feel the limit.
+    # The buffers are small, since the limit does not slow bytes that go into a buffer.
     source.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, PIECE * 4)
     due = time.monotonic()
     try:

@@ -10,7 +10,7 @@ IN_PICTURE = ("overhead", "bulk", "stragglers", "simulate")
 
 
 def shown(table: dict[str, Any]) -> list[list[str]]:
-    """A table's cells as text, its heading first."""
+    """The cells of a table as text; the first row is the heading."""
     first = next((row for row in table["rows"] if row["median"]), None)
     out = [["", "median", "min", "max", "to the first"]]
     for row in table["rows"]:
@@ -34,11 +34,11 @@ def _figure(value: float) -> str:
 
 
 def write_report(document: dict[str, Any], path: Path) -> None:
-    """Write `path` and a picture beside it."""
+    """Write the page to `path`, and a picture next to it."""
     lines = [
         "# Benchmarks",
         "",
-        "Made by `make bench`, all contestants in one run on loopback.",
+        "`make bench` made this page. It measured all contestants in one run, on loopback.",
         "",
     ]
     lines += [", ".join(f"{key} {value}" for key, value in document["machine"].items()) + ".", ""]

@@ -1,4 +1,4 @@
-"""The benchmarks, one function each: a table with our row first, then the peers'."""
+"""The benchmarks, one function each. A table has our row first, then the rows of the peers."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def memory(repeat: int, quick: bool) -> list[Table]:
 
 
 def scale(repeat: int, quick: bool) -> list[Table]:
-    """1000 learners in 4 processes; and how a round's time grows."""
+    """1000 learners in 4 processes, and how a round's time grows with learners and bytes."""
     many = Table("scale", "1000 learners in 4 processes, 30 KB model")
     found: list[dict[str, Any]] = []
 
@@ -121,7 +121,7 @@ def scale(repeat: int, quick: bool) -> list[Table]:
 
 
 def stragglers(repeat: int, quick: bool) -> list[Table]:
-    """Learners whose fit sleeps 1 s, each in a process of its own at Flower's side."""
+    """Learners whose fit sleeps 1 s; with Flower, each has its own process."""
     table = Table("stragglers", "learners whose fit sleeps 1 s: seconds a round")
     sleep = {"sleep": 1.0}
     table.add(
@@ -177,7 +177,7 @@ def tree(repeat: int, quick: bool) -> list[Table]:
 
 
 def start(repeat: int, quick: bool) -> list[Table]:
-    """A learner's start."""
+    """How long a learner takes to start."""
     table = Table("start", "a learner's start: seconds")
     table.add("--help", lambda: [_time("-m", "learner", "--help") for _ in range(repeat + 2)])
     imports = "import numpy, flwr.client, datasets, grpc"
@@ -201,14 +201,14 @@ def _rounds(repo: str, learners: int, rounds: int) -> list[float]:
 
 
 def seconds_of(rounds: list[dict[str, Any]]) -> list[float]:
-    """What each round of a result took."""
+    """Seconds of each round of a result."""
     return [entry["seconds"] for entry in rounds]
 
 
 def _simulated(
     repo: str, learners: int, rounds: int, *more: str, nbytes: int = SMALL
 ) -> tuple[float, list[dict[str, Any]]]:
-    """A simulation: seconds, start included, and the rounds of its result."""
+    """Run a simulation; return its seconds, start included, and the rounds of its result."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
         command = [sys.executable, "-m", "flops_fl", "simulate", repo, "--learners", str(learners)]

@@ -232,7 +232,7 @@ class Setup:
         named = {
             "commit": commit[:10] + (f"+{changes}" if changes else ""),
             **self.versions,
-            "state beside the parameters (frozen weights, buffers)": self.state[:10],
+            "state outside the parameters (frozen weights, buffers)": self.state[:10],
         }
         return {what: value for what, value in named.items() if value}
 

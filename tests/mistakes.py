@@ -1,4 +1,4 @@
-"""What is said to mistakes: `python -m tests.mistakes` makes them and prints docs/errors.md.
+"""Messages for mistakes: `python -m tests.mistakes` makes the mistakes and prints docs/errors.md.
 
 All are made in this process, with files of a temporary folder.
 """

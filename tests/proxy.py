@@ -1,4 +1,4 @@
-"""A TCP proxy that does to connections what networks do."""
+"""A TCP proxy that breaks, delays and cuts connections as networks do."""
 
 import random
 import socket

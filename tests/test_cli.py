@@ -1,4 +1,4 @@
-"""The command line as a whole: what there is, how it is found, what it says when it fails."""
+"""The command line as a whole: its commands, how users find them, and their errors."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What comes from elsewhere is shown short, on its own line, and cannot tell a terminal things."""
+"""Foreign text is shown short, on one line, and without control codes for the terminal."""
 
 from hypothesis import given
 from hypothesis import strategies as st

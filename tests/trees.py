@@ -1,4 +1,4 @@
-"""A federation with clusters in it, of real processes, and the data for it."""
+"""A federation of real processes with clusters, and its data."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""The no-op learner as an NVFlare script: it evaluates and trains nothing; site-1 keeps time."""
+"""The no-op learner as an NVFlare script: it trains and evaluates nothing; site-1 keeps time."""
 
 import json
 import sys

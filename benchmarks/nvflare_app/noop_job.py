@@ -19,6 +19,6 @@ recipe = NumpyFedAvgRecipe(
     train_script=str(Path(__file__).with_name("noop_client.py")),
     train_args=sys.argv[4],
 )
-# On few cores its processes take longer to start than it waits for them by itself.
+# On few cores, NVFlare's processes take longer to start than it waits by default.
 run = recipe.execute(PocEnv(num_clients=learners, extra={"login_timeout": 180}))
 run.get_result(timeout=600)

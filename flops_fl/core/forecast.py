@@ -1,10 +1,10 @@
-"""What a round takes and what crosses, for trees of aggregators: reckoned, not measured.
+"""How long a round takes and what it sends, in a tree of aggregators: calculated, not measured.
 
-A round has one model on its way down and one update on its way up, for each child of an
-aggregator. A learner keeps the model of each evaluation for the next fit, so the two together send
-it once. The root's evaluation sends a cluster's learners the model that its next cycle starts
-from, so R rounds of a cycle send R models. Messages beside models are left out: some hundred
-bytes for each child and stage.
+In a round, an aggregator sends one model to each child and gets one update from each. A learner
+keeps the model of each evaluation for the next fit, so the two together send it once. The root's
+evaluation sends a cluster's learners the model that its next cycle starts from, so R rounds of a
+cycle send R models. Messages beside models are left out: some hundred bytes for each child and
+stage.
 """
 
 from __future__ import annotations

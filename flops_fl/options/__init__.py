@@ -1,1 +1,1 @@
-"""Everything a person may say on the command line or in the environment."""
+"""All options that a user may set on the command line or in the environment."""

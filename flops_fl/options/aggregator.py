@@ -27,7 +27,7 @@ class AggregatorOptions(
     """Options of ``python -m aggregator``."""
 
     role: Literal["classic", "root", "cluster"] = option(
-        "cluster: be one learner to --root; --rounds are then those of each cycle",
+        "cluster: be one learner of --root; --rounds then counts the rounds of each cycle",
         CLUSTERS,
         "classic",
         advanced=True,
@@ -47,14 +47,14 @@ class AggregatorOptions(
         advanced=True,
     )
     connect_timeout: Seconds = option(
-        "to try to reach the root at the start",
+        "how long to try to reach the root at the start",
         CLUSTERS,
         limits.CONNECT_TIMEOUT,
         metavar="SECONDS",
         advanced=True,
     )
     root_timeout: Seconds = option(
-        "to try to come back to the root after its connection was lost",
+        "how long to try to reconnect to the root after the connection was lost",
         CLUSTERS,
         limits.RECONNECT_TIMEOUT,
         metavar="SECONDS",
@@ -65,11 +65,11 @@ class AggregatorOptions(
     )
 
     listen: HostPort = option(
-        "serve there", NETWORK, Address("127.0.0.1", 8080), metavar="HOST:PORT"
+        "where to listen for learners", NETWORK, Address("127.0.0.1", 8080), metavar="HOST:PORT"
     )
 
     no_flower_clients: bool = option(
-        "let no stock Flower clients in: messages are then bounded by 2 MiB, not by the model",
+        "refuse stock Flower clients: the limit of a message is then 2 MiB, not the model's size",
         NETWORK,
         False,
         advanced=True,
@@ -88,24 +88,24 @@ class AggregatorOptions(
 
     @classmethod
     def meant(cls, environment: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-        """Without what a shell says for learners, unless this is one to its root."""
+        """The environment without the options of learners, unless this is a cluster."""
         if (environment | dict(given)).get("role") == "cluster":
             return environment
         return {name: value for name, value in environment.items() if name not in _AS_OF_LEARNERS}
 
     @property
     def acts_as(self) -> Role:
-        """What the actor's certificate must be good for."""
+        """The role that the actor's certificate must name."""
         return "cluster" if self.is_cluster else "aggregator"
 
     @property
     def is_cluster(self) -> bool:
-        """Whether this is a learner to another aggregator."""
+        """Whether this aggregator is a learner of another one."""
         return self.role == "cluster"
 
     @property
     def tracks(self) -> bool:
-        """Whether MLflow is told of the run: on a cluster only if a server was named."""
+        """Whether MLflow records the run: on a cluster only if --tracking-uri was given."""
         return not self.no_tracking and (not self.is_cluster or self.tracking_uri is not None)
 
     @model_validator(mode="after")

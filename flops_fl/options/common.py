@@ -18,11 +18,11 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
     rest: ClassVar[str] = ""
-    """What may stand behind the options, after ``--``; nothing where empty."""
+    """What the usage line shows after ``--``; empty if the command takes nothing there."""
 
     @classmethod
     def meant(cls, environment: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-        """Those values of the environment that are for this command, with `given` beside them."""
+        """The environment's values that are for this command; `given` is the command line's."""
         return environment
 
 
@@ -36,10 +36,17 @@ class RepoOptions(Options):
 
 
 class TlsOptions(Options):
-    tls_cert: ExistingFile | None = option("own certificate, PEM", NETWORK, None, metavar="FILE")
-    tls_key: ExistingFile | None = option("its private key, PEM", NETWORK, None, metavar="FILE")
+    tls_cert: ExistingFile | None = option(
+        "this process's own certificate, PEM", NETWORK, None, metavar="FILE"
+    )
+    tls_key: ExistingFile | None = option(
+        "private key of --tls-cert, PEM", NETWORK, None, metavar="FILE"
+    )
     tls_ca: ExistingFile | None = option(
-        "authority that signs the other side's", NETWORK, None, metavar="FILE"
+        "authority of the other side's certificate, PEM",
+        NETWORK,
+        None,
+        metavar="FILE",
     )
     insecure: bool = option("allow other machines without TLS", NETWORK, False)
 
@@ -51,14 +58,14 @@ class TlsOptions(Options):
 
     @property
     def acts_as(self) -> Role:
-        """What the actor's certificate must be good for."""
+        """The role that the actor's certificate must name."""
         return "learner"
 
     def tls(self) -> Tls | None:
         """The files' content; None without TLS.
 
         Raises:
-            UsageError, Refused: they are no good.
+            UsageError, Refused: a file cannot be used.
         """
         if not (self.tls_cert or self.tls_ca):
             return None
@@ -67,7 +74,7 @@ class TlsOptions(Options):
 
 class HealthOptions(Options):
     metrics: HostPort | None = option(
-        "serve metrics, readiness and, of an aggregator, a page to watch there",
+        "where to serve metrics, readiness and, on an aggregator, a page to watch",
         PROCESS,
         None,
         metavar="HOST:PORT",

@@ -14,7 +14,7 @@ from flops_fl.options.help import HELP_ALL, choices_of
 Shell = Literal["bash", "zsh", "fish"]
 
 _PATHS = ("FILE", "FOLDER", "REPO", "RUN", "SOURCE")  # metavars of what may be a path
-_IN_QUOTES, _IN_FISH = '\\"', "\\'"  # what needs a backslash there
+_IN_QUOTES, _IN_FISH = '\\"', "\\'"  # characters that need a backslash there
 _SHOWN = {"--help": "show the options", HELP_ALL: "show all options", "--version": "show it"}
 
 
@@ -39,7 +39,7 @@ class _Word:
     text: str
     about: str
     value: str = ""
-    """What an option's value is called; nothing for switches and words."""
+    """The metavar of an option's value; empty for switches and words."""
     choices: tuple[str, ...] = ()
 
     @property
@@ -48,7 +48,7 @@ class _Word:
 
 
 def script(shell: Shell, entries: Mapping[str, Entry]) -> str:
-    """The script that completes these commands, by name, in a shell."""
+    """The script that completes these commands in a shell; `entries` are by name."""
     return {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](dict(_levels(entries)))
 
 
@@ -114,7 +114,7 @@ complete -o default -F _flops_fl flops-fl
 
 
 def _bash(levels: Mapping[str, list[_Word]]) -> str:
-    """Where nothing is known of a value, ``complete -o default`` offers files."""
+    """For values without choices, ``complete -o default`` offers files."""
     values, words = [], []
     for level, known in levels.items():
         for word in known:

@@ -15,18 +15,22 @@ class PartitionOptions(Options):
     """Options of ``flops-fl data partition``."""
 
     source: str = option(
-        "digits, breast-cancer, fashion-mnist, hf:NAME or a Parquet file",
+        "what to split: digits, breast-cancer, fashion-mnist, hf:NAME or a Parquet file",
         DATA,
         metavar="SOURCE",
         positional=True,
     )
-    parts: PositiveInt = option("how many, one for each learner", DATA, metavar="N")
+    parts: PositiveInt = option("number of parts: one for each learner", DATA, metavar="N")
     tag: str = option("data tag, the first part of each file's name", DATA, metavar="TAG")
-    out: Path = option("for the parts", DATA, metavar="FOLDER")
+    out: Path = option("where to write the parts", DATA, metavar="FOLDER")
     partition: str = option(
-        "iid, or dirichlet:ALPHA", DATA, "iid", metavar="SCHEME", formerly="scheme"
+        "how rows are split: iid, or dirichlet:ALPHA",
+        DATA,
+        "iid",
+        metavar="SCHEME",
+        formerly="scheme",
     )
-    seed: Seed = option("of the shuffle", DATA, 0, metavar="N")
+    seed: Seed = option("seed of the shuffle", DATA, 0, metavar="N")
     resize: PositiveInt | None = option("make images N x N", DATA, None, metavar="N")
 
 

@@ -29,7 +29,7 @@ GROUPS = (
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What is known of an option beside its kind, default and text."""
+    """What is known of an option, apart from its type, default and text."""
 
     group: str
     metavar: str
@@ -56,14 +56,14 @@ def option(
     """A field of an options class.
 
     Args:
-        text: What it does or is, in a line; the default is shown behind it.
+        text: What it does or is, in a line; help shows the default after it.
         group: One of `GROUPS`; those without a default are shown as required.
-        default: None where the text says what happens then.
-        metavar: What its value is called; nothing for switches and choices.
+        default: None if the text says what happens without a value.
+        metavar: The name of its value in help; empty for switches and choices.
         advanced: Shown by --help-all only.
         repeated: May be given several times, all of which count.
-        formerly: An older name, without dashes, that is still taken.
-        shown: What help shows as the default, where the default follows another option.
+        formerly: An older name, without dashes, that still works.
+        shown: What help shows as the default, if the default follows another option.
     """
     described = Described(group, metavar, advanced, positional, repeated, formerly, shown)
     extra: dict[str, Any] = {"option": described}
@@ -85,5 +85,5 @@ def flag(name: str) -> str:
 
 
 def variable(name: str) -> str:
-    """``FLOPS_ROUND_TIMEOUT`` for it."""
+    """``FLOPS_ROUND_TIMEOUT`` for a field's name."""
     return f"FLOPS_{name.rstrip('_').upper()}"

@@ -20,7 +20,7 @@ from flops_fl.options.training import TrainingOptions
 class FederationOptions(RepoOptions, TrainingOptions, CommonLimits):
     """A whole federation: the training, and where each learner's data come from."""
 
-    learners: PositiveInt = option("how many there are", TRAINING, metavar="N")
+    learners: PositiveInt = option("number of learners", TRAINING, metavar="N")
     data: str = option(
         "digits, breast-cancer, fashion-mnist, hf:NAME, a file, a folder; none: the repo's own",
         DATA,
@@ -35,9 +35,13 @@ class FederationOptions(RepoOptions, TrainingOptions, CommonLimits):
         metavar="N",
         advanced=True,
     )
-    partition: str = option("iid, or dirichlet:ALPHA", DATA, "iid", metavar="SCHEME")
+    partition: str = option(
+        "how rows are split: iid, or dirichlet:ALPHA", DATA, "iid", metavar="SCHEME"
+    )
     resize: PositiveInt | None = option("make images N x N", DATA, None, metavar="N")
-    threads: Threads = option("of numerical libraries; 0 for all cores", PROCESS, 1, metavar="N")
+    threads: Threads = option(
+        "threads of numerical libraries; 0: all cores", PROCESS, 1, metavar="N"
+    )
 
     @property
     def present(self) -> int:
@@ -73,13 +77,13 @@ class SimulateOptions(FederationOptions, HubLimits, PrintLimits):
     """Options of ``flops-fl simulate``."""
 
     clusters: PositiveInt | None = option(
-        "cluster aggregators between them and the root",
+        "number of clusters between learners and the root",
         TRAINING,
         None,
         metavar="N",
     )
     cluster_rounds: PositiveInt = option(
-        "that a cluster plays in each round of the root",
+        "rounds that a cluster trains in each round of the root",
         CLUSTERS,
         1,
         metavar="N",
@@ -87,10 +91,10 @@ class SimulateOptions(FederationOptions, HubLimits, PrintLimits):
     )
 
     processes: PositiveInt | None = option(
-        "that host the learners; default: one a core", PROCESS, None, metavar="N"
+        "number of processes; default: one for each core", PROCESS, None, metavar="N"
     )
     metrics: HostPort | None = option(
-        "serve metrics and a page to watch there",
+        "where to serve metrics and a page to watch",
         PROCESS,
         None,
         metavar="HOST:PORT",
@@ -117,9 +121,9 @@ class SimulateOptions(FederationOptions, HubLimits, PrintLimits):
 class FlowerExportOptions(FederationOptions):
     """Options of ``flops-fl flower export``."""
 
-    out: Path = option("for the Flower app", RESULTS, metavar="FOLDER")
-    output: Path | None = option(  # stays as it is said: it is a folder of another machine
-        "below the SuperLink's folder; default: runs/PROJECT-ID, ...-2",
+    out: Path = option("where to write the Flower app", RESULTS, metavar="FOLDER")
+    output: Path | None = option(  # not made absolute: it is a folder of another machine
+        "where results go, below the SuperLink's folder; default: runs/PROJECT-ID, ...-2",
         RESULTS,
         None,
         metavar="FOLDER",

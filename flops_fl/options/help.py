@@ -37,13 +37,13 @@ def help_text(cls: type[Options], prog: str, description: str, *, everything: bo
 
 
 def _wrapped(words: Sequence[str]) -> list[str]:
-    """Lines of these words, none of which is broken where it has a space."""
+    """Lines of these words; a word that has a space is not broken there."""
     text = " ".join(word.replace(" ", _BOUND) for word in words)
     return [line.replace(_BOUND, " ") for line in textwrap.wrap(text, WIDTH, **_USAGE)]
 
 
 def _ordered(cls: type[Options]) -> list[tuple[str, FieldInfo]]:
-    """What has no name first, then its own options, then those that it has in common."""
+    """Positional ones first, then the command's own options, then those it shares."""
     return sorted(
         cls.model_fields.items(),
         key=lambda entry: (not described(entry[1]).positional, entry[0] not in cls.__annotations__),

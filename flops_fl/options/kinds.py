@@ -1,4 +1,4 @@
-"""Kinds of option values: how the text of a command line or an environment becomes them."""
+"""Types of option values, and how text from a command line or the environment is converted."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def _project(name: str) -> str:
 
 
 def _absolute_sqlite(uri: str) -> str:
-    """SQLAlchemy takes ``sqlite:///x.db`` for a name that starts in the working folder."""
+    """Make a relative SQLite path absolute: SQLAlchemy would start it in the working folder."""
     head, name = "sqlite:///", uri.removeprefix("sqlite:///")
     relative = uri.startswith(head) and name and name[0] not in "/:"
     return head + str(Path(name).absolute()) if relative else uri
 
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-# Paths start where the user stands; later, user code has another working folder.
+# Relative paths start at the user's working folder; user code later runs in another one.
 LocalPath = Annotated[Path, AfterValidator(Path.absolute)]
 ExistingFile = Annotated[LocalPath, AfterValidator(_existing)]
 TrackingUri = Annotated[str, AfterValidator(_absolute_sqlite)]
@@ -46,14 +46,14 @@ ProjectId = Annotated[str, AfterValidator(_project)]
 
 
 def _commas(value: Any) -> Any:
-    """``a,b`` given once or several times, as one list."""
+    """One list from ``a,b``, given once or several times."""
     if isinstance(value, str):
         value = [value]
     return [part.strip() for item in value for part in item.split(",") if part.strip()]
 
 
 def _pairs(value: Any) -> Any:
-    """``KEY=VALUE`` with commas or given several times, as numbers, booleans or text by name."""
+    """Numbers, booleans or text by name, from ``KEY=VALUE`` with commas or given several times."""
     if isinstance(value, Mapping):
         return value
     out: dict[str, Any] = {}
@@ -127,8 +127,8 @@ def _host(text: str) -> str:
     return text.lower()
 
 
-FILE_NAME_BYTES = 200  # most file systems take 255, and what is written has an ending
-# Labels of RFC 1123; the last is no number, which would be a mistyped address.
+FILE_NAME_BYTES = 200  # most file systems take 255, and the file names have an ending
+# Labels of RFC 1123. The last must not be a number: that would be a mistyped address.
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 _HOST = re.compile(rf"({_LABEL}\.)*(?!\d+$){_LABEL}", re.ASCII)
 

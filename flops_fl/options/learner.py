@@ -23,8 +23,8 @@ class LearnerOptions(
 
     aggregator: HostPort = option("where the aggregator listens", NETWORK, metavar="HOST:PORT")
     learner_id: Listing = option(
-        "its name; default: the certificate's, else the host's. Several, with commas, share this "
-        "process",
+        "the learner's name; default: the certificate's, else the host's. Several names, with "
+        "commas, share this process",
         NETWORK,
         [],
         metavar="ID",
@@ -35,13 +35,13 @@ class LearnerOptions(
     )
 
     connect_timeout: Seconds = option(
-        "to try to reach the aggregator at the start",
+        "how long to try to reach the aggregator at the start",
         WAITING,
         limits.CONNECT_TIMEOUT,
         metavar="SECONDS",
     )
     reconnect_timeout: Seconds = option(
-        "to try to come back after a connection was lost",
+        "how long to try to reconnect after the connection was lost",
         WAITING,
         limits.RECONNECT_TIMEOUT,
         metavar="SECONDS",
@@ -49,19 +49,20 @@ class LearnerOptions(
     stay: bool = option("wait for the next project when one has ended", WAITING, False)
 
     threads: Threads = option(
-        "of numerical libraries; 0 for all cores. Equal for all learners, for equal results",
+        "threads of numerical libraries; 0: all cores. Give all learners the same number, for "
+        "equal results",
         PROCESS,
         1,
         metavar="N",
     )
     log_folder: LocalPath | None = option(
-        "keep there what its code prints, ID.log, and the files it writes, ID/",
+        "where to keep what the user's code prints (ID.log) and the files that it writes (ID/)",
         PROCESS,
         None,
         metavar="FOLDER",
         advanced=True,
     )
-    quiet: bool = option("say nothing but warnings and errors", PROCESS, False)
+    quiet: bool = option("show only warnings and errors", PROCESS, False)
 
     @model_validator(mode="after")
     def _safe(self) -> Self:

@@ -1,4 +1,4 @@
-"""Limits that are seldom touched, of those whom they limit."""
+"""Limits that users seldom change, grouped by the actors that they limit."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from flops_fl.options.kinds import Seconds, Size
 
 
 class CommonLimits(Options):
-    """Of every actor that has the repository."""
+    """Limits of every actor that has the repository."""
 
     clone_timeout: Seconds = option(
-        "for Git to fetch the repository",
+        "how long Git may take to fetch the repository",
         LIMITS,
         limits.CLONE_TIMEOUT,
         metavar="SECONDS",
@@ -21,17 +21,18 @@ class CommonLimits(Options):
 
 
 class ConnectionLimits(Options):
-    """Of both ends of a connection."""
+    """Limits of both ends of a connection."""
 
     keepalive: Seconds = option(
-        "between pings on a quiet connection; one that is not answered in half of that is dead",
+        "time between pings on a quiet connection, which is given up if no answer comes in half "
+        "of it",
         LIMITS,
         limits.KEEPALIVE,
         metavar="SECONDS",
         advanced=True,
     )
     remind: Seconds = option(
-        "after which a log speaks of a wait again, then twice as long, and so on",
+        "time until the log mentions a wait again; it doubles each time",
         LIMITS,
         limits.REMIND,
         metavar="SECONDS",
@@ -40,10 +41,10 @@ class ConnectionLimits(Options):
 
 
 class PrintLimits(Options):
-    """Of those that keep what learners print."""
+    """Limits of actors that keep what learners print."""
 
     log_size: Size = option(
-        "of a learner's ID.log, beyond which it is moved aside",
+        "size at which a learner's ID.log is moved aside",
         LIMITS,
         limits.LOG_SIZE,
         metavar="SIZE",
@@ -52,45 +53,45 @@ class PrintLimits(Options):
 
 
 class HubLimits(ConnectionLimits):
-    """Of the aggregator's end of the wire."""
+    """Limits of the aggregator's end of a connection."""
 
     memory_budget: Size = option(
-        "of updates in memory that wait to be folded",
+        "memory for updates that wait to be aggregated",
         LIMITS,
         limits.MEMORY_BUDGET,
         metavar="SIZE",
         advanced=True,
     )
     opaque_update: Size = option(
-        "of one update of a model without a mean, beyond which it is refused",
+        "largest update that is accepted for a model without a mean",
         LIMITS,
         limits.OPAQUE_UPDATE,
         metavar="SIZE",
         advanced=True,
     )
     spool_patience: Seconds = option(
-        "before updates that wait for a late learner go to a file",
+        "how long updates wait in memory for a late learner before they go to a file",
         LIMITS,
         limits.SPOOL_PATIENCE,
         metavar="SECONDS",
         advanced=True,
     )
     hello_timeout: Seconds = option(
-        "for a new connection to say who it is",
+        "how long a new connection may take to say who it is",
         LIMITS,
         limits.HELLO_TIMEOUT,
         metavar="SECONDS",
         advanced=True,
     )
     stall_timeout: Seconds = option(
-        "for the next MiB of an update, or of what a learner is sent",
+        "how long the next MiB, sent to or by a learner, may take",
         LIMITS,
         limits.STALL_TIMEOUT,
         metavar="SECONDS",
         advanced=True,
     )
     goodbye_timeout: Seconds = option(
-        "for learners to hear that it is over",
+        "how long to wait until learners have heard that the training is over",
         LIMITS,
         limits.GOODBYE_TIMEOUT,
         metavar="SECONDS",
@@ -99,17 +100,17 @@ class HubLimits(ConnectionLimits):
 
 
 class LineLimits(ConnectionLimits):
-    """Of a learner's end of the wire."""
+    """Limits of a learner's end of a connection."""
 
     greeting_timeout: Seconds = option(
-        "for the aggregator to answer a greeting",
+        "how long the aggregator may take to answer a greeting",
         LIMITS,
         limits.GREETING_TIMEOUT,
         metavar="SECONDS",
         advanced=True,
     )
     max_backoff: Seconds = option(
-        "the longest pause between tries to connect",
+        "longest pause between attempts to connect",
         LIMITS,
         limits.MAX_BACKOFF,
         metavar="SECONDS",

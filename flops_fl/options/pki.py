@@ -16,7 +16,7 @@ AUTHORITY, AUTHORITY_FOLDER = "flops-fl authority", Path("pki")
 AUTHORITY_DAYS, DAYS = 3650, 365
 Days = Annotated[int, Field(ge=1, le=36500)]
 
-_HOST = "names and addresses that learners dial an aggregator by, with commas"
+_HOST = "names and addresses by which learners reach the aggregator, with commas"
 
 
 def _common_name(text: str) -> str:
@@ -26,9 +26,9 @@ def _common_name(text: str) -> str:
 
 
 class PkiOptions(Options):
-    """Of all: where the authority is, and what is printed."""
+    """Options of all its commands: where the authority is, and what is printed."""
 
-    ca: Path = option("of the authority", NETWORK, AUTHORITY_FOLDER, metavar="FOLDER")
+    ca: Path = option("the authority's folder", NETWORK, AUTHORITY_FOLDER, metavar="FOLDER")
     json_: bool = option("print a JSON document instead of sentences", RESULTS, False, alias="json")
 
 
@@ -36,19 +36,24 @@ class InitOptions(PkiOptions):
     """Options of ``flops-fl pki init``."""
 
     name: Annotated[str, AfterValidator(_common_name)] = option(
-        "what certificates call the authority", NETWORK, AUTHORITY, metavar="NAME"
+        "the authority's name in certificates", NETWORK, AUTHORITY, metavar="NAME"
     )
-    days: Days = option("it is valid, from now on", NETWORK, AUTHORITY_DAYS, metavar="N")
+    days: Days = option(
+        "days that the authority's certificate is valid, from now on",
+        NETWORK,
+        AUTHORITY_DAYS,
+        metavar="N",
+    )
 
 
 class _HolderOptions(Options):
     name: ActorName = option(
-        "a learner's id, or what an aggregator's files are called by",
+        "a learner's id, or the name of an aggregator's files",
         NETWORK,
         metavar="NAME",
         positional=True,
     )
-    role: Role = option("what it is good for", NETWORK)
+    role: Role = option("what the certificate is for", NETWORK)
     host: Hosts = option(_HOST, NETWORK, [], metavar="HOST", repeated=True)
 
     @model_validator(mode="after")
@@ -65,23 +70,28 @@ class _HolderOptions(Options):
 class RequestOptions(_HolderOptions):
     """Options of ``flops-fl pki request``."""
 
-    out: Path = option("for NAME.key and NAME.csr", RESULTS, Path(), metavar="FOLDER")
+    out: Path = option("where to write NAME.key and NAME.csr", RESULTS, Path(), metavar="FOLDER")
     json_: bool = option("print a JSON document instead of sentences", RESULTS, False, alias="json")
 
 
 class SignOptions(PkiOptions):
     """Options of ``flops-fl pki sign``."""
 
-    request: Path = option("NAME.csr, as it came", NETWORK, metavar="FILE", positional=True)
+    request: Path = option(
+        "the file NAME.csr, as it was sent", NETWORK, metavar="FILE", positional=True
+    )
     name: ActorName | None = option(
-        "whom you let in; without it and --role you are shown what the request asks for",
+        "whom you let in; without --name and --role, the command only shows what the request "
+        "asks for",
         NETWORK,
         None,
         metavar="NAME",
     )
-    role: Role | None = option("what the certificate is good for", NETWORK, None)
+    role: Role | None = option("what the certificate is for", NETWORK, None)
     host: Hosts = option(_HOST, NETWORK, [], metavar="HOST", repeated=True)
-    days: Days = option("the certificate is valid, from now on", NETWORK, DAYS, metavar="N")
+    days: Days = option(
+        "days that the certificate is valid, from now on", NETWORK, DAYS, metavar="N"
+    )
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
@@ -100,8 +110,10 @@ class SignOptions(PkiOptions):
 class EnrollOptions(_HolderOptions, PkiOptions):
     """Options of ``flops-fl pki enroll``."""
 
-    out: Path = option("for NAME.key", RESULTS, Path(), metavar="FOLDER")
-    days: Days = option("the certificate is valid, from now on", NETWORK, DAYS, metavar="N")
+    out: Path = option("where to write NAME.key", RESULTS, Path(), metavar="FOLDER")
+    days: Days = option(
+        "days that the certificate is valid, from now on", NETWORK, DAYS, metavar="N"
+    )
 
 
 def _require_hosts(role: Role, hosts: list[str]) -> None:

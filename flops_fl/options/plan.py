@@ -12,31 +12,41 @@ from flops_fl.options.kinds import Rate, Size
 
 
 class PlanOptions(Options):
-    """What a federation has, before there is one."""
+    """Options of ``flops-fl plan``: what a planned federation will have."""
 
-    learners: PositiveInt = option("how many there will be", TRAINING, metavar="N")
-    model_bytes: Size = option("of the model's parameters", TRAINING, metavar="SIZE")
+    learners: PositiveInt = option("number of learners", TRAINING, metavar="N")
+    model_bytes: Size = option("size of the model's parameters", TRAINING, metavar="SIZE")
     fit: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = option(
-        "a learner's fit and evaluation, in seconds", TRAINING, 0.0, metavar="SECONDS"
+        "seconds that a learner's fit and evaluation take together",
+        TRAINING,
+        0.0,
+        metavar="SECONDS",
     )
 
     clusters: PositiveInt | None = option(
-        "directly below the root; default: as many as give all aggregators as many children",
+        "clusters directly below the root; default: the number that gives every aggregator equally "
+        "many children",
         CLUSTERS,
         None,
         metavar="N",
     )
     cluster_rounds: PositiveInt = option(
-        "that a cluster plays in each round above it", CLUSTERS, 1, metavar="N"
+        "rounds that a cluster trains in each round above it", CLUSTERS, 1, metavar="N"
     )
 
-    uplink: Rate = option("of each learner, such as 20Mbit", NETWORK, metavar="RATE")
-    downlink: Rate = option("of each learner", NETWORK, metavar="RATE")
+    uplink: Rate = option("upload rate of each learner, such as 20Mbit", NETWORK, metavar="RATE")
+    downlink: Rate = option("download rate of each learner", NETWORK, metavar="RATE")
     aggregator_uplink: Rate | None = option(
-        "of the root and each cluster; default: a learner's", NETWORK, None, metavar="RATE"
+        "upload rate of the root and each cluster; default: a learner's",
+        NETWORK,
+        None,
+        metavar="RATE",
     )
     aggregator_downlink: Rate | None = option(
-        "of the root and each cluster; default: a learner's", NETWORK, None, metavar="RATE"
+        "download rate of the root and each cluster; default: a learner's",
+        NETWORK,
+        None,
+        metavar="RATE",
     )
 
     json_: bool = option("print it as JSON", RESULTS, False, alias="json")

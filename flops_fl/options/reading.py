@@ -32,7 +32,7 @@ HELP = ("-h", "--help", HELP_ALL)
 
 _MODULES = ("aggregator", "learner", "federation", "data", "use", "plan", "pki", "completion")
 _TRUE = ("1", "t", "true", "y", "yes", "on")  # as pydantic reads a switch
-_NO_VALUE = "\0"  # where one is missing; nobody can say it
+_NO_VALUE = "\0"  # stands for a missing value; no command line can contain it
 
 
 def parse(
@@ -117,7 +117,7 @@ def print_version() -> None:
 def asks_for_json(
     cls: type[Options], argv: Sequence[str], environ: Mapping[str, str] = os.environ
 ) -> bool:
-    """Whether a program reads the answer, even if the options are wrong."""
+    """Whether the answer is to be JSON, even if the options are wrong."""
     name = "json_"
     said = "--json" in argv or environ.get(variable(name), "").lower() in _TRUE
     return said and (name in cls.model_fields or "--json" in argv)
@@ -146,13 +146,13 @@ def _stranger(cls: type[Options], item: str) -> str:
 
 
 def similar(name: str, known: Sequence[str]) -> str:
-    """A question after what was meant, if anything known is like it."""
+    """A question that names the most similar known name, if there is one."""
     close = get_close_matches(name, known, 1)
     return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _sources(cls: type[Options], environ: Mapping[str, str]) -> dict[str, str]:
-    """The variable that has a value, by option."""
+    """For each option that the environment sets, the name of the variable."""
     found: dict[str, str] = {}
     for name, info in cls.model_fields.items():
         for said in (name, described(info).formerly):
@@ -165,7 +165,7 @@ def _sources(cls: type[Options], environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _name_strangers(environ: Mapping[str, str]) -> None:
-    """Name the variables that no command knows: what is set is not ignored without a word."""
+    """Warn of variables that no command knows, so that none is ignored in silence."""
     known = sorted({variable(name) for cls in _all_options() for name in cls.model_fields})
     for name in sorted(environ):
         if name.startswith("FLOPS_") and name not in known:

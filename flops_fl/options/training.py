@@ -1,4 +1,4 @@
-"""What a training is to be, whoever starts it."""
+"""Options of a training, whichever command starts it."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ COHORT_OPTIONS = (*MINIMUMS, "fraction_fit", "fraction_evaluate")
 
 
 class TrainingOptions(Options):
-    rounds: PositiveInt = option("rounds to train", TRAINING, 3, metavar="N")
-    strategy: str = option("how updates become the next model", TRAINING, "FedAvg", metavar="NAME")
+    rounds: PositiveInt = option("number of rounds", TRAINING, 3, metavar="N")
+    strategy: str = option("how updates are aggregated", TRAINING, "FedAvg", metavar="NAME")
     strategy_option: Pairs = option(
         "an option of the strategy; may be repeated",
         TRAINING,
@@ -66,10 +66,10 @@ class TrainingOptions(Options):
         "evaluations that a round needs", LEARNERS, 1, metavar="N", advanced=True
     )
     fraction_fit: Fraction = option(
-        "share of them that trains in a round", LEARNERS, 1.0, metavar="SHARE"
+        "share of learners that trains in a round", LEARNERS, 1.0, metavar="SHARE"
     )
     fraction_evaluate: Fraction = option(
-        "share that evaluates in a round; 0 for none",
+        "share of learners that evaluates in a round; 0: none",
         LEARNERS,
         1.0,
         metavar="SHARE",
@@ -77,24 +77,27 @@ class TrainingOptions(Options):
     )
 
     round_timeout: Seconds = option(
-        "that a fit, or an evaluation, may take", WAITING, limits.ROUND_TIMEOUT, metavar="SECONDS"
+        "how long a fit or an evaluation may take",
+        WAITING,
+        limits.ROUND_TIMEOUT,
+        metavar="SECONDS",
     )
     join_timeout: Seconds = option(
-        "to wait for --min-available-clients learners",
+        "how long to wait for --min-available-clients learners",
         WAITING,
         limits.JOIN_TIMEOUT,
         metavar="SECONDS",
         advanced=True,
     )
     reconnect_timeout: Seconds = option(
-        "in which a learner that was cut off may come back",
+        "how long a learner that lost its connection may take to come back",
         WAITING,
         limits.ABSENCE_TIMEOUT,
         metavar="SECONDS",
         advanced=True,
     )
     grace: Seconds | None = option(
-        "close a stage so long after its minimum has answered; default: wait for all asked",
+        "how long a stage stays open after its minimum has answered; default: until all have",
         WAITING,
         None,
         metavar="SECONDS",
@@ -102,7 +105,7 @@ class TrainingOptions(Options):
     )
 
     max_failures: PositiveInt | None = option(
-        "put a learner aside that failed in so many rounds in a row",
+        "failed rounds in a row after which a learner is not asked again",
         UPDATES,
         None,
         metavar="N",
@@ -116,27 +119,30 @@ class TrainingOptions(Options):
         advanced=True,
     )
     large_updates: Literal["clip", "refuse"] = option(
-        "what to do with those beyond it", UPDATES, "clip", advanced=True
+        "what to do with updates beyond --max-update-norm", UPDATES, "clip", advanced=True
     )
     mismatch: Literal["warn", "refuse", "ignore"] = option(
         "what to do with learners that have another commit, other package versions or another "
-        "state beside the parameters",
+        "state outside the parameters",
         UPDATES,
         "warn",
         advanced=True,
     )
 
     output: LocalPath | None = option(
-        "default: a new one, runs/PROJECT-ID, ...-2", RESULTS, None, metavar="FOLDER"
+        "for results; default: new runs/PROJECT-ID, ...-2",
+        RESULTS,
+        None,
+        metavar="FOLDER",
     )
     project_id: ProjectId | None = option(
-        "names the training; default: the repository's name",
+        "name of the training; default: the repository's name",
         RESULTS,
         None,
         metavar="NAME",
         advanced=True,
     )
-    resume: bool = option("go on with the newest unfinished run, or --output", RESULTS, False)
+    resume: bool = option("continue the newest unfinished run, or --output", RESULTS, False)
     fresh: bool = option("start anew, whatever is in --output", RESULTS, False, advanced=True)
     json_: bool = option("print result.json on stdout, too", RESULTS, False, alias="json")
     tracking_uri: TrackingUri | None = option(
@@ -144,21 +150,25 @@ class TrainingOptions(Options):
     )
     no_tracking: bool = option("do without MLflow", RESULTS, False)
     model_flavor: Flavor | None = option(
-        "MLflow flavor of the model; default: found out", RESULTS, None, advanced=True
+        "MLflow flavor of the model; default: detected", RESULTS, None, advanced=True
     )
 
     checkpoints: PositiveInt = option(
-        "of the newest fits to keep", LIMITS, limits.CHECKPOINTS, metavar="N", advanced=True
+        "number of checkpoints to keep, the newest",
+        LIMITS,
+        limits.CHECKPOINTS,
+        metavar="N",
+        advanced=True,
     )
     large_model: Size = option(
-        "from which the global model lies in a file while a round is folded",
+        "size from which the global model is kept in a file while updates are aggregated",
         LIMITS,
         limits.LARGE_MODEL,
         metavar="SIZE",
         advanced=True,
     )
     tracking_timeout: Seconds = option(
-        "at the end for what MLflow has not taken yet",
+        "how long to wait at the end until MLflow has taken everything",
         LIMITS,
         limits.TRACKING_TIMEOUT,
         metavar="SECONDS",
@@ -172,12 +182,12 @@ class TrainingOptions(Options):
 
     @property
     def cohort(self) -> dict[str, Any]:
-        """The options on numbers of learners, under the names that Flower's strategies have."""
+        """The options on numbers of learners, by the names that Flower's strategies use."""
         return {name: getattr(self, name) for name in COHORT_OPTIONS}
 
     @property
     def bounds(self) -> dict[str, Any]:
-        """What is refused or put aside, where anything is."""
+        """The options that bound updates and learners; only those that were given."""
         names = ("max_failures", "max_update_norm", "grace")
         found = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if self.max_update_norm is not None:
@@ -198,7 +208,9 @@ class TrainingOptions(Options):
     @classmethod
     def _one_minimum(cls, values: Any) -> Any:
         told = values.get("min_clients") if isinstance(values, dict) else None
-        if told is not None and re.fullmatch(r" *0*[1-9]\d* *", str(told)):  # else it is said once
+        if told is not None and re.fullmatch(
+            r" *0*[1-9]\d* *", str(told)
+        ):  # else the error is reported once
             for name in MINIMUMS:
                 values.setdefault(name, told)
         return values

@@ -14,10 +14,10 @@ from flops_fl.options.kinds import LocalPath, Threads
 
 
 class HandOptions(LocalDataOptions):
-    """A learner's data, in hand."""
+    """A learner's data, outside of a federation."""
 
     learner: str = option(
-        "the id of the learner that it shall be: {id} in a tag", DATA, "learner", metavar="ID"
+        "the learner's id, which {id} in a data tag stands for", DATA, "learner", metavar="ID"
     )
 
 
@@ -36,7 +36,7 @@ class ModelOptions(Options):
     best: bool = option("the best model; the default", RESULTS, False)
     last: bool = option("the model of the last round", RESULTS, False)
     repo: str | None = option(
-        "where its repository is now; default: where it was, as result.json says",
+        "where the run's repository is now; default: where result.json says that it was",
         PROCESS,
         None,
         metavar="REPO",
@@ -52,7 +52,9 @@ class ModelOptions(Options):
 class ExportOptions(ModelOptions):
     """Options of ``flops-fl export``."""
 
-    out: Path = option("for the model; its ending says the format", RESULTS, metavar="FILE")
+    out: Path = option(
+        "where to write the model; the file's ending says the format", RESULTS, metavar="FILE"
+    )
     force: bool = option("overwrite FILE", RESULTS, False)
 
 
@@ -60,4 +62,6 @@ class EvaluateOptions(ModelOptions, HandOptions):
     """Options of ``flops-fl evaluate``."""
 
     json_: bool = option("print it as JSON", RESULTS, False, alias="json")
-    threads: Threads = option("of numerical libraries; 0 for all cores", PROCESS, 1, metavar="N")
+    threads: Threads = option(
+        "threads of numerical libraries; 0: all cores", PROCESS, 1, metavar="N"
+    )

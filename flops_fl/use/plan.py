@@ -1,4 +1,4 @@
-"""`flops-fl plan`: whether clusters would pay, reckoned before there is a federation."""
+"""`flops-fl plan`: whether clusters would pay, calculated before there is a federation."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _table(found: Sequence[Forecast]) -> Table:
     }
     if any(each.rounds > 1 for each in found):
         columns = {"trained": lambda each: counted(each.rounds, "round"), **columns}
-    table = Table("levels", caption="one round of the root, reckoned: see docs/hierarchy.md")
+    table = Table("levels", caption="one round of the root, calculated: see docs/hierarchy.md")
     for title in columns:
         table.add_column(title, justify="right", no_wrap=True)
     for each in found:

@@ -1,4 +1,4 @@
-"""The benchmarks still run. Nothing here is timed."""
+"""The benchmarks still run. No test here measures time."""
 
 import json
 

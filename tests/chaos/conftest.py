@@ -1,4 +1,4 @@
-"""What every chaos test compares itself with."""
+"""The undisturbed run that every chaos test compares its result with."""
 
 import pytest
 

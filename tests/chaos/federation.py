@@ -1,4 +1,4 @@
-"""A federation of real processes that are started again whenever they are killed."""
+"""A federation of real processes. Whatever is killed is started again."""
 
 import json
 import time

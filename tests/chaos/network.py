@@ -1,4 +1,4 @@
-"""A network of the test's own between learners and aggregator, and what can befall it."""
+"""The test's own network between learners and aggregator, and the faults that it can have."""
 
 import os
 import random

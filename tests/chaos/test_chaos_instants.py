@@ -1,4 +1,4 @@
-"""Killed at the worst of moments: each step of a round, and of the writing that follows it."""
+"""Kills at the worst moments: at each step of a round, and of the writing that follows it."""
 
 import signal
 import time

@@ -1,4 +1,4 @@
-"""Kills and cuts at random instants: the same model, to the bit, and no training in vain.
+"""Kills and cuts at random instants: the model is the same to the bit, and no fit is wasted.
 
 `make chaos` runs the long version. CHAOS_SEED=N repeats one; the seed is printed.
 """

@@ -1,4 +1,4 @@
-"""The tracking server is killed, and so is the aggregator meanwhile."""
+"""The tracking server is killed, and the aggregator is killed while it is down."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""A tree whose processes are killed and whose link to the root breaks: the undisturbed model."""
+"""A tree whose processes are killed and whose link to the root breaks gets the same model."""
 
 import os
 import random

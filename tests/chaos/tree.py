@@ -1,4 +1,4 @@
-"""A tree of real processes: a root, two clusters of two learners, some rounds a cycle."""
+"""A tree of real processes: a root and two clusters of two learners, several rounds a cycle."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""A cycle of a cluster: rounds from the root's model, in the root's time, under the root's run."""
+"""A cluster's cycle starts from the root's model, keeps the root's deadline and its run's name."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The weighted mean: exact where it can be, Flower's where it cannot, and always in range."""
+"""The weighted mean: exact if it can be, Flower's otherwise, and always in range."""
 
 import ml_dtypes
 import numpy as np

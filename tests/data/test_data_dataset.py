@@ -1,4 +1,4 @@
-"""Columns are values, and stay so whatever is done to the dataset."""
+"""Columns are values, and they stay values whatever is done to the dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A learner's folder: what is loaded, in which order, and what is refused with which words."""
+"""A learner's folder: what is loaded, in which order, and what is refused with which message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources: what they hold, and what is said when they cannot be had."""
+"""Sources: what they hold, and the errors if they are unavailable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our example repositories, and the ones printed in the contract's own page."""
+"""Our example repositories and those on the contract's page keep the contract."""
 
 import json
 import re

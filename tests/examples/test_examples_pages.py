@@ -1,4 +1,4 @@
-"""What pages and READMEs tell a newcomer to type, typed as it stands there.
+"""The commands that pages and READMEs tell a newcomer to type work as printed.
 
 README.md, first-repository.md, several-machines.md, and README.md of each example.
 """

@@ -1,4 +1,4 @@
-"""Every hook of a strategy of the user's own is called, with real parameters, or it is said why."""
+"""Every hook of the user's own strategy is called with real parameters, or an error says why."""
 
 import asyncio
 import logging

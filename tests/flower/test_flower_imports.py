@@ -1,4 +1,4 @@
-"""What a new version of Flower may take away: every name of flwr that we use is there."""
+"""Every name of flwr that we use exists. A new version of Flower may remove some."""
 
 import ast
 import importlib

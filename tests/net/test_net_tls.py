@@ -1,4 +1,4 @@
-"""What a certificate says, the same at both ends."""
+"""Both ends read the same from a certificate."""
 
 import ssl
 

@@ -1,4 +1,4 @@
-"""What a page of the port of --metrics hears."""
+"""The events that a page on the port of --metrics gets."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""What the console says of those who come: by name, and never a line each for thousands."""
+"""The console names learners that join, but does not print a line each for thousands."""
 
 import io
 import time

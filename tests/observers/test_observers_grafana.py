@@ -1,4 +1,4 @@
-"""The dashboard beside the docs asks for metrics that exist."""
+"""The Grafana dashboard of the docs asks for metrics that exist."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The page to watch a run by: what it is told, what it may do, and that it holds up nobody."""
+"""The page to watch a run: what it gets, what it may do, and that it delays nobody."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""A stock Flower client with tensors that are none. Arguments: address, what they are."""
+"""A stock Flower client that sends bytes which are no tensors. Arguments: address, their kind."""
 
 import io
 import pickle

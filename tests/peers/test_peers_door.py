@@ -1,4 +1,4 @@
-"""Flower's clients come through the same door as ours."""
+"""Flower's clients connect to the same port as ours, under the same rules."""
 
 import asyncio
 

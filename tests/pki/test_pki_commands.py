@@ -1,4 +1,4 @@
-"""Certificates in three commands: what is made, what is asked, what is signed and what is not."""
+"""Three commands for certificates: what they make, ask for, sign and refuse."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What libraries are told through the environment, before any is imported."""
+"""Environment variables that configure libraries are set before any library is imported."""
 
 import importlib.util
 import json

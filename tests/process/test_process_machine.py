@@ -1,4 +1,4 @@
-"""What the machine has too little of is named, with what to do."""
+"""If the machine lacks memory, disk or the like, an error names it and says what to do."""
 
 import errno
 import io

@@ -1,4 +1,4 @@
-"""What user code prints: caught at the descriptors, kept apart, bounded."""
+"""What user code prints: caught at the file descriptors, kept for each learner, bounded."""
 
 import os
 import subprocess

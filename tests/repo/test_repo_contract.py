@@ -1,4 +1,4 @@
-"""The user's repository: held to the contract, kept apart, left untouched."""
+"""The user's repository is checked against the contract, isolated, and left unchanged."""
 
 import inspect
 import random

@@ -1,4 +1,4 @@
-"""What a model holds beside its parameters is seen without knowing its framework."""
+"""State outside the parameters is found in a model of any framework."""
 
 from importlib.util import find_spec
 

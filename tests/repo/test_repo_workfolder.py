@@ -1,4 +1,4 @@
-"""Where a repository's code runs: it reads what is there, and writes where nobody else does."""
+"""Where a repository's code runs: it reads the repository and writes to its own folder."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Learners by what they train with: said once, grouped, in few words for thousands."""
+"""Learners are grouped by commit, versions and state: reported once, and briefly for thousands."""
 
 from flops_fl.run.census import LISTED, MOST, Census
 from flops_fl.types import Setup
@@ -38,7 +38,7 @@ def test_what_is_not_known_is_no_difference():
         "l has torch 2.12.0, this aggregator has 2.13.0: --mismatch refuse keeps out what differs"
     ]
     (line,) = census([("l", Setup(state="99ff"))])[1]
-    assert "state beside the parameters (frozen weights, buffers) 99ff" in line
+    assert "state outside the parameters (frozen weights, buffers) 99ff" in line
 
 
 def test_thousands_of_hostile_setups_stay_few_and_printable():

@@ -1,4 +1,4 @@
-"""Which folder a run gets: nothing is overwritten that nobody named."""
+"""Which folder a run gets: only a folder that the user named is overwritten."""
 
 import json
 from contextlib import ExitStack

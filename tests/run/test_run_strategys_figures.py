@@ -1,4 +1,4 @@
-"""What a strategy has to say of a model outlives the process, and stands in the result."""
+"""Metrics that a strategy reports of a model survive a restart and are in the result."""
 
 from dataclasses import replace
 

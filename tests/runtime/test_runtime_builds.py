@@ -1,4 +1,4 @@
-"""What is not in the parameters is the same on all: in every hosting, seed, run and restart."""
+"""State outside the parameters is equal on all learners, however hosted, seeded or restarted."""
 
 import json
 
@@ -91,7 +91,7 @@ def test_torch_trains_adapters_on_one_base_and_names_who_has_another(
     processes.learner(repo, digits / "part-1", "strange", env={"STRANGE": "1"})
     result = processes.result(aggregator)
     (line,) = [x for x in processes.stderr(aggregator).splitlines() if "--mismatch" in x]
-    assert "warning: strange has state beside the parameters" in line
+    assert "warning: strange has state outside the parameters" in line
     good, strange = result["setups"]["learners"]
     assert {good["learners"][0], strange["learners"][0]} == {"good", "strange"}
     assert good["state"] != strange["state"]

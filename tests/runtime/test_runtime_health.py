@@ -1,4 +1,4 @@
-"""What orchestrators ask: gRPC's health service, readiness, metrics, of real processes."""
+"""Real processes answer orchestrators: gRPC's health service, readiness, metrics."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Clients that want the aggregator's memory, against a real one."""
+"""Hostile clients try to exhaust a real aggregator's memory."""
 
 import asyncio
 import json

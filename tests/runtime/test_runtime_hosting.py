@@ -1,4 +1,4 @@
-"""What the processes of a simulation tell each other of their failures."""
+"""What the processes of a simulation report to each other about failures."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Kills of any process of a simulation: nothing is left behind, and the reason is named."""
+"""Kills of any process of a simulation: nothing is left behind, and an error names the reason."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The model that a run logs is of use elsewhere."""
+"""The model that a run logs can be used elsewhere."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a person at either end hears when user code fails: once, with a traceback, and a code."""
+"""If user code fails, both ends report it once, with a traceback and an exit code."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What an aggregator says of learners that go and come."""
+"""What an aggregator reports of learners that leave and return."""
 
 import signal
 

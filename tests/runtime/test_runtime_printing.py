@@ -1,4 +1,4 @@
-"""What is said, and where: each learner's prints in a file, results on stdout, lines on stderr."""
+"""What is printed where: each learner's prints in a file, results on stdout, lines on stderr."""
 
 import json
 import re

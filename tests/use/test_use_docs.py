@@ -1,4 +1,4 @@
-"""What docs/use-the-model.md shows runs as it stands there."""
+"""The code and commands in docs/use-the-model.md run as printed."""
 
 import os
 import re

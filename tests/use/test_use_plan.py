@@ -1,4 +1,4 @@
-"""`flops-fl plan`: its arithmetic by hand, and beside what a federation has measured."""
+"""`flops-fl plan`: its arithmetic is checked by hand and against a measured federation."""
 
 import json
 
@@ -41,7 +41,7 @@ LINKS = ("--uplink", "20Mbit", "--downlink", "2.5MB/s")
 
 
 @pytest.mark.parametrize("clusters", [None, 2])
-def test_a_simulation_sends_what_was_reckoned(run_cli, tmp_path, clusters):
+def test_a_simulation_sends_what_was_calculated(run_cli, tmp_path, clusters):
     size, tree = 400_000, ["--clusters", clusters] if clusters else []
     code, out, said = run_cli(
         "flops_fl", "simulate", ROOT / "benchmarks/repos/noop", "--learners", 5, "--rounds", 3,

@@ -1,4 +1,4 @@
-"""Frames: what goes in comes out, and nothing but ProtocolError comes of garbage."""
+"""Frames: decoding returns what was encoded, and garbage raises only ProtocolError."""
 
 from contextlib import suppress
 

@@ -1,4 +1,4 @@
-"""What gRPC's errors mean: trouble on the way is tried again, a wrong set-up is not."""
+"""What gRPC's errors mean: a network fault is retried, a wrong configuration is not."""
 
 import grpc
 import pytest

@@ -1,4 +1,4 @@
-"""Between conversations: what a learner says, how long it waits, when it gives up."""
+"""Reconnecting: what a learner reports, how long it waits, when it gives up."""
 
 import pytest
 

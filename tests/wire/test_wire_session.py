@@ -1,4 +1,4 @@
-"""The conversation's table: both ends agree, whatever is said in whatever order."""
+"""The table of the session's states: both ends agree, whichever messages come in which order."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""A model whose training and evaluation do nothing: what is left is the runtime's own time.
+"""A model whose training and evaluation do nothing, so that only the runtime takes time.
 
 MODEL_BYTES says how large it is.
 """
