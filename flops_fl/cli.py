@@ -50,7 +50,7 @@ class Command:
 
 
 def main(prog: str = PROG, module: str = "") -> None:
-    """Run ``flops-fl``, under the name `prog`, or ``python -m`` `module`, named as a command."""
+    """Run ``flops-fl`` under the name `prog`; or, as ``python -m`` does, the command `module`."""
     answer = Answer()
     work = partial(_module, module) if module else partial(run, sys.argv[1:], prog)
     sys.exit(run_main(lambda: work(answer=answer), answer))

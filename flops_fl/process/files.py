@@ -13,7 +13,7 @@ MANY = 1 << 16
 
 
 def allow_many_files() -> None:
-    """Raise the limit of open files of this process and its children as far as it may.
+    """Raise the limit of open files of this process and its children as far as the system permits.
 
     Each connection counts as an open file, and the usual limit in a shell is 256 or 1024.
     """

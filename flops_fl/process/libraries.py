@@ -1,7 +1,7 @@
 """Set the environment variables that libraries read at import. This module imports none of them.
 
-A sum of floats depends on how it is split among threads. So every process uses the same number of
-threads, and results are the same on every machine.
+A sum of floats depends on how it is split among threads. So the number of threads is set, or
+results would depend on the number of a machine's cores.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from flops_fl.process.signals import ignore_signals
 from flops_fl.process.streams import outlive_streams
 
 THREADS_GRACE = 3.0  # seconds to wait at exit for threads that user code has left running
-POOLS_GRACE = 0.5  # of these, seconds for threads that end by themselves
+POOLS_GRACE = 0.5  # seconds of these in which executors may shut down by themselves
 
 
 def report(error: FlopsError, stream: TextIO) -> None:

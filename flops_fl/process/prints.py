@@ -39,7 +39,7 @@ class Prints:
     ) -> None:
         self._folder = folder
         self._largest = largest
-        self._out, self._err = out, err  # copies of the descriptors before
+        self._out, self._err = out, err  # the original stdout and stderr, to go back to
         self._inside = False
         self._most = min(MOST_OPEN, open_files_allowed() // 4)
         self._files: dict[str, int] = {}  # open descriptors, the last used at the end

@@ -9,7 +9,7 @@ from flops_fl.core.observer import Observer
 from flops_fl.text import some
 from flops_fl.types import Difference, Setup, Stage
 
-MOST = 20  # at most so many setups are told apart, and so many differences reported
+MOST = 20  # setups that are told apart, and differences that are reported
 LISTED = 10  # learners' names in the result for each setup
 
 
@@ -18,8 +18,8 @@ class Census(Observer):
 
     Args:
         setup: The aggregator's own setup.
-        say: Called once with a sentence for each difference, at the start of the next stage after
-            a learner with it joined.
+        say: Called with a sentence for each difference, once, at the start of the stage that
+            follows the learner's join.
     """
 
     def __init__(self, setup: Setup, say: Callable[[str], None]) -> None:
@@ -68,7 +68,7 @@ class Census(Observer):
         }
 
     def _known(self, setup: Setup) -> Setup | None:
-        """One object for all equal setups; None for a new one after `MOST` different ones."""
+        """One object for all equal setups; None for a new setup after `MOST` different ones."""
         known = setup.comparable(self._own)
         if known in self._setups:
             return self._setups[self._setups.index(known)]

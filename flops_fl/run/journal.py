@@ -73,7 +73,7 @@ class FolderJournal:
 
     def _write(self, state: State) -> None:
         if state.pending is None and state.best and state.best.round == state.round:
-            # If the write fails, no best model is better than one of another round.
+            # Delete the old file first: if the write fails, it would be of another round.
             (self._folder / BEST).unlink(missing_ok=True)
             save_npz(self._folder / BEST, state.parameters)
         self._checkpoints.write(state)

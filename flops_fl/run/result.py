@@ -61,7 +61,7 @@ def result_document(
     model_sha256: str | None = None,
     setups: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The content of result.json. Times are in seconds, sizes in bytes; NaN becomes null.
+    """The content of result.json. Times are in seconds, sizes in bytes; NaN and inf become null.
 
     Args:
         status: running, completed, failed or interrupted. The file of a run that was killed still
