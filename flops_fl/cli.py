@@ -63,7 +63,8 @@ def run(argv: Sequence[str], prog: str = PROG, answer: Answer | None = None) -> 
         UsageError: there is no such command, or its options are wrong.
         SystemExit: 0, after a command's help.
     """
-    from flops_fl.options.reading import HELP, print_version
+    with ending_at_once():
+        from flops_fl.options.reading import HELP, print_version
 
     answer = answer or Answer()
     answer.as_json = "--json" in argv
