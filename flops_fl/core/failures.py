@@ -48,11 +48,16 @@ def alike(failures: Iterable[LearnerFailure]) -> list[Alike]:
     for failure in failures:
         kinds.setdefault(kind_of(failure.stage, failure.reason), []).append(failure)
     groups = [
-        Alike(kind, [f.learner for f in found], first.stage, first.reason, first.traceback)
+        Alike(kind, _names(found), first.stage, first.reason, first.traceback)
         for kind, found in kinds.items()
         for first in found[:1]
     ]
     return sorted(groups, key=lambda group: -len(group.learners))
+
+
+def _names(failures: Sequence[LearnerFailure]) -> list[str]:
+    """Each learner once: it may fail alike in a round's fit and in its evaluation."""
+    return list(dict.fromkeys(failure.learner for failure in failures))
 
 
 def in_short(failures: Iterable[LearnerFailure]) -> str:

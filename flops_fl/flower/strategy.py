@@ -23,6 +23,7 @@ from flops_fl.dtypes import OPAQUE, dtype_of, kind_of
 from flops_fl.errors import FederationError, FlopsError
 from flops_fl.flower.selection import Named, SeededCohort
 from flops_fl.flower.values import plain, recordable
+from flops_fl.text import sentence
 from flops_fl.types import Array, Evaluation, Layout, Parameters, Scalar, Stage, Update
 
 Bound: TypeAlias = Callable[[Update], Update] | None
@@ -116,11 +117,12 @@ class FlowerStrategy:
                 yield
         except FlopsError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             at = traceback.extract_tb(error.__traceback__)[-1]
+            what = f"{type(error).__name__}: {sentence(str(error))}"
             raise FederationError(
-                f"strategy {self.name} failed {where} ({type(error).__name__}: {error}, "
-                f"{at.filename} line {at.lineno}){remedy}"
+                f"strategy {self.name} failed {where} ({what}, {at.filename} line {at.lineno})"
+                f"{remedy}"
             ) from error
 
     def aggregation(self, round: int, bound: Bound = None) -> Aggregation:
@@ -185,7 +187,14 @@ class FlowerStrategy:
             FederationError: a tensor has another shape, or values that are not finite, though
                 all updates were.
         """
-        found = parameters_to_ndarrays(made)
+        try:
+            found = parameters_to_ndarrays(made)
+        except Exception as error:  # what users' classes return is anything
+            raise FederationError(
+                f"strategy {self.name} returned a {type(made).__name__} that holds no arrays "
+                f"({type(error).__name__}: {sentence(str(error))}): expected "
+                "flwr.common.ndarrays_to_parameters(arrays)"
+            ) from error
         expected = [self.layout.tensors[index] for index in indices]
         shapes = [array.shape for array in found], [spec.shape for spec in expected]
         if shapes[0] != shapes[1]:

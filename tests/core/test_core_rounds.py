@@ -278,6 +278,11 @@ def test_a_round_without_figures_says_why_and_is_never_the_best():
     assert play(Blind(names, 3), 3).best is None
 
 
+def test_a_learner_that_fails_alike_twice_is_one_learner():
+    twice = [LearnerFailure(learner="ann", stage="wire", reason="gone") for _ in range(2)]
+    assert in_short(twice) == "ann: gone"
+
+
 def test_equal_failures_are_one_whatever_numbers_stand_in_them():
     reasons = ["index 3 of 7", "out of memory", "index 12 of 9", "late", "shape", "index 0 of 1"]
     failures = [

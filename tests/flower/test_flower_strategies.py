@@ -4,7 +4,14 @@ import flwr.server.strategy as flower
 import ml_dtypes
 import numpy as np
 import pytest
-from flwr.common import Code, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays
+from flwr.common import (
+    Code,
+    FitRes,
+    Parameters,
+    Status,
+    ndarrays_to_parameters,
+    parameters_to_ndarrays,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -185,6 +192,20 @@ def test_a_strategy_that_fails_is_named():
 
 
 @pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("list", r"returned a list that holds no arrays .*expected flwr.common.ndarrays_to"),
+        ("garbage", r"returned a Parameters that holds no arrays .*ValueError"),
+        ("exit", r"failed in round 1 with 7 updates \(SystemExit: 0, "),
+    ],
+)
+def test_whatever_aggregate_fit_does_is_one_sentence(what, said):
+    strategy = build(f"{__name__}:Returning", {"what": what}, start=start())
+    with pytest.raises(FederationError, match=said):
+        play(strategy, 1, updates(start(), 1))
+
+
+@pytest.mark.parametrize(
     ("name", "options"),
     [("FedAdam", {"eta": 1e300}), ("FedAvgM", {"server_learning_rate": 1e300}), ("Halving", {})],
 )
@@ -269,6 +290,21 @@ class Reshaping(flower.FedAvg):
 
     def aggregate_fit(self, server_round, results, failures):
         return ndarrays_to_parameters([np.zeros(3)]), {}
+
+
+class Returning(flower.FedAvg):
+    """Makes what is no Parameters of arrays, or ends the process."""
+
+    def __init__(self, what, **options):
+        super().__init__(**options)
+        self.what = what
+
+    def aggregate_fit(self, server_round, results, failures):
+        if self.what == "exit":
+            raise SystemExit(0)
+        arrays = [np.zeros(3, np.float32)]
+        garbage = Parameters(tensors=[b"garbage"], tensor_type="numpy.ndarray")
+        return {"list": arrays, "garbage": garbage}[self.what], {}
 
 
 def make_halving(share, twice=False):

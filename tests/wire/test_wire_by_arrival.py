@@ -82,3 +82,28 @@ def test_a_buffered_policy_needs_no_more_than_a_stage():
     assert max(staleness) >= 1  # the slow one's task outlived the step in which it was given
     assert float(model[0].min()) > 0
     assert (model[0] == model[0][0]).all()
+
+
+def test_one_that_announces_and_never_delivers_holds_nobody_beyond_grace():
+    async def scenario():
+        hub = Hub("r", Layout.of(START), HubOptions())
+        good, silent = (FakeLearner(hub, f"l{n}", Layout.of(START)) for n in range(2))
+        silent.upload = lambda: None  # it is granted, and sends nothing
+        good.connect()
+        silent.connect()
+        await hub.gather(2, 5)
+        deadline = Deadline(timeout=60, quorum=1, grace=0.05)
+        task = Task(stage="fit", run_id="r", round=1, version=0, seed=0)
+        stage = hub.ask(dict.fromkeys(["l0", "l1"], task), START, deadline, lambda *_: None)
+        for learner in (silent, good):
+            while learner.task is None:
+                await asyncio.sleep(0)
+            learner.work()
+        answers = [await stage.next(), await stage.next()]
+        stage.close()
+        await hub.close("done", final=True)
+        return answers
+
+    update, failure = asyncio.run(asyncio.wait_for(scenario(), 30))
+    assert update.learner == "l0"
+    assert failure.reason == "announced, and not delivered within another 0.05 s (--grace)"

@@ -79,8 +79,7 @@ class FakeLearner:
         elif isinstance(message, Chunk):
             self.fill(message.offset, message.data)
         elif isinstance(message, Grant):
-            for frame, _ in Chunks(self.task.round, self.answer.parameters):
-                self.inbox.put_nowait(frame)
+            self.upload()
         elif isinstance(message, Cancel):
             self.task = self.answer = None
         elif isinstance(message, Ping):
@@ -88,6 +87,10 @@ class FakeLearner:
         elif isinstance(message, Goodbye):
             self.over = message.final
         assert not isinstance(message, Refusal), message.reason
+
+    def upload(self):
+        for frame, _ in Chunks(self.task.round, self.answer.parameters):
+            self.inbox.put_nowait(frame)
 
     def send(self, message):
         self.inbox.put_nowait(encode(message))

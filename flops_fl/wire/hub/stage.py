@@ -178,7 +178,11 @@ class Stage:
         self._good += failure is None
         grace = self._deadline.grace
         if failure is None and self._good == self._deadline.quorum and grace is not None:
-            self._expire_after(grace, self._intake.open(), self._deadline.reason(early=True))
+            names = self._intake.open()
+            self._expire_after(grace, names, self._deadline.reason(early=True))
+            # As with the deadline: who has announced an update may not hold the stage for ever.
+            stuck = f"announced, and not delivered within another {grace:g} s (--grace)"
+            self._expire_after(2 * grace, names, stuck, announced=True)
 
     def _grant(self, learner: str, task: Task) -> None:
         link = self._links.get(learner)
