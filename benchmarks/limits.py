@@ -96,7 +96,7 @@ async def _clients(spec: dict[str, Any]) -> None:
                 while seen < nbytes:
                     seen += len(await call.read())
                 await call.write(bytes(HEADER))
-            await call.read()  # until the server ends it
+            await call.read()  # returns when the server ends the stream
         except grpc.aio.AioRpcError:
             pass  # the server has ended the stream
 

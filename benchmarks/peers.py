@@ -89,7 +89,7 @@ def flower_client(spec: dict[str, Any]) -> None:
     )
 
 
-# -- the limits: the same bytes once down and once up, nothing else -------------------------------
+# -- lower bound: raw TCP sends the same bytes once down and once up ------------------------------
 
 
 def tcp_server(spec: dict[str, Any]) -> list[float]:

@@ -1,4 +1,4 @@
-"""A TCP proxy that breaks, delays and cuts connections as networks do."""
+"""A TCP proxy that cuts, stalls and half-opens connections as networks do."""
 
 import random
 import socket

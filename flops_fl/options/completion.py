@@ -1,4 +1,4 @@
-"""Shell completion: a script for bash, zsh or fish, made from what describes the options."""
+"""Shell completion: a script for bash, zsh or fish, made from the descriptions of the options."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def script(shell: Shell, entries: Mapping[str, Entry]) -> str:
 
 
 def _levels(entries: Mapping[str, Entry]) -> Iterator[tuple[str, list[_Word]]]:
-    """What may come behind each command, and behind each beginning of one: "" and ``data``."""
+    """The words that may follow each command, and each first part of one: "" and ``data``."""
     groups: dict[str, dict[str, str]] = {}
     for name, entry in entries.items():
         *before, last = name.split()

@@ -71,7 +71,7 @@ def option(
 
 
 def described(info: FieldInfo) -> Described:
-    """What `option` was told of a field."""
+    """The description that `option` stored in a field."""
     extra = info.json_schema_extra
     assert isinstance(extra, dict)
     found = extra["option"]

@@ -56,7 +56,7 @@ def _ending(cls: type[Options], hidden: int) -> list[str]:
         key=lambda entry: (entry[1].is_required(), GROUPS.index(described(entry[1]).group)),
     )
     option = _usage(example, info).split()[0]
-    lines = _entry(HELP_ALL, f"{hidden} more options, for seldom needs") if hidden else []
+    lines = _entry(HELP_ALL, f"{hidden} more options, which few users need") if hidden else []
     said = f"In the environment {option} is {variable(example)}. [The default] is in brackets."
     return [*lines, said]
 
@@ -72,7 +72,7 @@ def _usage(name: str, info: FieldInfo) -> str:
 
 
 def choices_of(annotation: Any) -> list[str]:
-    """The words that a Literal allows, or a union with one."""
+    """The words that a Literal allows, also within a union."""
     found: list[str] = []
     for argument in get_args(annotation):
         found += [argument] if isinstance(argument, str) else choices_of(argument)

@@ -27,7 +27,7 @@ def _project(name: str) -> str:
 
 
 def _absolute_sqlite(uri: str) -> str:
-    """Make a relative SQLite path absolute: SQLAlchemy would start it in the working folder."""
+    """Make a relative SQLite path absolute, since user code later has another working folder."""
     head, name = "sqlite:///", uri.removeprefix("sqlite:///")
     relative = uri.startswith(head) and name and name[0] not in "/:"
     return head + str(Path(name).absolute()) if relative else uri

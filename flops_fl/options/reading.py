@@ -110,7 +110,7 @@ def _inform(cls: type[Options], prog: str, description: str, argv: Sequence[str]
 
 
 def print_version() -> None:
-    """Say which version of flops-fl this is."""
+    """Print the version of flops-fl."""
     sys.stdout.write(f"flops-fl {__version__}\n")
 
 

@@ -105,7 +105,7 @@ class TrainingOptions(Options):
     )
 
     max_failures: PositiveInt | None = option(
-        "failed rounds in a row after which a learner is not asked again",
+        "failed rounds in a row after which a learner is excluded",
         UPDATES,
         None,
         metavar="N",

@@ -1,4 +1,4 @@
-"""A cluster's cycle starts from the root's model, keeps the root's deadline and its run's name."""
+"""A cluster's cycle starts from the root's model, keeps its deadline and belongs to its run."""
 
 import asyncio
 

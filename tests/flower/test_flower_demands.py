@@ -1,4 +1,4 @@
-"""What a server's config asks of a learner: clipped updates, a proximal term."""
+"""A server's config may ask a learner for clipped updates or a proximal term."""
 
 import logging
 import math

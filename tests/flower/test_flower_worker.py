@@ -1,4 +1,4 @@
-"""A learner's model is built for the run that it trains in, wherever it was built before."""
+"""A learner's model is built with its run's seed, whatever the process has built before."""
 
 from functools import partial
 

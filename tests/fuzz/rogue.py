@@ -1,7 +1,6 @@
-"""Clients that speak the protocols well, and say each message in each state with wrong content.
+"""Clients that follow the protocols, but send wrong content in each message and state.
 
-Nothing that they send is a good update: whatever they do, the global model is to be what it is
-without them.
+Nothing that they send is a valid update, so they must not change the global model.
 
 python -m tests.fuzz.rogue ADDRESS STREAMS SEED GATE HONEST,HONEST: GATE grows a byte a stream.
 """

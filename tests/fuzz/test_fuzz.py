@@ -1,4 +1,4 @@
-"""A federation among rogues: the model of the honest, to the bit, and not much memory.
+"""A federation with rogue clients: the model of the honest ones, to the bit, in bounded memory.
 
 `make fuzz` runs 10,000 streams. FUZZ_SEED=N repeats one run's choices; the seed is printed.
 """

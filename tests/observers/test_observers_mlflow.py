@@ -1,4 +1,4 @@
-"""MLflow for real: a local store, a server that dies and comes back, a server that never was."""
+"""Real MLflow: a local store, a server that dies and comes back, a server that never existed."""
 
 import threading
 import time

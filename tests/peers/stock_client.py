@@ -1,4 +1,4 @@
-"""A stock Flower client: no line of flops-fl. Arguments: address, how it behaves, a CA's file."""
+"""A stock Flower client, without code of flops-fl. Arguments: address, behaviour, a CA's file."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""A stock Flower client that sends bytes which are no tensors. Arguments: address, their kind."""
+"""A stock Flower client whose update has an array that we refuse. Arguments: address, kind."""
 
 import io
 import pickle

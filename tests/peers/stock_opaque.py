@@ -1,4 +1,4 @@
-"""Stock Flower around an opaque model, no line of flops-fl.
+"""Stock Flower with an opaque model, without code of flops-fl.
 
 Arguments: address, server or client. The model is tests/repositories/growing_numpy's.
 """

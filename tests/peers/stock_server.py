@@ -1,7 +1,7 @@
-"""A stock Flower server: no line of flops-fl. Arguments: address, learners, a strategy.
+"""A stock Flower server, without code of flops-fl. Arguments: address, learners, a strategy.
 
-A strategy is FedAvg, another class of `flwr.server.strategy`, or a word of `OTHERS`. Says at the
-end how long the updates were (L2), the norm bits, and the last accuracy.
+A strategy is FedAvg, another class of `flwr.server.strategy`, or a word of `OTHERS`. At the
+end it prints the L2 norms of the updates, the norm bits, and the last accuracy.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""If the machine lacks memory, disk or the like, an error names it and says what to do."""
+"""If the machine runs out of disk or files, an error names what is short and says what to do."""
 
 import errno
 import io

@@ -1,4 +1,4 @@
-"""What a logged model says that it needs: pip's names, and what is installed."""
+"""The requirements of a logged model: pip's names and the installed versions."""
 
 from importlib.metadata import version
 

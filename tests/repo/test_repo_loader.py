@@ -1,4 +1,4 @@
-"""What `import` finds for a repository's code, and for everybody else's."""
+"""What `import` finds for a repository's code, and for all other code."""
 
 import builtins
 import importlib

@@ -1,4 +1,4 @@
-"""A run's model in hand: loaded, evaluated, exported; real runs, and lines run as printed."""
+"""A run's model is loaded, evaluated and exported, after real runs and with commands as printed."""
 
 import io
 import json

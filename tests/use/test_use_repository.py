@@ -1,4 +1,4 @@
-"""A repository outside of a federation: its ModelManager in hand, its own program with data."""
+"""A repository outside of a federation: its ModelManager, and its own program with data."""
 
 import gc
 import os

@@ -1,8 +1,9 @@
 """Asynchronous rounds are a policy on top of a stage: updates by arrival, in a buffer.
 
 Nguyen et al. 2022 (FedBuff, arXiv:2106.06639): every learner works all the time; the aggregator
-makes a step of each few updates that arrive, and gives who has delivered the newest model. A task
-so outlives the step in which it was given. Not a feature yet: a proof that it could be one.
+makes a step from every few updates that arrive, and gives the newest model to the learners that
+sent them. So a task outlives the step in which it was given. flops-fl does not offer this: the
+tests show that it could.
 """
 
 import asyncio

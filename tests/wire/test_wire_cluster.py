@@ -1,4 +1,4 @@
-"""An actor that is both: a hub below, a line above, one event loop. A toy, and a real wire."""
+"""A toy actor on a real wire: in one event loop, it serves learners and is a learner to a root."""
 
 import asyncio
 

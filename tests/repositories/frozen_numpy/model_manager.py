@@ -1,4 +1,4 @@
-"""Digits by random features: the projection is drawn and frozen, what is read off it is learnt."""
+"""Digits by random features: the projection is drawn and frozen, the layer on top is learnt."""
 
 import features
 import numpy as np

@@ -1,4 +1,4 @@
-"""Digits by LoRA: the adapters alone are parameters, the frozen base stays where it is."""
+"""Digits by LoRA: only the adapters are parameters, the frozen base is never sent."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""A module that bears the name of one of Python's, which libraries go on to find."""
+"""A module with the name of one in Python's standard library, which libraries still find."""
 
 
 def accuracy(model, images, labels):

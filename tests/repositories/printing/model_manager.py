@@ -1,4 +1,4 @@
-"""The mean of the digits' images. It prints by every way there is, and fails as it is told."""
+"""The mean of the digits' images. It prints in every possible way, and fails if ENDING says so."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""In a folder without __init__.py, which Python imports, too."""
+"""A module in a folder without __init__.py, from which Python imports, too."""
 
 import numpy as np
 
