@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -20,7 +19,7 @@ from flops_fl.core.seeding import seed_build
 from flops_fl.errors import FederationError, FlopsError, RepositoryError
 from flops_fl.flower.building import strategy_for
 from flops_fl.net.address import Address
-from flops_fl.net.tls import Tls
+from flops_fl.net.tls import Tls, own_name
 from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.options.training import MINIMUMS
 from flops_fl.process.signals import raise_on_signals, told_of_signals
@@ -48,7 +47,7 @@ async def serve_root(
             failed.
         Refused: the root does not let this cluster in.
     """
-    name = options.learner_id or [*(tls.names if tls else []), socket.gethostname()][0]
+    name = options.learner_id or own_name(tls)
     cycles = Cycles(name, run.training, relay, hub, rounds=options.rounds, observer=run.observer)
     worker = ClusterWorker(name, run.setup, cycles)
     await _serve(worker, options, tls, hub, lambda _, event: log.info("[root] %s", event))

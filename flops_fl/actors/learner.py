@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,6 +19,7 @@ from flops_fl.errors import FederationError
 from flops_fl.flower.client import ClientWorker, LearnerClient
 from flops_fl.flower.stock_server import serve_flower
 from flops_fl.net.address import Address
+from flops_fl.net.tls import own_name
 from flops_fl.options.learner import LearnerOptions
 from flops_fl.process.health import Health, served
 from flops_fl.process.lines import OURS
@@ -105,7 +105,7 @@ def learn(options: LearnerOptions, *, hosting: Hosting | None = None) -> int:
         logging.getLogger(OURS).setLevel(logging.WARNING)
     raise_on_signals()  # SIGTERM stops containers; treat it like Ctrl-C
     tls = options.tls()
-    ids = options.learner_id or [*(tls.names if tls else []), socket.gethostname()][:1]
+    ids = options.learner_id or [own_name(tls)]
     health, outcomes = LearnerHealth(len(ids)), Outcomes(hosted=hosting is not None)
     with checkout(options.repo, options.clone_timeout) as repo, ExitStack() as stack:
         stack.enter_context(served(health, options.metrics))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,6 +80,11 @@ class Tls:
 
         pair = [(self.key, self.certificate)]
         return ssl_server_credentials(pair, self.ca, require_client_auth=self.ca is not None)
+
+
+def own_name(tls: Tls | None) -> str:
+    """What an actor is called if nobody says so: by its certificate, else by its host."""
+    return [*(tls.names if tls else []), socket.gethostname()][0]
 
 
 def names_in(certificate: bytes) -> list[str]:

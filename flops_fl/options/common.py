@@ -79,3 +79,16 @@ class HealthOptions(Options):
         None,
         metavar="HOST:PORT",
     )
+
+
+def require_learners(clusters: int | None, learners: int) -> None:
+    """Check that no cluster is empty.
+
+    Raises:
+        ValueError: there are more clusters than learners.
+    """
+    if clusters and clusters > learners:
+        raise ValueError(
+            f"--clusters {clusters} with --learners {learners}: each cluster needs a learner, "
+            "lower it"
+        )

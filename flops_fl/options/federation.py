@@ -10,7 +10,7 @@ from pydantic import PositiveInt, model_validator
 from flops_fl.errors import UsageError
 from flops_fl.net.address import Address
 from flops_fl.options.aggregator import AggregatorOptions
-from flops_fl.options.common import RepoOptions
+from flops_fl.options.common import RepoOptions, require_learners
 from flops_fl.options.described import CLUSTERS, DATA, LEARNERS, PROCESS, RESULTS, TRAINING, option
 from flops_fl.options.kinds import HostPort, Threads
 from flops_fl.options.limits import CommonLimits, HubLimits, PrintLimits
@@ -108,11 +108,7 @@ class SimulateOptions(FederationOptions, HubLimits, PrintLimits):
 
     @model_validator(mode="after")
     def _none_empty(self) -> Self:
-        if self.clusters and self.clusters > self.learners:
-            raise ValueError(
-                f"--clusters {self.clusters} with --learners {self.learners}: each cluster needs "
-                "a learner, lower it"
-            )
+        require_learners(self.clusters, self.learners)
         if self.clusters is None and "cluster_rounds" in self.model_fields_set:
             raise ValueError("--cluster-rounds needs --clusters: give both, or neither")
         return self

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from flops_fl.options.common import Options
+from flops_fl.options.common import Options, require_learners
 from flops_fl.options.described import CLUSTERS, NETWORK, RESULTS, TRAINING, option
 from flops_fl.options.kinds import Rate, Size
 
@@ -53,9 +53,5 @@ class PlanOptions(Options):
 
     @model_validator(mode="after")
     def _none_empty(self) -> Self:
-        if self.clusters and self.clusters > self.learners:
-            raise ValueError(
-                f"--clusters {self.clusters} with --learners {self.learners}: each cluster needs "
-                "a learner, lower it"
-            )
+        require_learners(self.clusters, self.learners)
         return self
