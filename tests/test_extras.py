@@ -3,13 +3,10 @@
 import re
 import tomllib
 
-import datasets
 import pytest
 
 from flops_fl import extras
 from flops_fl.actors.tracking import Tracking
-from flops_fl.errors import RepositoryError
-from flops_fl.repo.contract import ManagedModel
 from tests.conftest import NUMPY, ROOT
 
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")]
@@ -25,7 +22,7 @@ def test_extras_are_installed_from_a_clone_and_are_there():
         assert not re.search(r"install '?flops-fl", text), path
         told |= set(re.findall(r"pip install '\.\[([\w,-]+)\]'", text))
         told |= set(re.findall(r"\binstall\('(\w+)'\)", text))
-    assert told >= {"aggregator,data", "aggregator", "ui", "data", "simulation"}
+    assert told >= {"aggregator,data", "aggregator", "ui", "data", "images", "simulation"}
     assert {extra for extras in told for extra in extras.split(",")} <= set(known)
 
 
@@ -53,11 +50,14 @@ def test_the_pages_of_mlflow_need_its_whole_package(monkeypatch, there):
     assert ("pip install '.[ui]' in a clone" in tracking.where) is not there
 
 
-def test_images_without_pillow_are_not_blamed_on_the_repository(monkeypatch):
-    from flops_fl.data.sources import load_source
-
-    data = load_source("digits")
-    monkeypatch.setattr(datasets.config, "PIL_AVAILABLE", False)
-    with pytest.raises(RepositoryError, match="pip install pillow") as caught:
-        ManagedModel(NUMPY, lambda: data).attach_data()
-    assert "conda" not in str(caught.value)
+def test_images_without_pillow_are_not_blamed_on_the_repository(run_cli, digits, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['PIL'] = None\n")
+    options = ["--aggregator", "127.0.0.1:9", "--data", digits / "part-0"]
+    code, _, stderr = run_cli("learner", NUMPY, *options, env={"PYTHONPATH": str(tmp_path)})
+    assert code == 2
+    *_, said = stderr.splitlines()
+    assert said.endswith(
+        "error: the data are images, which need Pillow: pip install pillow, or "
+        "pip install '.[images]' in a clone of flops-fl"
+    )
+    assert "Traceback" not in stderr

@@ -26,7 +26,7 @@ from flops_fl.repo.hidden_state import hidden_state_digest
 from flops_fl.repo.layers import seed_layers
 from flops_fl.repo.loader import LoadData, Workspace, no_data
 from flops_fl.repo.opaque import opaque_items
-from flops_fl.repo.raised import own_traceback, sentence_of, shown
+from flops_fl.repo.raised import data_fault, own_traceback, sentence_of, shown
 from flops_fl.repo.statistics import statistics_of
 from flops_fl.repo.workfolder import WorkFolder
 from flops_fl.types import MAX_EXAMPLES, Array, Layout, Parameters, Scalar
@@ -57,6 +57,7 @@ class ManagedModel:
 
     Raises:
         RepositoryError: the repository breaks the contract, or its code raised.
+        DataError: its code cannot read the data.
     """
 
     def __init__(
@@ -254,6 +255,8 @@ class ManagedModel:
                 os._exit(1)
             if isinstance(error, KeyboardInterrupt) and asked_to_stop():
                 raise
+            if fault := data_fault(error):
+                raise fault from error
             owns = self.workspace.owns
             raise RepositoryError(
                 sentence_of(stage, error, self.workspace.folder, owns),

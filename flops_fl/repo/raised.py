@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from flops_fl.errors import DataError
+from flops_fl.extras import install
+
 RUNTIME = f"{Path(__file__).parents[1]}{os.sep}"  # our own files
 _CONTRACT = "data_manager"
 
@@ -16,12 +19,19 @@ Owns = Callable[[str | None], bool]
 """Whether a file is one of the repository's."""
 
 
+def data_fault(error: BaseException) -> DataError | None:
+    """What the data lack, if that is why user code failed, and not the code itself."""
+    if isinstance(error, ImportError) and "Pillow" in shown(error, str):  # says `datasets`
+        return DataError(
+            f"the data are images, which need Pillow: pip install pillow, or {install('images')}"
+        )
+    return None
+
+
 def sentence_of(stage: str, error: BaseException, folder: Path, owns: Owns) -> str:
     """What failed in a stage of the contract, and what to do where we know."""
     where = "model_manager.py" if stage == "import" else f"ModelManager.{stage}"
     said = shown(error, str)
-    if isinstance(error, ImportError) and "Pillow" in said:  # the message of `datasets`
-        return f"{where} failed: the data are images, which Pillow decodes: pip install pillow"
     if isinstance(error, ImportError):
         return f"{where} failed: {said}. {_remedy(error, folder, owns)}"
     if isinstance(error, SystemExit):
