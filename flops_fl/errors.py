@@ -45,14 +45,16 @@ class RepositoryError(FlopsError):
         message: One sentence for a person.
         stage: The step that failed: ``import``, ``__init__``, ``fit_model``, ...
         traceback: The user's own traceback if their code raised; else empty.
+        line: The line in the file that the message names; 0 if there is none.
     """
 
     exit_code = 3
 
-    def __init__(self, message: str, *, stage: str, traceback: str = "") -> None:
+    def __init__(self, message: str, *, stage: str, traceback: str = "", line: int = 0) -> None:
         super().__init__(message)
         self.stage = stage
         self.traceback = traceback
+        self.line = line
 
 
 class FederationError(FlopsError):
