@@ -1,6 +1,6 @@
 """Learner processes of a simulation: a host process imports their libraries, then forks them.
 
-``python -m flops_fl.actors.hosts`` does the imports and reads a line of JSON from stdin, with the
+``python -m flops_fl.actors`` does the imports and reads a line of JSON from stdin, with the
 options of each process. Then it forks these processes. They end when stdin is closed, so a killed
 parent leaves no process behind.
 """
@@ -52,7 +52,7 @@ class Hosts:
     def __init__(self) -> None:
         self._faults, telling = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(telling)],
+            [sys.executable, "-m", __package__, str(telling)],
             pass_fds=[telling],
             stdin=subprocess.PIPE,
             stdout=sys.stderr,
@@ -250,7 +250,3 @@ def _end(children: Iterable[int], number: int = signal.SIGTERM) -> None:
     for child in list(children):
         with suppress(ProcessLookupError):  # it has ended in the meantime
             os.kill(child, number)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,16 +53,33 @@ def run_program(options: RunOptions, program: Sequence[str]) -> int:
         environment = {**os.environ, **{name: _led(value, name) for name, value in first.items()}}
         # The terminal sends Ctrl-C to the program, too; we wait for how it ends.
         signal.signal(signal.SIGINT, lambda number, frame: None)
+        # Blocked, a SIGTERM waits for `_pass_on`. A handler would lose one that comes before the
+        # program is there, and run too late for one that comes just before wait(2) blocks.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         try:
-            child = subprocess.Popen(program, cwd=folder, env=environment)
+            child = subprocess.Popen(
+                program,
+                cwd=folder,
+                env=environment,
+                preexec_fn=_unblock,  # noqa: PLW1509 - no other thread runs yet
+            )
         except OSError as error:
             raise UsageError(
                 f"{program[0]} cannot be run ({error.strerror}): expected a program and its "
                 "arguments after --, such as -- python model_manager.py"
             ) from None
-        signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number))
+        threading.Thread(target=_pass_on, args=[child], daemon=True).start()
         code = child.wait()
     return 128 - code if code < 0 else code
+
+
+def _unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+
+
+def _pass_on(child: subprocess.Popen[bytes]) -> None:
+    while True:
+        child.send_signal(signal.sigwait([signal.SIGTERM]))
 
 
 def _led(first: str, name: str) -> str:

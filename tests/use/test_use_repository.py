@@ -193,3 +193,9 @@ def test_signals_reach_the_program_and_end_it_as_they_would(tmp_path):
         started = time.monotonic()
         assert process.wait(30) == 128 + signal.SIGTERM
         assert time.monotonic() - started < 30
+
+
+def test_a_signal_that_comes_as_the_program_starts_is_passed_on(run_cli):
+    program = "trap 'exit 9' TERM; kill -TERM $PPID; for _ in 1 2 3 4 5; do sleep 1; done"
+    code, _, err = run_cli("flops_fl", "run", NUMPY, "--", "sh", "-c", program)
+    assert code == 9, err

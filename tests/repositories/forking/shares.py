@@ -1,2 +1,9 @@
+import sys
+
+
 def square(number):
     return number * number
+
+
+def modules():
+    return set(sys.modules)
