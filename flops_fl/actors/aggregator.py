@@ -16,6 +16,7 @@ from flops_fl.flower.values import METHOD as FLOWER_METHOD
 from flops_fl.flower.values import largest_message
 from flops_fl.net.address import Address
 from flops_fl.net.tls import Tls
+from flops_fl.observers.notices import Notices
 from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.process.answer import Answer
 from flops_fl.process.files import open_files_allowed
@@ -65,8 +66,19 @@ def aggregate(
     tls = options.tls()
     if options.json_:
         answer.apart()
-    with checkout(options.repo, options.clone_timeout) as repo:
-        return lead(options, repo, play, answer=answer, greeted_under=greeted_under)
+    with (
+        Notices(
+            options.notify,
+            options.notify_ca,
+            actor="aggregator",
+            project_id=options.project_id or "",
+            details={"aggregator_type": f"{options.role.upper()}_AGGREGATOR"},
+        ) as notices,
+        checkout(options.repo, options.clone_timeout) as repo,
+    ):
+        return lead(
+            options, repo, play, notices=notices, answer=answer, greeted_under=greeted_under
+        )
 
 
 class _Serving:

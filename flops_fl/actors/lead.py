@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from flops_fl.errors import INTERRUPTED, FlopsError, UsageError
 from flops_fl.flower.building import strategy_for
 from flops_fl.observers.console import ConsoleObserver
 from flops_fl.observers.metrics import MetricsObserver
+from flops_fl.observers.notices import Notices
 from flops_fl.observers.page import PageObserver
 from flops_fl.observers.picture import PictureObserver
 from flops_fl.options.aggregator import AggregatorOptions
@@ -88,6 +89,7 @@ def lead(
     *,
     greeted_under: int = 0,
     answer: Answer | None = None,
+    notices: Notices | None = None,
 ) -> int:
     """Build the model without data, let `play` run the rounds, and write the results.
 
@@ -95,6 +97,7 @@ def lead(
         greeted_under: The seed under which learners have built the model whose state outside the
             parameters is in their Hello.
         answer: Prints result.json, if --json is given.
+        notices: Whom to tell how it goes; its owner tells of failures.
 
     Returns:
         The exit code: 0 done, 130 interrupted.
@@ -106,7 +109,7 @@ def lead(
     check_dependencies(repo.path)
     with run_folder(options, options.project_id or repo.name, repo.source) as folder:
         model, setup = _build(repo, options.seed, greeted_under)
-        run = _prepare(options, repo, folder, model, setup)
+        run = _prepare(options, repo, folder, model, setup, others=[notices] if notices else [])
         with served(run.health, options.metrics), closing(model):
             try:
                 ending = play(run)
@@ -115,7 +118,7 @@ def lead(
             except Exception as error:
                 ending = error
             try:
-                code = _leave(run, ending, answer if options.json_ else None)
+                document = _leave(run, ending, answer if options.json_ else None)
             except OSError as fault:
                 raise UsageError(
                     f"the results cannot be written to {shown(folder)} ({fault.strerror}): make "
@@ -123,7 +126,10 @@ def lead(
                 ) from ending or fault
     if isinstance(ending, Exception):
         raise ending
-    return code
+    interrupted = document["status"] == "interrupted"
+    if notices:
+        notices.interrupted() if interrupted else notices.succeeded(document)
+    return INTERRUPTED if interrupted else 0
 
 
 def _build(repo: Checkout, seed: int, greeted_under: int) -> tuple[ManagedModel, Setup]:
@@ -140,7 +146,13 @@ def _build(repo: Checkout, seed: int, greeted_under: int) -> tuple[ManagedModel,
 
 
 def _prepare(
-    options: AggregatorOptions, repo: Checkout, folder: Path, model: ManagedModel, setup: Setup
+    options: AggregatorOptions,
+    repo: Checkout,
+    folder: Path,
+    model: ManagedModel,
+    setup: Setup,
+    *,
+    others: Sequence[Observer],
 ) -> Run:
     told = options.cohort | options.strategy_option
     strategy = strategy_for(model, options.strategy, told, seed=options.seed)
@@ -161,6 +173,7 @@ def _prepare(
             *([PageObserver(health)] if options.metrics else []),
             ConsoleObserver(console, folder / LEARNERS, options.remind),
             PictureObserver(folder / PICTURE),
+            *others,
         ]
     )
     relay = Relay(strategy) if options.is_cluster else None
@@ -201,8 +214,8 @@ def plan_of(options: AggregatorOptions, run_id: str, folder: Path) -> Plan:
     )
 
 
-def _leave(run: Run, ending: Ending, answer: Answer | None) -> int:
-    """Write a run's results and log where they are; return the exit code of a run without error."""
+def _leave(run: Run, ending: Ending, answer: Answer | None) -> dict[str, Any]:
+    """Write a run's results, log where they are, and return result.json."""
     status, said = _status(ending)
     with told_of_signals(lambda: None):  # a second signal does not stop this write
         run.observer.on_end(status, said)
@@ -215,13 +228,12 @@ def _leave(run: Run, ending: Ending, answer: Answer | None) -> int:
     _say_where(run)
     if answer:
         _print(document, answer)
-    if status != "interrupted":
-        return 0
-    early = " before its first round was done: start it again, or"
-    when = ":" if run.training.state.round else early
-    now = stamp(terminal=sys.stderr.isatty())
-    sys.stderr.write(f"{now}interrupted{when} go on with --resume\n")  # as run_main does
-    return INTERRUPTED
+    if status == "interrupted":
+        early = " before its first round was done: start it again, or"
+        when = ":" if run.training.state.round else early
+        now = stamp(terminal=sys.stderr.isatty())
+        sys.stderr.write(f"{now}interrupted{when} go on with --resume\n")  # as run_main does
+    return document
 
 
 def _track(run: Run, *, interrupted: bool) -> dict[str, str] | None:

@@ -20,6 +20,7 @@ from flops_fl.flower.client import ClientWorker, LearnerClient
 from flops_fl.flower.stock_server import serve_flower
 from flops_fl.net.address import Address
 from flops_fl.net.tls import own_name
+from flops_fl.observers.notices import Notices
 from flops_fl.options.learner import LearnerOptions
 from flops_fl.process.health import Health, served
 from flops_fl.process.lines import OURS
@@ -104,6 +105,14 @@ def learn(options: LearnerOptions, *, hosting: Hosting | None = None) -> int:
     if options.quiet:
         logging.getLogger(OURS).setLevel(logging.WARNING)
     raise_on_signals()  # SIGTERM stops containers; treat it like Ctrl-C
+    with Notices(
+        options.notify, options.notify_ca, actor="learner", project_id=options.project_id or ""
+    ):
+        _learn(options, hosting)
+    return 0
+
+
+def _learn(options: LearnerOptions, hosting: Hosting | None) -> None:
     tls = options.tls()
     ids = options.learner_id or [own_name(tls)]
     health, outcomes = LearnerHealth(len(ids)), Outcomes(hosted=hosting is not None)
@@ -146,7 +155,6 @@ def learn(options: LearnerOptions, *, hosting: Hosting | None = None) -> int:
         _say(ids[0], f"the project has ended: {goodbye.reason}")
     if error:
         raise error
-    return 0
 
 
 def _builder(

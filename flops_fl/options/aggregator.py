@@ -14,6 +14,7 @@ from flops_fl.options.common import HealthOptions, RepoOptions, TlsOptions
 from flops_fl.options.described import CLUSTERS, NETWORK, flag, option
 from flops_fl.options.kinds import HostPort, Seconds
 from flops_fl.options.limits import CommonLimits, HubLimits, LineLimits
+from flops_fl.options.notices import NoticeOptions
 from flops_fl.options.training import TrainingOptions
 
 _AS_OF_LEARNERS = ("learner_id", "connect_timeout", "stay", *LineLimits.__annotations__)
@@ -22,7 +23,14 @@ _OF_CLUSTERS = ("root", "root_timeout", *_AS_OF_LEARNERS)
 
 
 class AggregatorOptions(
-    RepoOptions, TrainingOptions, TlsOptions, HealthOptions, HubLimits, LineLimits, CommonLimits
+    RepoOptions,
+    TrainingOptions,
+    NoticeOptions,
+    TlsOptions,
+    HealthOptions,
+    HubLimits,
+    LineLimits,
+    CommonLimits,
 ):
     """Options of ``python -m aggregator``."""
 

@@ -14,6 +14,7 @@ from flops_fl.options.common import RepoOptions, require_learners
 from flops_fl.options.described import CLUSTERS, DATA, LEARNERS, PROCESS, RESULTS, TRAINING, option
 from flops_fl.options.kinds import HostPort, Threads
 from flops_fl.options.limits import CommonLimits, HubLimits, PrintLimits
+from flops_fl.options.notices import NoticeOptions
 from flops_fl.options.training import TrainingOptions
 
 
@@ -73,7 +74,7 @@ class FederationOptions(RepoOptions, TrainingOptions, CommonLimits):
         return AggregatorOptions(repo=self.repo, listen=Address("127.0.0.1", 0), **values)
 
 
-class SimulateOptions(FederationOptions, HubLimits, PrintLimits):
+class SimulateOptions(FederationOptions, NoticeOptions, HubLimits, PrintLimits):
     """Options of ``flops-fl simulate``."""
 
     clusters: PositiveInt | None = option(

@@ -12,6 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from flops_fl.net.address import Address
 from flops_fl.net.identity import EXPECTED, is_name, is_numbered
+from flops_fl.net.target import Target
+from flops_fl.text import without_secrets
 
 
 def _existing(path: Path) -> Path:
@@ -98,6 +100,20 @@ def _rate(value: Any) -> Any:
     return float(number) * 1000 ** " kmg".index(unit or " ") / (8 if of == "bit" else 1)
 
 
+def _targets(value: Any) -> Any:
+    if isinstance(value, str):
+        value = [value]
+    ready = [item for item in value if isinstance(item, Target)]  # of another command's options
+    return ready or [_target(text) for text in _commas(value)]
+
+
+def _target(text: str) -> Target:
+    try:
+        return Target.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{without_secrets(text)!r}, {error}") from None
+
+
 def _address(value: Any) -> Any:
     return Address.parse(value) if isinstance(value, str) else value
 
@@ -139,4 +155,5 @@ Listing = Annotated[list[str], BeforeValidator(_commas)]
 Pairs = Annotated[dict[str, Any], BeforeValidator(_pairs)]
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Rate = Annotated[float, BeforeValidator(_rate), Field(gt=0, allow_inf_nan=False)]
+Targets = Annotated[list[Target], BeforeValidator(_targets)]
 HostPort = Annotated[Address, BeforeValidator(_address)]

@@ -10,14 +10,22 @@ from flops_fl import limits
 from flops_fl.net.identity import EXPECTED, is_name
 from flops_fl.options.common import HealthOptions, RepoOptions, TlsOptions
 from flops_fl.options.data import LocalDataOptions
-from flops_fl.options.described import NETWORK, PROCESS, WAITING, option
-from flops_fl.options.kinds import HostPort, Listing, LocalPath, Seconds, Threads
+from flops_fl.options.described import NETWORK, PROCESS, RESULTS, WAITING, option
+from flops_fl.options.kinds import HostPort, Listing, LocalPath, ProjectId, Seconds, Threads
 from flops_fl.options.limits import CommonLimits, LineLimits, PrintLimits
+from flops_fl.options.notices import NoticeOptions
 from flops_fl.text import sentence
 
 
 class LearnerOptions(
-    RepoOptions, LocalDataOptions, TlsOptions, HealthOptions, LineLimits, PrintLimits, CommonLimits
+    RepoOptions,
+    LocalDataOptions,
+    TlsOptions,
+    HealthOptions,
+    NoticeOptions,
+    LineLimits,
+    PrintLimits,
+    CommonLimits,
 ):
     """Options of ``python -m learner``."""
 
@@ -61,6 +69,9 @@ class LearnerOptions(
         None,
         metavar="FOLDER",
         advanced=True,
+    )
+    project_id: ProjectId | None = option(
+        "name of the training in what --notify tells", RESULTS, None, metavar="NAME", advanced=True
     )
     quiet: bool = option("show only warnings and errors", PROCESS, False)
 

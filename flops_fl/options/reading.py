@@ -191,6 +191,7 @@ def _sentence(cls: type[Options], error: Any, sources: Mapping[str, str]) -> str
         return f"{shown} is missing: {info.description if info else message}"
     value = error["input"]
     if key in sources:
-        return f"{sources[key]}={value}: {message[0].lower()}{message[1:]}"
-    given = ",".join(map(str, value)) if isinstance(value, list) else value
-    return f"{shown} {given}: {message[0].lower()}{message[1:]}"
+        given = f"{sources[key]}={value}"
+    else:
+        given = f"{shown} {','.join(map(str, value)) if isinstance(value, list) else value}"
+    return f"{without_secrets(given)}: {message[0].lower()}{message[1:]}"
