@@ -41,7 +41,7 @@ simulation: .venv/.installed
 		--disable-pip-version-check -c requirements.lock -e '.[$(EXTRAS),simulation]'
 
 frameworks: .venv/.installed torch
-	@$(BIN)/python -c 'import keras, jax, xgboost, lightgbm' 2>/dev/null || $(BIN)/pip install \
+	@$(BIN)/python -c 'import keras, jax, xgboost, lightgbm, onnxruntime' 2>/dev/null || $(BIN)/pip install \
 		--quiet --disable-pip-version-check -c requirements.lock -e '.[$(EXTRAS),frameworks]'
 
 test-all: .venv/.installed frameworks simulation  ## all tests; installs torch, keras, JAX, Ray ...

@@ -49,7 +49,7 @@ class ModelOptions(Options):
         return self
 
 
-class ExportOptions(ModelOptions):
+class ExportOptions(ModelOptions, HandOptions):
     """Options of ``flops-fl export``."""
 
     out: Path = option(

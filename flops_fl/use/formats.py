@@ -14,20 +14,29 @@ from pathlib import Path
 from typing import Any
 
 from flops_fl.dtypes import as_bits
-from flops_fl.errors import UsageError
+from flops_fl.errors import FlopsError, UsageError
+from flops_fl.extras import install
 from flops_fl.observers.flavors import flavor_of
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.run.checkpoint import save_npz
+from flops_fl.text import sentence
 from flops_fl.types import Parameters
+from flops_fl.use.to_onnx import PACKAGES, onnx_lines, write_onnx
 
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """A model to write, and the line of Python (`opened`) that opens its repository."""
+    """A model to write, and where it comes from.
+
+    Args:
+        opened: The line of Python that opens its repository.
+        data: Whether the ModelManager has data.
+    """
 
     managed: ManagedModel
     parameters: Parameters
     opened: str
+    data: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +47,14 @@ class Format:
         write: Writes a model to a file of this name.
         lines: Returns the lines of Python that load `model` from the file of this name.
         package: The package that writes the format, if not the framework itself.
+        extra: The extra of flops-fl that installs the package, if one does.
         classes: Whether a loader imports the classes of the model's parts.
     """
 
     write: Callable[[Any, str], None]
     lines: Callable[[Home, Any, str], list[str]]
     package: str = ""
+    extra: str = ""
     classes: bool = False
 
 
@@ -63,17 +74,15 @@ def write_model(home: Home, out: Path, said: str) -> list[str]:
     """
     model = home.managed.model()
     framework = flavor_of(model) or ""
-    fitting = _FORMATS.get(framework, {}) | {".npz": _parameters(home)}
+    fitting = _FORMATS.get(framework, {}) | _onnx(home, framework) | {".npz": _parameters(home)}
     form = fitting.get(out.suffix)
     if form is None:
-        hint = f"; {_ONNX[framework]}" if out.suffix == ".onnx" and framework in _ONNX else ""
         kind = f"a model of {framework}" if framework else "a model of no framework that we know"
-        raise UsageError(f"--out {said}: {kind} is written as {_or(fitting)}{hint}")
+        raise UsageError(f"--out {said}: {kind} is written as {_or(fitting)}")
     if form.package and find_spec(form.package) is None:
         rest = {suffix: other for suffix, other in fitting.items() if other is not form}
-        raise UsageError(
-            f"--out {said} needs a package: pip install {form.package}, or take {_or(rest)}"
-        )
+        how = install(form.extra) if form.extra else f"pip install {form.package}"
+        raise UsageError(f"--out {said} needs a package: {how}, or take {_or(rest)}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".flops-", dir=out.parent) as aside:
@@ -85,12 +94,15 @@ def write_model(home: Home, out: Path, said: str) -> list[str]:
             if form.classes and _names(file, home.managed.workspace.modules):
                 lines = _within(home, lines)
             os.replace(file, out)
+    except FlopsError:
+        raise
     except OSError as error:
         raise UsageError(f"--out {said} cannot be written ({error.strerror or error})") from error
     except Exception as error:  # each framework raises its own
+        why = sentence(f"{type(error).__name__}: {error}")
         raise UsageError(
-            f"--out {said}: the model cannot be written in this format "
-            f"({type(error).__name__}: {error}): choose .npz, which has the parameters alone"
+            f"--out {said}: the model cannot be written in this format ({why}): choose .npz, "
+            "which has the parameters alone"
         ) from error
     return lines
 
@@ -196,6 +208,20 @@ def _lightgbm_lines(home: Home, model: Any, file: str) -> list[str]:
     return ["import lightgbm", "", f"model = lightgbm.Booster(model_file={file!r})"]
 
 
+def _onnx(home: Home, framework: str) -> dict[str, Format]:
+    """ONNX, if the framework has a converter."""
+    if framework not in PACKAGES:
+        return {}
+
+    def write(model: Any, file: str) -> None:
+        write_onnx(framework, home.managed, home.data, file)
+
+    def lines(home: Home, model: Any, file: str) -> list[str]:
+        return onnx_lines(file)
+
+    return {".onnx": Format(write, lines, PACKAGES[framework], extra="onnx")}
+
+
 def _parameters(home: Home) -> Format:
     """The format with the parameters alone, for any framework, as a run's folder has it."""
     return Format(lambda model, file: save_npz(Path(file), home.parameters), _npz_lines)
@@ -230,12 +256,4 @@ _FORMATS = {
         ".json": Format(_write_xgboost, _xgboost_lines),
     },
     "lightgbm": {".txt": Format(_write_lightgbm, _lightgbm_lines)},
-}
-# No framework writes ONNX without further packages.
-_ONNX = {
-    "sklearn": "for ONNX pip install skl2onnx, whose to_onnx converts what .joblib gives back",
-    "pytorch": "for ONNX pip install onnx onnxscript, then torch.onnx.export what .pt gives back",
-    "keras": "for ONNX pip install onnx onnxscript, then model.export(..., format='onnx')",
-    "xgboost": "for ONNX pip install onnxmltools, whose convert_xgboost takes what .ubj gives back",
-    "lightgbm": "for ONNX pip install onnxmltools, whose convert_lightgbm takes what .txt gives",
 }

@@ -101,11 +101,12 @@ def export(options: ExportOptions, answer: Answer) -> None:
         raise UsageError(f"--out {options.out} is there: choose another name, or give --force")
     out = options.out.absolute()  # user code has another working folder
     with found.repository(options.repo) as repo:
-        model = built(repo.path, None, seed=found.seed)
+        model = built(repo.path, options.data, options.data_tags, options.learner, seed=found.seed)
         with closing(model):
             found.require_fit(model.layout)
             model.load(found.parameters)
-            home = Home(model, found.parameters, found.home(options.repo, repo))
+            opened = found.home(options.repo, repo)
+            home = Home(model, found.parameters, opened, data=options.data is not None)
             lines = write_model(home, out, str(options.out))
         print(*lines, sep="\n", file=answer.apart())
 
