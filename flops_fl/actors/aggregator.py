@@ -25,7 +25,7 @@ from flops_fl.repo.source import checkout
 from flops_fl.types import Layout
 from flops_fl.wire.codec import MAX_FRAME
 from flops_fl.wire.hub.hub import Hub
-from flops_fl.wire.hub.server import serve
+from flops_fl.wire.hub.server import serve, window_for
 from flops_fl.wire.transport import METHOD
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,15 @@ class _Serving:
             # Flower sends the whole model in one message.
             limit = max(limit, largest_message(layout, options.opaque_update))
         services = {METHOD: hub.join, FLOWER_METHOD: flower}
-        serving = await serve(services, options.listen, self._tls, limit, options.keepalive)
+        window = window_for(options.opaque_update if layout.opaque else layout.nbytes)
+        serving = await serve(
+            services,
+            options.listen,
+            self._tls,
+            max_message=limit,
+            window=window,
+            keepalive=options.keepalive,
+        )
 
         run.observer.on_start(run.info, run.training.state.history)
         run.health.not_ready = ""

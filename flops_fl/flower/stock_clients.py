@@ -256,6 +256,7 @@ class FlowerOutbox:
         """Write until closed."""
         while (frame := await self._pipe.get()) is not None:
             await write(frame)
+            del frame  # else each idle client would keep the model that it was sent last
 
     def _put(self, message: Any) -> None:
         self._pipe.put(message.SerializeToString())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from flops_fl.dtypes import OPAQUE
+from flops_fl.errors import ProtocolError
 from flops_fl.types import Layout, Parameters, Scalar, Setup, Task, TensorSpec
 
 PROTOCOL = 2
@@ -132,15 +133,18 @@ def layout_of(message: Order | Result, layout: Layout) -> Layout:
     """The layout of the parameters that come with `message`, for a model of `layout`.
 
     Raises:
-        ValueError: the parameters do not fit such a model; says why.
+        ProtocolError: the parameters do not fit such a model; says why. Both ends have compared
+            their layouts, so a peer that keeps to the protocol cannot send such a message.
     """
     nbytes, sizes = message.nbytes or 0, message.sizes
     if not layout.opaque:
-        if nbytes != layout.nbytes or sizes:
-            raise ValueError(f"{nbytes} bytes, expected {layout.nbytes}")
+        if nbytes != layout.nbytes:
+            raise ProtocolError(f"{nbytes} bytes, expected {layout.nbytes}")
+        if sizes:
+            raise ProtocolError(f"{len(sizes)} sizes of items, expected none: it has tensors")
         return layout
     if len(sizes) != len(layout.tensors) or sum(sizes) != nbytes:
-        raise ValueError(
+        raise ProtocolError(
             f"{len(sizes)} items of {sum(sizes)} bytes in {nbytes}, expected {len(layout.tensors)}"
         )
     return Layout(tuple(TensorSpec(OPAQUE, (size,)) for size in sizes))

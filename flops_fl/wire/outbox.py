@@ -95,6 +95,7 @@ class Outbox:
                 await write(item)
             else:
                 await self._write_tensors(write, *item)
+            del item  # else each idle learner would keep the model that it was sent last
 
     async def _write_tensors(
         self,

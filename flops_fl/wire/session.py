@@ -11,15 +11,19 @@ both refuse the same messages. The idea is that of h11's connection state machin
                                                                     --last Chunk--> IDLE
 
 Failure and Cancel lead back to IDLE from WORKING, OFFERED and UPLOADING. A Cancel may
-cross an answer on the wire. So messages about a task that is no longer the current one
-are legal but stale: the receiver drops them. So is all that crosses the other side's Goodbye.
+cross an answer on the wire. So one answer to each cancelled task, and the rest of its upload, are
+legal but stale: the receiver drops them. So is all that crosses the other side's Goodbye.
+A learner says nothing else of its own accord, so it cannot flood an aggregator that drops what is
+stale.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import Enum, auto
 
 from flops_fl.errors import ProtocolError
+from flops_fl.text import sentence
 from flops_fl.types import Task
 from flops_fl.wire.messages import (
     Cancel,
@@ -81,6 +85,9 @@ class Conversation:
         self.state = State.HELLO
         self.task: Task | None = None
         self._upload = 0  # bytes still to come
+        self._cancelled: Counter[str] = Counter()  # keys of tasks whose answer may still come
+        self._leftover = 0  # bytes of cancelled uploads that may still come
+        self._pings = 0  # of the aggregator, not answered yet
         self._parting: Side | None = None  # who has said goodbye
 
     def step(self, sender: Side, message: Message) -> bool:
@@ -103,6 +110,11 @@ class Conversation:
             following = self._result(message)
         elif isinstance(message, Chunk) and sender is Side.LEARNER:
             following = self._uploaded(len(message.data))
+        elif isinstance(message, Cancel):
+            self._cancelled[message.key] += 1
+            self._leftover += self._upload if self.state is State.UPLOADING else 0
+        elif isinstance(message, Ping):
+            self._ping(sender)
         elif isinstance(message, Goodbye):
             self._parting = sender
         self.state = following
@@ -135,13 +147,42 @@ class Conversation:
             raise ProtocolError("more tensor bytes than the result announced")
         return State.IDLE if self._upload == 0 else State.UPLOADING
 
+    def _ping(self, sender: Side) -> None:
+        self._pings += 1 if sender is Side.AGGREGATOR else -1
+        if self._pings < 0:
+            raise ProtocolError("an answer to no Ping")
+
     def _stale(self, sender: Side, message: Message) -> bool:
         if self.state not in _OPEN:
             return self._parting not in (None, sender)
-        if isinstance(message, Result | Failure | Grant | Cancel):
+        if isinstance(message, Grant | Cancel):
             return self.task is None or message.key != self.task.key
+        if isinstance(message, Result | Failure):
+            return self._late_answer(message.key)
         if isinstance(message, Chunk) and sender is Side.LEARNER:
-            # A chunk of a cancelled upload. An evaluation may have been ordered meanwhile.
-            task = self.task
-            return task is None or task.stage != "fit" or message.version != task.round
+            return self._late_chunk(message)
         return False
+
+    def _late_answer(self, key: str) -> bool:
+        """Whether an answer is to a cancelled task.
+
+        Raises:
+            ProtocolError: it is to a task that was never given, or is the second one to it.
+        """
+        if self.task is not None and key == self.task.key:
+            return False
+        if not self._cancelled[key]:
+            raise ProtocolError(f"an answer to the task {sentence(key, 40)!r}, which is not open")
+        self._cancelled[key] -= 1
+        return True
+
+    def _late_chunk(self, chunk: Chunk) -> bool:
+        """Whether a chunk is of a cancelled upload, and not more than what was left of it."""
+        if not chunk.data:
+            raise ProtocolError("a chunk without tensor bytes")
+        task = self.task
+        if self.state is State.UPLOADING and task is not None and chunk.version == task.round:
+            return False
+        late = len(chunk.data) <= self._leftover
+        self._leftover -= len(chunk.data) if late else 0
+        return late

@@ -4,10 +4,12 @@ import asyncio
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flops_fl.dtypes import OPAQUE
+from flops_fl.errors import ProtocolError
 from flops_fl.process.spool import release_pages, spool, spooled
 from flops_fl.types import Layout, LearnerFailure, Task, Update
 from flops_fl.wire.chunks import Chunks
@@ -211,22 +213,22 @@ def test_while_an_update_is_folded_the_next_waits_for_its_memory():
 
 def test_another_layout_is_refused_before_a_byte_of_it_is_sent():
     async def scenario():
-        learners = Learners(["l1"], budget=0)
-        reason = learners.intake.offer("l1", Result(key="", examples=1, nbytes=28))
-        assert "28 bytes, expected 32" in reason
+        learners = Learners(["l1"], budget=0, opaque=True)
+        large = Result(key="", examples=1, nbytes=53, sizes=(3, 50))
+        assert "53 bytes, expected at most 40" in learners.intake.offer("l1", large)
         assert learners.granted == []
-        for sizes, said in (
-            ((3, 50), "53 bytes, expected at most 40"),
-            ((3, 2**63), "expected at most 40"),
-            ((3,), "1 items of 3 bytes in 3, expected 2"),
-            ((), "0 items of 0 bytes in 0, expected 2"),
+        for opaque, nbytes, sizes, said in (
+            (False, 28, (), "28 bytes, expected 32"),
+            (False, 32, (16, 16), "2 sizes of items, expected none: it has tensors"),
+            (True, 3, (3,), "1 items of 3 bytes in 3, expected 2"),
+            (True, 0, (), "0 items of 0 bytes in 0, expected 2"),
+            (True, 8, (3, 3), "2 items of 6 bytes in 8"),
         ):
-            learners = Learners(["l1"], budget=0, opaque=True)
-            result = Result(key="", examples=1, nbytes=sum(sizes), sizes=sizes)
-            assert said in learners.intake.offer("l1", result)
-            result = Result(key="", examples=1, nbytes=8, sizes=(3, 3))
-            learners = Learners(["l1"], budget=0, opaque=True)
-            assert "2 items of 6 bytes in 8" in learners.intake.offer("l1", result)
+            learners = Learners(["l1"], budget=0, opaque=opaque)
+            result = Result(key="", examples=1, nbytes=nbytes, sizes=sizes)
+            with pytest.raises(ProtocolError, match=said):  # no learner of ours sends this
+                learners.intake.offer("l1", result)
+            assert learners.granted == []
         (answer,) = [a async for a in answers_of(learners.intake)]
         assert isinstance(answer, LearnerFailure)
 

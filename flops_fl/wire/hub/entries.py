@@ -51,6 +51,7 @@ class Room:
         """The layout of the update in `result`, for a global model of `layout`.
 
         Raises:
+            ProtocolError: our own learner announces tensors of another layout.
             ValueError: the update does not fit such a model, or is too large; says why.
         """
         if result.parameters is None:

@@ -89,6 +89,9 @@ class Intake:
 
         Returns:
             Why the update is refused, and so counts as a failure; None if it is not.
+
+        Raises:
+            ProtocolError: it does not fit the model. That is recorded as a failure, too.
         """
         entry = self._entries[learner]
         if entry.task.stage == "evaluate":
@@ -96,9 +99,11 @@ class Intake:
             return None
         try:
             entry.layout = self._room.admitted(result, self._layout)
-        except ValueError as error:
+        except (ValueError, ProtocolError) as error:
             reason = f"update of round {entry.task.round} refused: {error}"
             self.fail(learner, "update", reason)
+            if isinstance(error, ProtocolError):
+                raise ProtocolError(reason) from None
             return reason
         entry.result = result
         if result.needs_grant:

@@ -127,18 +127,21 @@ class Links:
                 await asyncio.wait_for(writer, PARTING)
 
     async def _listen(self, link: Link, requests: AsyncIterator[bytes]) -> None:
-        conversation, read = link.conversation, link.speaker.read
-        while conversation.state is not State.CLOSED and not link.replaced:
+        while link.conversation.state is not State.CLOSED and not link.replaced:
             frame = await anext(requests, None)
             if frame is None:
                 return
-            self.bytes_up += len(frame)
-            message = read(frame)
-            if conversation.step(Side.LEARNER, message):
-                if isinstance(message, Ping):
-                    link.alive.set()
-                else:
-                    self._audience.heard(link, message)
+            self._hear(link, frame)
+            del frame  # else each learner would keep its last one in memory
+
+    def _hear(self, link: Link, frame: bytes) -> None:
+        self.bytes_up += len(frame)
+        message = link.speaker.read(frame)
+        if link.conversation.step(Side.LEARNER, message):
+            if isinstance(message, Ping):
+                link.alive.set()
+            else:
+                self._audience.heard(link, message)
 
     async def _greet(self, link: Link, requests: AsyncIterator[bytes]) -> bool:
         """Let a learner in, or say why not."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,6 +18,17 @@ from flops_fl.net.address import Address
 from flops_fl.net.tls import Tls
 from flops_fl.wire.codec import MAX_FRAME
 from flops_fl.wire.transport import METHOD, channel_arguments
+
+SMALLEST_WINDOW, LARGEST_WINDOW = 64 << 10, 8 << 20  # bytes
+
+
+def window_for(nbytes: int) -> int:
+    """HTTP/2's window of each stream, for a model of `nbytes` bytes.
+
+    A stream holds at most this and one message in gRPC's buffers. The largest window carries
+    80 MB/s over a link with a round trip of 100 ms.
+    """
+    return min(max(nbytes, SMALLEST_WINDOW), LARGEST_WINDOW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +53,9 @@ async def serve(
     services: Mapping[str, Join],
     listen: Address,
     tls: Tls | None,
+    *,
     max_message: int = MAX_FRAME,
+    window: int = LARGEST_WINDOW,
     keepalive: float = KEEPALIVE,
 ) -> Serving:
     """Start serving bidirectional streams and gRPC's health service on one port.
@@ -49,6 +63,7 @@ async def serve(
     Args:
         services: For each gRPC method, the function that serves its streams.
         max_message: Bytes of the largest message accepted, after decompression.
+        window: Bytes of a stream that are taken in before somebody reads them, see `window_for`.
         keepalive: Seconds between pings of an idle connection.
 
     Raises:
@@ -61,11 +76,14 @@ async def serve(
             # Learners ping for hours while they train. gRPC would take that for abuse.
             ("grpc.http2.max_ping_strikes", 0),
             ("grpc.so_reuseport", 0),
+            # gRPC's own estimate of the window has no limit: it grows with each stream that floods.
+            ("grpc.http2.bdp_probe", 0),
+            ("grpc.http2.lookahead_bytes", window),
         ]
     )
     for path, join in services.items():
         service, method = path.strip("/").split("/")
-        handler = grpc.stream_stream_rpc_method_handler(join)
+        handler = grpc.stream_stream_rpc_method_handler(_reading(join))
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(service, {method: handler}),)
         )
@@ -82,6 +100,25 @@ async def serve(
     for service in ("", METHOD.split("/")[1]):
         await health.set(service, health_pb2.HealthCheckResponse.SERVING)
     return Serving(port, server, health)
+
+
+def _reading(join: Join) -> Any:
+    """The handler of a method, whose requests are read from gRPC's context.
+
+    gRPC's own iterator of requests keeps the last one until the garbage collector finds the stream,
+    long after its end. Of streams that send one large message each, a hundred would be in memory.
+    """
+
+    async def requests(context: Any) -> AsyncGenerator[bytes]:
+        while (frame := await context.read()) is not grpc.aio.EOF:
+            yield frame
+            del frame  # before the wait for the next one
+
+    async def handler(_: Any, context: Any) -> None:
+        async with aclosing(requests(context)) as frames:
+            await join(frames, context)
+
+    return handler
 
 
 def _probe(listen: Address) -> None:

@@ -171,7 +171,7 @@ class Line:
             self._held = None
             try:
                 layout = layout_of(order, self._worker.layout)
-            except ValueError as error:
+            except ProtocolError as error:
                 raise ProtocolError(f"a global model of {error}") from error
             self._download = (order, Assembler(layout.empty()))
             if not order.chunks_follow:
