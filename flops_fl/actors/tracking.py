@@ -117,6 +117,7 @@ class Tracking:
             requirements=requirements,
             code_paths=code,
             input_example=example,
+            register=self._options.register_,
         )
 
     def _example(self, model: Any) -> Any:

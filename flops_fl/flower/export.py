@@ -129,7 +129,7 @@ def _pyproject(options: FlowerExportOptions, repo: Checkout) -> str:
 
 
 def _run_config(options: FlowerExportOptions, repo: Checkout) -> Iterator[tuple[str, Any]]:
-    for field in FederationOptions.model_fields:
+    for field, info in FederationOptions.model_fields.items():
         if field in _NOT_IN_APP:
             continue
         value = getattr(options, field)
@@ -137,7 +137,7 @@ def _run_config(options: FlowerExportOptions, repo: Checkout) -> Iterator[tuple[
             value = None  # so that the app derives it from the number of learners
         if field == "project_id":
             value = value or repo.name
-        yield field.replace("_", "-"), value
+        yield (info.alias or field).replace("_", "-"), value
 
 
 def _toml(value: Any) -> str:

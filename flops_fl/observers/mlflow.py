@@ -166,6 +166,9 @@ class MlflowObserver(Observer):
         if model is not None:
             log_model = partial(self.store.log_model, best_round, model)
             first.append(_Job("model", partial(self._once, "the model was", log_model)))
+            if model.register:
+                register = partial(self.store.register, best_round, model.register)
+                first.append(_Job("registration", partial(self._once, "the name was", register)))
         self._put_first(best_round, first)
         self._put(_Job("the training's end", self.store.end))
         self._put(None)

@@ -20,7 +20,7 @@ from typing import Any
 
 from flops_fl.core.observer import RunInfo
 from flops_fl.observers.figures import round_figures
-from flops_fl.observers.flavors import log_model
+from flops_fl.observers.flavors import ARTIFACT, log_model
 from flops_fl.observers.mlflow_training import PARENT_TAG, RUN_TAG, TrainingRun
 from flops_fl.types import RoundRecord
 
@@ -38,6 +38,8 @@ class BestModel:
     code_paths: Sequence[str]
     input_example: Any = None
     """What the model predicts from; None: not known."""
+    register: str | None = None
+    """NAME or NAME@ALIAS in the model registry; None: it stays unregistered."""
 
 
 class MlflowStore:
@@ -161,6 +163,29 @@ class MlflowStore:
                 self.training.deliver_model(model.model_id, round, run_id)
             else:  # a format that could not be written
                 self.client.delete_logged_model(model.model_id)
+
+    def register(self, round: int, name: str) -> None:
+        """Make the logged model of a round a version of a registered model, once.
+
+        Args:
+            name: ``NAME`` or ``NAME@ALIAS``; the alias is moved to the version.
+        """
+        from mlflow import MlflowException
+
+        self.connect()
+        run_id, (name, _, alias) = self.run_ids[round], name.partition("@")
+        try:
+            self.client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        of_run = f"name = '{name}' and run_id = '{run_id}'"
+        if not (versions := self.client.search_model_versions(of_run)):
+            logged = next((model.model_id for model in self._models(run_id)), None)
+            source = f"models:/{logged}" if logged else f"runs:/{run_id}/{ARTIFACT}"
+            versions = [self.client.create_model_version(name, source, run_id, model_id=logged)]
+        if alias:
+            self.client.set_registered_model_alias(name, alias, versions[0].version)
 
     def _log_model(self, run: Any, best: BestModel) -> None:
         import mlflow

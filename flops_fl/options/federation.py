@@ -62,7 +62,10 @@ class FederationOptions(RepoOptions, TrainingOptions, CommonLimits):
             UsageError: more learners are awaited than there will be.
         """
         given = self.model_fields_set & set(AggregatorOptions.model_fields)
-        values: dict[str, Any] = {name: getattr(self, name) for name in given - {"repo"}}
+        fields = AggregatorOptions.model_fields
+        values: dict[str, Any] = {
+            fields[name].alias or name: getattr(self, name) for name in given - {"repo"}
+        }
         values["min_available_clients"] = self.awaited
         if self.awaited > self.present:
             raise UsageError(
@@ -70,7 +73,6 @@ class FederationOptions(RepoOptions, TrainingOptions, CommonLimits):
                 f"{'clusters' if self.present < self.learners else 'learners'}: that many will "
                 "never come, lower it"
             )
-        values["json"] = values.pop("json_", False)
         return AggregatorOptions(repo=self.repo, listen=Address("127.0.0.1", 0), **values)
 
 

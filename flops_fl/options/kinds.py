@@ -28,12 +28,24 @@ def _project(name: str) -> str:
     return name
 
 
+def _registered(text: str) -> str:
+    name, at, alias = text.partition("@")
+    if not re.fullmatch(r"[^/:@]+", name) or (at and not _ALIAS.fullmatch(alias)):
+        raise ValueError(
+            "expected NAME or NAME@ALIAS: a name without / : @, an alias of letters, digits, _ and "
+            "-, which is not latest and not like v1"
+        )
+    return text
+
+
 def _absolute_sqlite(uri: str) -> str:
     """Make a relative SQLite path absolute, since user code later has another working folder."""
     head, name = "sqlite:///", uri.removeprefix("sqlite:///")
     relative = uri.startswith(head) and name and name[0] not in "/:"
     return head + str(Path(name).absolute()) if relative else uri
 
+
+_ALIAS = re.compile(r"(?!latest$|v\d+$)[\w-]+", re.ASCII | re.IGNORECASE)
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 # Relative paths start at the user's working folder; user code later runs in another one.
@@ -45,6 +57,7 @@ Seconds = PositiveNumber
 Threads = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 ProjectId = Annotated[str, AfterValidator(_project)]
+Registered = Annotated[str, AfterValidator(_registered)]
 
 
 def _commas(value: Any) -> Any:

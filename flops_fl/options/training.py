@@ -26,6 +26,7 @@ from flops_fl.options.kinds import (
     Pairs,
     PositiveNumber,
     ProjectId,
+    Registered,
     Seconds,
     Seed,
     Size,
@@ -152,6 +153,14 @@ class TrainingOptions(Options):
     model_flavor: Flavor | None = option(
         "MLflow flavor of the model; default: detected", RESULTS, None, advanced=True
     )
+    register_: Registered | None = option(
+        "name the best model in MLflow's registry, and point an alias at its new version",
+        RESULTS,
+        None,
+        metavar="NAME[@ALIAS]",
+        advanced=True,
+        alias="register",
+    )
 
     checkpoints: PositiveInt = option(
         "number of checkpoints to keep, the newest",
@@ -225,4 +234,6 @@ class TrainingOptions(Options):
             )
         if self.resume and self.fresh:
             raise ValueError("--resume and --fresh exclude each other: give one")
+        if self.register_ and self.no_tracking:
+            raise ValueError("--register needs MLflow: leave out --no-tracking")
         return self
