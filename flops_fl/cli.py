@@ -166,6 +166,14 @@ GROUPS = {
     "pki": "Make certificates, by which actors know each other.",
 }
 COMMANDS = {
+    "check": Command(
+        "REPO",
+        "find the mistakes in an ML repository",
+        "Check an ML repository: its files, its dependencies, its model, and with --data a fit and "
+        "an evaluation. Each mistake has its file, its line and a remedy.",
+        "check:CheckOptions",
+        commands.check,
+    ),
     "simulate": Command(
         "REPO --learners N",
         "a whole federation on this machine",

@@ -18,6 +18,7 @@ from flops_fl.process.answer import Answer
 
 if TYPE_CHECKING:
     from flops_fl.options.aggregator import AggregatorOptions
+    from flops_fl.options.check import CheckOptions
     from flops_fl.options.data import PartitionOptions
     from flops_fl.options.federation import FlowerExportOptions, SimulateOptions
     from flops_fl.options.learner import LearnerOptions
@@ -78,6 +79,16 @@ def run(options: RunOptions, call: Call) -> Work:
     from flops_fl.use.command import run_program
 
     return partial(run_program, options, call.rest)
+
+
+def check(options: CheckOptions, call: Call) -> Work:
+    from flops_fl.process.libraries import prepare_libraries
+
+    prepare_libraries(options.threads)
+
+    from flops_fl.check import command
+
+    return partial(command.check, options, call.answer)
 
 
 def evaluate(options: EvaluateOptions, call: Call) -> Work:

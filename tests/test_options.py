@@ -9,6 +9,7 @@ import pytest
 from flops_fl import cli
 from flops_fl.errors import UsageError
 from flops_fl.options.aggregator import AggregatorOptions
+from flops_fl.options.check import CheckOptions
 from flops_fl.options.data import PartitionOptions
 from flops_fl.options.described import GROUPS, LIMITS, WAITING, described, flag
 from flops_fl.options.federation import SimulateOptions
@@ -138,7 +139,7 @@ def test_another_machine_wants_tls_or_a_loud_word():
 COMMANDS = [
     AggregatorOptions, LearnerOptions, SimulateOptions, PartitionOptions, RequestOptions,
     SignOptions, EnrollOptions, RunOptions, EvaluateOptions, ExportOptions,
-    PlanOptions,
+    PlanOptions, CheckOptions,
 ]  # fmt: skip
 
 
@@ -216,7 +217,7 @@ def test_commands_answer_in_one_line(run_cli, command):
     [
         (["simulat", "r"], "no command 'simulat' (did you mean simulate?). See"),
         (["data", "partitio"], "did you mean data partition?"),
-        (["nonsense"], "expected simulate, aggregator, learner, run, evaluate, export, plan, data"),
+        (["nonsense"], "expected check, simulate, aggregator, learner, run, evaluate, export"),
     ],
 )
 def test_a_misspelt_command_is_answered_with_what_may_have_been_meant(argv, said):

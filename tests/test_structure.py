@@ -30,6 +30,7 @@ RANKS = {
     "run": 7,
     "observers": 8,
     "actors": 9,
+    "check": 10,
     "use": 10,
     "commands": 11,
     "cli": 12,

@@ -220,7 +220,7 @@ class Evaluate(_Stage):
 
     async def _take(self, answer: Update | Evaluation) -> None:
         assert isinstance(answer, Evaluation)
-        refused = _refusal(answer)
+        refused = refusal(answer)
         if refused:
             self._refuse(answer.learner, "evaluate", refused)
         else:
@@ -252,7 +252,7 @@ def cluster_of(update: Update) -> dict[str, int]:
     return counts if len(counts) == len(said) else {}
 
 
-def _refusal(evaluation: Evaluation) -> str:
+def refusal(evaluation: Evaluation) -> str:
     """Why an evaluation cannot enter the round's figures; empty when it can."""
     accuracy = evaluation.metrics.get("accuracy")
     known = float(accuracy) if isinstance(accuracy, float | int) else 0.0

@@ -43,6 +43,16 @@ METHODS = (
     "fit_model",
     "evaluate_model",
 )
+NO_CLASS = (
+    "model_manager.py defines no class ModelManager: the runtime builds one with ModelManager()"
+)
+
+
+def lacking(methods: Sequence[str]) -> str:
+    """The sentence about methods that a ModelManager lacks."""
+    return (
+        f"ModelManager has no method {', '.join(methods)}: the contract needs {', '.join(METHODS)}"
+    )
 
 
 class ManagedModel:
@@ -73,18 +83,10 @@ class ManagedModel:
         module = self._call("import", self.workspace.import_module, "model_manager")
         build = getattr(module, "ModelManager", None)
         if not callable(build):
-            raise RepositoryError(
-                "model_manager.py defines no class ModelManager: the runtime builds one "
-                "with ModelManager()",
-                stage="import",
-            )
+            raise RepositoryError(NO_CLASS, stage="import")
         missing = [name for name in METHODS if not callable(getattr(build, name, None))]
         if missing:
-            raise RepositoryError(
-                f"ModelManager has no method {', '.join(missing)}: the contract needs "
-                f"{', '.join(METHODS)}",
-                stage="import",
-            )
+            raise RepositoryError(lacking(missing), stage="import")
         self._build = build
         self._built: Any = None
         items = self._items()
@@ -124,6 +126,10 @@ class ManagedModel:
             return in_layout(arrays, self.layout)
         except ValueError as error:
             raise self._broken("get_model_parameters", f"returned {error}") from error
+
+    def present_layout(self) -> Layout:
+        """The layout of the parameters as the ModelManager gives them now, dtypes as they are."""
+        return Layout.of(self._arrays(self._items()))
 
     def load(self, parameters: Parameters) -> None:
         """Give the model its own, writable copy of the parameters."""

@@ -62,10 +62,8 @@ class Entry:
     @property
     def name(self) -> str:
         """The package's name, in PEP 503's normal form; conda's own where pip has none."""
-        requirement = self.requirement
-        if requirement:
-            return canonicalize_name(requirement.name)
-        return canonicalize_name(_conda_name(self.text)) if self.by_conda else ""
+        text = self.pip or self.text
+        return "" if is_no_name(text) else canonicalize_name(_conda_name(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +128,7 @@ def _bare(text: str) -> str:
 
 
 def _conda_name(text: str) -> str:
-    return re.split(r"[<>=!~\[ ]", _bare(text), maxsplit=1)[0]
+    return re.split(r"[<>=!~\[;@ ]", _bare(text), maxsplit=1)[0]
 
 
 def _from_conda(text: str) -> str:

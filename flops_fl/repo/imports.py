@@ -217,7 +217,7 @@ def _installed() -> dict[str, list[str]]:
 def _brings(name: str) -> frozenset[str]:
     """All that an installed package needs, and what those need; empty if it is not installed."""
     found: set[str] = set()
-    pending = [name]
+    pending = [name] if name else []  # a URL has none
     while pending:
         try:
             required = {canonicalize_name(each.name) for each in requirements_of(pending.pop())}

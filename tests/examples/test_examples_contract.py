@@ -1,7 +1,6 @@
 """Our example repositories and those on the contract's page keep the contract."""
 
 import json
-import re
 from functools import partial
 
 import numpy as np
@@ -11,7 +10,8 @@ from flops_fl.data.folder import load_folder
 from flops_fl.flower.client import ROUND, SEED, LearnerClient
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.dependencies import pip_requirements
-from tests.conftest import EXAMPLES, ROOT
+from tests.conftest import EXAMPLES
+from tests.seed import PAGE, seed_repository
 
 ALL = [
     "numpy_minimal",
@@ -19,7 +19,6 @@ ALL = [
     "mnist_sklearn",
     pytest.param("digits_pytorch", marks=pytest.mark.torch),
 ]
-PAGE = ROOT.parent / "shared" / "seed" / "ml-git-repositories.md"
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -48,14 +47,7 @@ def test_an_example_keeps_the_contract(name, digits, digits_28):
 
 @pytest.mark.skipif(not PAGE.exists(), reason="the contract's page lies beside a checkout only")
 def test_the_pages_printed_files_run_word_for_word(tmp_path, processes, digits_28):
-    text = PAGE.read_text()
-    repo = tmp_path / "seed"
-    repo.mkdir()
-    for name, _, content in re.findall(
-        r'details "\*\*([\w.]+)\*\*">\}\}\n```(\w+)\n(.*?)\n\s*```', text, re.DOTALL
-    ):
-        (repo / name).write_text(content)
-    assert {p.name for p in repo.iterdir()} == {"conda.yml", "data_manager.py", "model_manager.py"}
+    repo = seed_repository(tmp_path / "seed")
     aggregator = processes.aggregator(repo, "--rounds", 3, "--min-clients", 3)
     learners = [processes.learner(repo, digits_28 / f"part-{n}", f"learner-{n}") for n in range(3)]
     result = processes.result(aggregator)

@@ -82,7 +82,7 @@ def test_code_that_is_no_python_is_named_with_its_line(repo):
 def test_each_entry_of_a_dependency_file_has_its_line(tmp_path):
     (tmp_path / "conda.yml").write_text(
         "name: x\ndependencies:\n  - python=3.10.14\n  - numpy=1.26\n  - scipy=1.11.2=py311_0\n"
-        "  - defaults::pytorch>=2\n- pip:\n  - rich==14.0\n  - -r more.txt\n  - numpy=2\nname: y\n"
+        "  - defaults::pytorch>=2\n- pip:\n  - rich==14.0\n  - -r more.txt\n  - joblib=2\nname: y\n"
     )
     found = read_environment(tmp_path)
     assert [(entry.pip, entry.line, entry.name) for entry in found.entries] == [
@@ -92,7 +92,7 @@ def test_each_entry_of_a_dependency_file_has_its_line(tmp_path):
         ("torch>=2", 6, "torch"),
         ("rich==14.0", 8, "rich"),
         ("-r more.txt", 9, ""),
-        ("numpy=2", 10, ""),
+        ("joblib=2", 10, "joblib"),
     ]
     assert [entry.is_readable for entry in found.entries] == [True] * 6 + [False]
     assert python_versions(found.python) == "==3.10.14"

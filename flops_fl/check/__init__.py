@@ -1,0 +1,1 @@
+"""Check an ML repository before a federation does."""

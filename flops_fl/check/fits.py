@@ -1,0 +1,83 @@
+"""One fit and one evaluation, as a learner does them in the first round."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from flops_fl.actors.learner import build_learner
+from flops_fl.check.report import Order, Report
+from flops_fl.core.mean import check_update
+from flops_fl.errors import BadUpdate, RepositoryError
+from flops_fl.flower.client import ROUND, SEED, LearnerClient
+from flops_fl.repo.workfolder import WorkFolders
+from flops_fl.types import Evaluation, Layout, Parameters, Scalar, Update, parameters_sha256
+
+CONFIG: Mapping[str, Scalar] = {SEED: 0, ROUND: 1}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fitted:
+    """What the first fit and the evaluation after it gave."""
+
+    client: LearnerClient
+    start: Parameters
+    update: Update
+    evaluation: Evaluation
+    present: Layout
+    """The parameters as the ModelManager gave them after the fit, their dtypes as they were."""
+    state: str
+    """Digest of the model's state outside its parameters after the fit."""
+    seconds: Mapping[str, float]
+    """Times by stage, in seconds."""
+
+    @property
+    def digest(self) -> str:
+        """A digest of all that the two have given."""
+        figures = (
+            parameters_sha256(self.update.parameters), self.update.examples,
+            self.evaluation.loss, self.evaluation.examples, dict(self.evaluation.metrics),
+        )  # fmt: skip
+        return hashlib.sha256(repr(figures).encode()).hexdigest()
+
+
+def first_fit(order: Order, report: Report, folders: WorkFolders) -> Fitted:
+    """Build a learner with its data, fit it once, and evaluate it.
+
+    Raises:
+        FlopsError: the data cannot be loaded, user code fails, or an aggregator would refuse
+            what it gives.
+    """
+    report.step("set_model_data")
+    seconds, started = {}, time.monotonic()
+    client = build_learner(
+        Path(order.folder), order.learner, Path(order.data or ""), order.tags,
+        work=folders.of("learner"),
+    )  # fmt: skip
+    seconds["data"] = time.monotonic() - started
+    start = client.get_parameters({})
+    report.step("fit_model")
+    started = time.monotonic()
+    arrays, examples, _ = client.fit(start, CONFIG)
+    seconds["fit"] = time.monotonic() - started
+    update = Update(learner=order.learner, parameters=arrays, examples=examples)
+    try:
+        check_update(update, client.model.layout)
+    except BadUpdate as error:
+        raise RepositoryError(
+            f"an aggregator refuses the update after ModelManager.fit_model: {error}",
+            stage="fit_model",
+        ) from error
+    present, state = client.model.present_layout(), client.model.beside()
+    report.step("evaluate_model")
+    started = time.monotonic()
+    loss, samples, metrics = client.evaluate(arrays, CONFIG)
+    seconds["evaluate"] = time.monotonic() - started
+    evaluation = Evaluation(learner=order.learner, loss=loss, examples=samples, metrics=metrics)
+    return Fitted(
+        client=client, start=start, update=update, evaluation=evaluation, present=present,
+        state=state, seconds=seconds,
+    )  # fmt: skip
