@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
 
 from flops_fl.core.seeding import selection
+from flops_fl.errors import FederationError
 from flops_fl.types import Stage
+
+
+def check_chosen(chosen: Sequence[str], learners: Collection[str], who: str) -> None:
+    """Check that a strategy, `who`, chose among the learners present, each at most once.
+
+    Raises:
+        FederationError: it did not.
+    """
+    for cid, times in Counter(chosen).items():
+        if times > 1:
+            raise FederationError(
+                f"{who} chooses learner {cid} {times} times, expected at most once: a learner has "
+                "one task at a time"
+            )
+        if cid not in learners:
+            raise FederationError(
+                f"{who} chooses learner {cid!r:.60}, which is not present: expected one of "
+                "client_manager.all()"
+            )
 
 
 class SeededCohort(ClientManager):  # type: ignore[misc]

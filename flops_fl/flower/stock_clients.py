@@ -156,7 +156,7 @@ class FlowerClient:
         if kind == "get_properties_res":
             return Ping(answer=True)
         if kind not in ("fit_res", "evaluate_res") or not self.outbox.asked:
-            raise ProtocolError(f"{kind} was not asked for")
+            raise ProtocolError(f"{kind or 'an empty message'} was not asked for")
         task = self.outbox.asked.popleft()
         if (kind == "fit_res") != (task.stage == "fit"):
             raise ProtocolError(f"{kind} in answer to {task.stage}")

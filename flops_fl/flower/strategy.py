@@ -9,6 +9,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,7 +22,7 @@ from flops_fl.core.aggregation import Aggregation, Judgement, not_accepted, requ
 from flops_fl.core.mean import finite
 from flops_fl.dtypes import OPAQUE, dtype_of, kind_of
 from flops_fl.errors import FederationError, FlopsError
-from flops_fl.flower.selection import Named, SeededCohort
+from flops_fl.flower.selection import Named, SeededCohort, check_chosen
 from flops_fl.flower.values import plain, recordable
 from flops_fl.text import sentence
 from flops_fl.types import Array, Evaluation, Layout, Parameters, Scalar, Stage, Update
@@ -83,6 +84,7 @@ class FlowerStrategy:
         configure = flower.configure_fit if stage == "fit" else flower.configure_evaluate
         with self.called(f"in configure_{stage} of round {round}"):
             chosen = [(proxy.cid, ins) for proxy, ins in configure(round, shown, cohort)]
+            check_chosen([cid for cid, _ in chosen], learners, f"strategy {self.name}")
             return {cid: self.told(cid, ins, shown) for cid, ins in sorted(chosen, key=_cid)}
 
     def shown(self, parameters: Parameters) -> FlowerParameters:
@@ -118,10 +120,9 @@ class FlowerStrategy:
         except FlopsError:
             raise
         except (Exception, SystemExit) as error:
-            at = traceback.extract_tb(error.__traceback__)[-1]
             what = f"{type(error).__name__}: {sentence(str(error))}"
             raise FederationError(
-                f"strategy {self.name} failed {where} ({what}, {at.filename} line {at.lineno})"
+                f"strategy {self.name} failed {where} ({what}, {_origin(self._flower, error)})"
                 f"{remedy}"
             ) from error
 
@@ -219,6 +220,19 @@ class FlowerStrategy:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         _restore(self._flower, state)
+
+
+def _origin(flower: Any, error: BaseException) -> str:
+    """Where an error of a strategy comes from: its line, or its class if that returned nonsense."""
+    ours = str(Path(__file__).parents[1])
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not frame.filename.startswith(ours)]
+    if theirs:
+        return f"{theirs[-1].filename} line {theirs[-1].lineno}"
+    kind = type(flower)
+    codes = (getattr(member, "__code__", None) for member in vars(kind).values())
+    files = [code.co_filename for code in codes if code]
+    return f"from what class {kind.__name__} of {files[0] if files else kind.__module__} returned"
 
 
 def _state_of(flower: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from flops_fl.core.plan import State
 from flops_fl.core.rounds import Training
 from flops_fl.errors import FederationError, UsageError
 from flops_fl.flower.building import strategy_called
+from flops_fl.flower.selection import Named
 from flops_fl.types import Layout, Update
 from tests.core.test_core_rounds import START, FakeCohort, plan_of
 
@@ -127,6 +128,12 @@ class Wrong(flower.FedAvg):
             ins = FitIns(parameters, {"seed": 1 << 63})
         elif self.what == "idle":
             return []
+        elif self.what == "nothing":
+            return None
+        elif self.what == "twice":
+            return [(proxy, ins), (proxy, ins)]
+        elif self.what == "ghost":
+            return [(Named("ghost"), ins)]
         return [(proxy, ins)]
 
     def aggregate_fit(self, server_round, results, failures):
@@ -170,6 +177,9 @@ def test_an_initial_model_that_does_not_fit_is_refused_before_anybody_trains(wha
         ("large", "puts 'seed': 9223372036854775808 into a config: expected"),
         ("idle", "Missing: strategy .*Wrong chose none of the 2 learners present"),
         ("no pair", "failed in round 1 with 1 updates .*check --strategy-option"),
+        ("nothing", r"configure_fit of round 1 .*from what class Wrong of .*_hooks.py returned\)"),
+        ("twice", "strategy .*Wrong chooses learner l. 2 times, expected at most once"),
+        ("ghost", "strategy .*Wrong chooses learner 'ghost', which is not present"),
         ("key", r"aggregate_evaluate of round 1 \(KeyError: 'f1', .*test_flower_hooks.py line"),
         ("evaluate", r"in evaluate of round 0 \(ZeroDivisionError: .*test_flower_hooks.py line"),
     ],

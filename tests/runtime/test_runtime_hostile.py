@@ -107,3 +107,35 @@ async def _deaf(address, method, count, fingerprint, aggregator):
         out, _ = await asyncio.to_thread(aggregator.communicate, timeout=80)
         assert aggregator.returncode == 0
         return json.loads(out)
+
+
+def test_what_strangers_do_is_a_line_for_each_kind_and_address(processes, digits):
+    """They may fill neither the log nor, by that, the disk."""
+
+    async def call(channel, frame):
+        stream = channel.stream_stream(METHOD)()
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await stream.write(frame)
+            while await stream.read() is not grpc.aio.EOF:
+                pass
+
+    async def come(count):
+        async with grpc.aio.insecure_channel(processes.address) as channel:
+            for index in range(count):
+                name = f"stranger-{index}"
+                await call(channel, encode(Hello(learner=name, nonce=name, fingerprint="none")))
+                await call(channel, b"no frame")
+
+    aggregator = processes.aggregator(NUMPY, "--rounds", 1, "--min-clients", 2)
+    wait_for_port(processes.address)
+    asyncio.run(come(60))
+    for index in range(2):
+        processes.learner(NUMPY, digits / f"part-{index}", f"l{index}")
+    processes.result(aggregator)
+    lines = [line for line in processes.stderr(aggregator).splitlines() if "127.0.0.1" in line]
+    more = [line for line in lines if "... and 59 more from 127.0.0.1 in the last 30 s" in line]
+    said = [" refused: the model's tensors differ", " broke the protocol: not a frame of"]
+    assert [sum(text in line for line in lines) for text in said] == [1, 1]
+    assert len(more) == 2
+    assert " (refused: the model's tensors differ" in more[0]
+    assert more[0].endswith(", among them stranger-1, stranger-2, stranger-3")

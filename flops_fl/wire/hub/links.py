@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from flops_fl.errors import ProtocolError
 from flops_fl.text import sentence
 from flops_fl.types import Setup
+from flops_fl.wire.hub.complaints import Complaints
 from flops_fl.wire.hub.door import judge
 from flops_fl.wire.hub.link import PARTING, Link, certified_names, peer_of
 from flops_fl.wire.hub.speaker import Native, Speaker
@@ -82,6 +83,7 @@ class Links:
         self._lost: dict[str, asyncio.TimerHandle] = {}
         self._closing = False
         self._dismissed: dict[str, str] = {}
+        self._complaints = Complaints()
         self.bytes_down = self.bytes_up = 0
 
     def get(self, learner: str) -> Link | None:
@@ -164,7 +166,7 @@ class Links:
         )
         refusal = refusal or await self._contest(link)
         if refusal:
-            log.warning("learner %s at %s refused: %s", link.name, link.peer, refusal.reason)
+            self._complaints.warn(link.name, link.peer, "refused", refusal.reason)
             link.outbox.send(refusal)
             return False
         if hello.run_id and hello.version >= 0:
@@ -194,7 +196,7 @@ class Links:
     def drop(self, link: Link, reason: str) -> None:
         """End a stream that broke the protocol; its learner may connect again."""
         said = sentence(reason, 160)
-        log.warning("learner %s at %s broke the protocol: %s", link.name, link.peer, said)
+        self._complaints.warn(link.name, link.peer, "broke the protocol", said)
         self._replace(link, f"protocol error: {said}", f"sent away: {said}")
 
     def _replace(self, link: Link, reason: str, lost: str = "") -> None:
@@ -263,6 +265,7 @@ class Links:
     def close(self, reason: str, *, final: bool, failed: bool = False) -> None:
         """Say goodbye to all. `final`: the project has ended and learners need not come back."""
         self._closing = True
+        self._complaints.close()
         if self._look:
             self._look.cancel()
         for timer in self._lost.values():
