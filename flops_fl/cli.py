@@ -227,6 +227,14 @@ COMMANDS = {
         "plan:PlanOptions",
         commands.plan,
     ),
+    "image": Command(
+        "REPO",
+        "OCI images of learner and aggregator",
+        "Build the images of a repository's learner and aggregator, for all platforms, without "
+        "Docker: an OCI layout, which can be pushed to a registry.",
+        "images:ImageOptions",
+        commands.image,
+    ),
     "data partition": Command(
         "SOURCE ...",
         "cut a dataset into one part for each learner",

@@ -32,11 +32,13 @@ RANKS = {
     "actors": 9,
     "check": 10,
     "use": 10,
-    "commands": 11,
-    "cli": 12,
-    "__main__": 13,
-    "learner": 13,
-    "aggregator": 13,
+    "images": 11,
+    "commands": 12,
+    "cli": 13,
+    "__main__": 14,
+    "manager": 14,
+    "learner": 14,
+    "aggregator": 14,
 }
 NOT_IN = {
     "core": {"grpc", "datasets", "torch", "sklearn", "mlflow", "socket", "flops_fl.repo"},

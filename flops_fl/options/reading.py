@@ -30,7 +30,17 @@ T = TypeVar("T", bound=Options)
 
 HELP = ("-h", "--help", HELP_ALL)
 
-_MODULES = ("aggregator", "learner", "federation", "data", "use", "plan", "pki", "completion")
+_MODULES = (
+    "aggregator",
+    "learner",
+    "federation",
+    "data",
+    "use",
+    "plan",
+    "pki",
+    "images",
+    "completion",
+)
 _TRUE = ("1", "t", "true", "y", "yes", "on")  # as pydantic reads a switch
 _NO_VALUE = "\0"  # stands for a missing value; no command line can contain it
 

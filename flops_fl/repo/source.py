@@ -184,6 +184,42 @@ def _commit_of(folder: Path) -> str | None:
     return f"{commit}{CHANGES}" if foreign else commit
 
 
+def files_of(folder: Path) -> list[Path]:
+    """The files of a repository, relative to it: those that Git knows or does not ignore.
+
+    Outside of Git these are all but hidden ones, bytecode, and the results of runs.
+    """
+    try:
+        listed = _git(
+            folder, str(folder), "ls-files", "-z", "--cached", "--others", "--exclude-standard"
+        )
+        names = {Path(name) for name in listed.split("\0") if name}
+    except UsageError:
+        names = {file.relative_to(folder) for file in folder.rglob("*") if not file.is_dir()}
+    apart = ("__pycache__", "runs")
+    return sorted(
+        name
+        for name in names
+        if not any(part.startswith(".") or part in apart for part in name.parts)
+        and ((folder / name).is_file() or (folder / name).is_symlink())
+    )
+
+
+def told_by_git(folder: Path) -> tuple[str, int]:
+    """Where a repository was cloned from, without secrets, and when its commit was made.
+
+    Returns:
+        The URL, empty where there is none, and seconds since 1970.
+    """
+    answers = []
+    for question in (("remote", "get-url", "origin"), ("show", "-s", "--format=%ct")):
+        try:
+            answers.append(_git(folder, str(folder), *question))
+        except UsageError:
+            answers.append("")
+    return without_secrets(answers[0]), int(answers[1] or 0)
+
+
 def _is_run(top: Path, line: str) -> bool:
     """Whether an untracked entry is the results of runs, which do not change the code."""
     folder = top / line[3:]

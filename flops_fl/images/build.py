@@ -1,0 +1,235 @@
+"""Builds the images of a repository: for each platform a base, packages, and the code."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from flops_fl.errors import RepositoryError, UsageError
+from flops_fl.images.base import Base, fetch_base
+from flops_fl.images.bytecode import Bytecode
+from flops_fl.images.config import Origin, code, config_of, skeleton
+from flops_fl.images.layers import Layer, write_layer
+from flops_fl.images.layout import CONFIG, INDEX, MANIFEST, Descriptor, Layout, index_of
+from flops_fl.images.lock import FILE, Lock, Pin
+from flops_fl.images.needs import Dropped, Needs, layers_of, needs_of, resolve
+from flops_fl.images.site import Site, build_site
+from flops_fl.images.uv import Target
+from flops_fl.repo.source import CHANGES, Checkout, files_of, is_url, split_ref, told_by_git
+
+log = logging.getLogger(__name__)
+
+ROLES = ("learner", "aggregator")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A built image for one platform."""
+
+    role: str
+    platform: str
+    manifest: Descriptor
+    base: Base
+    layers: Sequence[Layer]
+    packages: dict[str, dict[str, int]]
+    """Bytes of each package, by the layer that has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """All images of a repository."""
+
+    folder: Path
+    images: Sequence[Image]
+    tags: dict[str, Descriptor]
+    """What is pushed, by its name and tag without a registry."""
+    dropped: Sequence[Dropped]
+    dependencies: str
+    """The name of the repository's dependency file."""
+    locked: bool
+    """Whether versions come from the repository's own lock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is to be built."""
+
+    roles: Sequence[str]
+    platforms: Sequence[str]
+    base: str
+    flavor: str
+    cpu: bool
+    """Take torch's wheels without CUDA."""
+
+
+def build(repo: Checkout, wanted: Wanted, out: Path) -> Built:
+    """Build images into an OCI layout, which replaces `out` when everything is in it.
+
+    Raises:
+        RepositoryError: what the repository lists cannot be installed.
+        UsageError: there is no base image, no uv, or no network; or `out` is something else.
+        OSError: there is no room.
+    """
+    earlier = Layout(out)
+    if out.exists() and not earlier.exists and (out.is_file() or any(out.iterdir())):
+        raise UsageError(f"--out {out} is there and is no OCI layout: give another folder")
+    with _aside(out) as (folder, work):
+        layout = Layout.create(folder)
+        cache = earlier if earlier.exists else None
+        bases = [fetch_base(wanted.base, each, layout, cache) for each in wanted.platforms]
+        python = bases[0].python
+        if any(base.python != python for base in bases):
+            said = ", ".join(f"{base.platform}: {base.python}" for base in bases)
+            raise UsageError(f"--base {wanted.base} has several Pythons ({said}): give another")
+        needs = needs_of(repo.path, python)
+        lock, dropped, locked = _locked(repo.path, needs, bases, cpu=wanted.cpu)
+        bytecode = Bytecode(python, work / "pyc")
+        building = _Building(repo, wanted, needs, lock, layout, bytecode, work)
+        images = [image for base in bases for image in building.images(base)]
+        tags = {}
+        for role in wanted.roles:
+            manifests = [image.manifest for image in images if image.role == role]
+            single = len(manifests) == 1
+            top = manifests[0] if single else layout.add(INDEX, index_of(manifests))
+            tags[tag_of(repo, role)] = top
+        layout.close([_named(top, name) for name, top in tags.items()])
+    return Built(out, images, tags, (*needs.dropped, *dropped), needs.file, locked)
+
+
+def tag_of(repo: Checkout, role: str) -> str:
+    """An image's name and tag as FLOps gives them: ``user/repository/learner:commit``."""
+    url = split_ref(repo.source)[0] if is_url(repo.source) else told_by_git(repo.path)[0]
+    owner, _, name = re.sub(r"^\w+://[^/]*/|^[^/:]+:", "", url).rstrip("/").rpartition("/")
+    names = (owner.rpartition("/")[2] or "local", name.removesuffix(".git") or repo.name, role)
+    path = "/".join(re.sub(r"[^a-z0-9]+", "-", each.lower()).strip("-") or "x" for each in names)
+    return f"{path}:{(repo.commit or 'uncommitted').replace(CHANGES, '-changes')}"
+
+
+def _locked(
+    folder: Path, needs: Needs, bases: Sequence[Base], *, cpu: bool
+) -> tuple[Lock, tuple[Dropped, ...], bool]:
+    """The versions of all packages: from the repository's lock, or else resolved now."""
+    file, python = folder / FILE, bases[0].python
+    if not file.is_file():
+        targets = [Target(base.platform, python, base.uv_platform) for base in bases]
+        log.info("choosing versions, since the repository has no %s", FILE)
+        return *resolve(folder, needs, targets, cpu=cpu), False
+    lock = Lock.read(file)
+    lacking = [base.platform for base in bases if base.platform not in lock.pins]
+    if lock.python != python:
+        why = f"is for Python {lock.python}, and the base image has {python}"
+    elif lacking:
+        why = f"is not for {', '.join(lacking)}"
+    elif lock.asked != needs.asked(python, cpu=cpu):
+        why = f"is older than {needs.file}, or than this flops-fl"
+    else:
+        return lock, (), True
+    platforms = ",".join(base.platform for base in bases)
+    raise RepositoryError(
+        f"{FILE} {why}: write it again with flops-fl deps REPO --write --python {python} "
+        f"--platform {platforms}{' --cpu' if cpu else ''}",
+        stage=FILE,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Building:
+    """What is common to the images of all platforms."""
+
+    repo: Checkout
+    wanted: Wanted
+    needs: Needs
+    lock: Lock
+    layout: Layout
+    bytecode: Bytecode
+    work: Path
+
+    def images(self, base: Base) -> Iterator[Image]:
+        """Build the images for the base's platform; they share their layers."""
+        pins, wanted = self.lock.pins[base.platform], self.wanted
+        parts = layers_of(pins, self.needs)
+        if "aggregator" not in wanted.roles:
+            del parts["aggregator"]
+        own = self.work / base.platform.replace("/", "-")
+        own.mkdir()
+        site = self._site(
+            base, [pin for pin in pins if pin.name in set().union(*parts.values())], own
+        )
+        sizes = {title: {n: site.size(n) for n in sorted(parts[title])} for title in parts}
+        layers = []
+        for title, names in parts.items():
+            frame = skeleton(base) if title == "runtime" else ()
+            log.info("writing the layer %s for %s", title, base.platform)
+            layers.append(write_layer(title, [*frame, *site.members(names)], self.layout))
+        shutil.rmtree(own)
+        origin = self._origin(pins)
+        for role in wanted.roles:
+            files = files_of(self.repo.path)
+            last = write_layer("code", code(role, self.repo.path, files), self.layout)
+            used = [each for each in layers if each.title != "aggregator" or role == "aggregator"]
+            manifest = _manifest(role, base, [*used, last], origin, self.layout)
+            inside = {each.title: sizes[each.title] for each in used}
+            yield Image(role, base.platform, manifest, base, [*used, last], inside)
+
+    def _site(self, base: Base, pins: Sequence[Pin], folder: Path) -> Site:
+        """The packages with their bytecode."""
+        target = Target(base.platform, base.python, base.uv_platform)
+        site = build_site(self.lock, pins, target, self.repo.path, folder, cpu=self.wanted.cpu)
+        self.bytecode.make(site.members(site.packages))
+        for members in site.packages.values():
+            members.extend(self.bytecode.of(members))
+        return site
+
+    def _origin(self, pins: Sequence[Pin]) -> Origin:
+        url, time = told_by_git(self.repo.path)
+        return Origin(
+            title=tag_of(self.repo, "").partition(":")[0].rpartition("/")[0],
+            source=self.repo.source if is_url(self.repo.source) else url,
+            commit=self.repo.commit or "",
+            time=int(os.environ.get("SOURCE_DATE_EPOCH") or time),
+            lock=hashlib.sha256("".join(pin.lines() for pin in pins).encode()).hexdigest(),
+            flavor=self.wanted.flavor,
+        )
+
+
+def _manifest(
+    role: str, base: Base, layers: Sequence[Layer], origin: Origin, layout: Layout
+) -> Descriptor:
+    config = layout.add(CONFIG, config_of(role, base, layers, origin))
+    blobs = [*base.layers, *(layer.blob for layer in layers)]
+    document = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": config.as_json(),
+        "layers": [blob.as_json() for blob in blobs],
+    }
+    made = layout.add(MANIFEST, document)
+    return Descriptor(MANIFEST, made.digest, made.size, base.platform)
+
+
+def _named(image: Descriptor, name: str) -> Descriptor:
+    return Descriptor(image.media_type, image.digest, image.size, image.platform, name)
+
+
+@contextmanager
+def _aside(out: Path) -> Iterator[tuple[Path, Path]]:
+    """Two folders beside `out`: one that takes its place if all goes well, and one to work in."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f".{out.name}-", dir=out.parent, ignore_cleanup_errors=True
+    ) as temporary:
+        folder, work = Path(temporary, "layout"), Path(temporary, "work")
+        folder.mkdir()
+        (work / "pyc").mkdir(parents=True)
+        yield folder, work
+        if out.exists():
+            out.rename(Path(temporary, "earlier"))
+        folder.rename(out)

@@ -1,0 +1,124 @@
+"""``flops-fl image``: builds images, pushes them, and says what is in them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flops_fl.images.build import Built, Image, Wanted, build
+from flops_fl.images.layout import Layout
+from flops_fl.images.needs import Dropped
+from flops_fl.images.push import push
+from flops_fl.options.images import ImageOptions
+from flops_fl.process.answer import Answer
+from flops_fl.repo.source import checkout
+
+LARGEST = 12
+"""How many packages the table names; --json has all."""
+
+
+def build_images(options: ImageOptions, answer: Answer) -> None:
+    """Build the images of a repository, and push them if that is wanted.
+
+    Raises:
+        FlopsError: see `build` and `push`.
+    """
+    wanted = Wanted(
+        roles=options.roles,
+        platforms=options.platform,
+        base=options.base,
+        flavor=options.model_flavor or "",
+        cpu=options.cpu,
+    )
+    with checkout(options.repo) as repo:
+        built = build(repo, wanted, options.out)
+    pushed = push(built, options.push) if options.push else []
+    if answer.as_json:
+        answer.give(document(built, pushed))
+        return
+    console = Console(stderr=True)
+    for line in notes(built.dependencies, built.dropped):
+        console.print(line, highlight=False, soft_wrap=True)
+    for table in tables(built):
+        console.print(table)
+    sys.stdout.writelines(f"{line}\n" for line in pushed or _names(built))
+
+
+def notes(file: str, dropped: Sequence[Dropped]) -> Iterator[str]:
+    """A line for each thing that a repository lists and does not get."""
+    for each in dropped:
+        yield f"{file} line {each.line}: {each.text} is not kept: {each.why}"
+
+
+def tables(built: Built) -> Iterator[Table]:
+    """What is in the images: layers, and the largest packages."""
+    layers = Table("image", "layer", title=f"{built.folder}", title_justify="left")
+    for name in ("compressed", "unpacked"):
+        layers.add_column(name, justify="right")
+    for image in built.images:
+        rows = [("base", sum(blob.size for blob in image.base.layers), 0)]
+        rows += [(layer.title, layer.blob.size, layer.unpacked) for layer in image.layers]
+        for number, (title, packed, unpacked) in enumerate(rows):
+            name = f"{image.role} {image.platform}" if number == 0 else ""
+            layers.add_row(name, title, _size(packed), _size(unpacked) if unpacked else "")
+        total = sum(packed for _, packed, _ in rows)
+        layers.add_row("", "all", _size(total), "", end_section=True)
+    yield layers
+    sizes = {name: size for image in built.images for name, size in _sizes(image).items()}
+    largest = sorted(sizes, key=lambda name: -sizes[name])
+    packages = Table(f"the largest of {len(sizes)} packages", title_justify="left")
+    packages.add_column("unpacked", justify="right")
+    for name in largest[:LARGEST]:
+        packages.add_row(name, _size(sizes[name]))
+    yield packages
+
+
+def document(built: Built, pushed: list[str]) -> dict[str, Any]:
+    """The same for a program."""
+    return {
+        "status": "completed",
+        "layout": str(built.folder),
+        "locked": built.locked,
+        "images": {name: top.digest for name, top in built.tags.items()},
+        "pushed": pushed,
+        "manifests": [
+            {
+                "role": image.role,
+                "platform": image.platform,
+                "digest": image.manifest.digest,
+                "base": {"name": image.base.name, "digest": image.base.digest},
+                "layers": [
+                    {
+                        "title": layer.title,
+                        "digest": layer.blob.digest,
+                        "bytes": layer.blob.size,
+                        "unpacked": layer.unpacked,
+                        "packages": image.packages.get(layer.title, {}),
+                    }
+                    for layer in image.layers
+                ],
+            }
+            for image in built.images
+        ],
+        "not_kept": [
+            {"file": built.dependencies, "line": each.line, "text": each.text, "why": each.why}
+            for each in built.dropped
+        ],
+    }
+
+
+def _names(built: Built) -> list[str]:
+    """How `skopeo` and others call the images in the layout."""
+    return [f"oci:{Layout(built.folder).folder}:{name}" for name in built.tags]
+
+
+def _sizes(image: Image) -> dict[str, int]:
+    return {name: size for layer in image.packages.values() for name, size in layer.items()}
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"

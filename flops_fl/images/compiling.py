@@ -1,0 +1,32 @@
+"""Compiles Python files ahead: a program of its own, which the image's version of Python runs.
+
+It is given a file with lines ``SOURCE<tab>TARGET<tab>NAME``; NAME is the file's path in the image,
+which tracebacks show. It imports nothing of flops-fl. A file that is no Python of this
+version is left out, as pip does.
+
+Two runs give the same bytes: a pyc names its source by a hash and not by a time, sets have the
+order of a fixed hash seed, and each process has imported the same modules before.
+"""
+
+import sys
+import warnings
+from importlib._bootstrap_external import _code_to_hash_pyc  # type: ignore
+from importlib.util import source_hash
+from pathlib import Path
+
+
+def main() -> None:
+    """Compile all files that the list names."""
+    warnings.simplefilter("ignore")
+    for line in Path(sys.argv[1]).read_text("utf-8").splitlines():
+        source, target, name = line.split("\t")
+        content = Path(source).read_bytes()
+        try:
+            code = compile(content, name, "exec", dont_inherit=True, optimize=0)
+        except (SyntaxError, ValueError, RecursionError):
+            continue
+        Path(target).write_bytes(_code_to_hash_pyc(code, source_hash(content), False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""What goes into the images of a repository: what it lists, beside what the runtime needs."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from flops_fl import __version__
+from flops_fl.errors import RepositoryError
+from flops_fl.images.lock import Lock, Pin, needed_by, parse_pins
+from flops_fl.images.uv import Target, Unsolvable, compile_requirements
+from flops_fl.repo.environment import Entry, Environment, python_versions, read_environment
+from flops_fl.repo.imports import packages_imported
+from flops_fl.repo.runtime import OURS, RUNTIME, against, requirements_of
+
+MLFLOW = frozenset({"mlflow", "mlflow-skinny"})
+_INDEX = re.compile(r"(--index-url|-i|--extra-index-url|--find-links|-f|--trusted-host)[ =]")
+_SOURCE = re.compile(r"(.*@ *)?(git|hg|svn|bzr)\+|(-e|--editable)\b|.*\.(tar\.gz|zip|tgz)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What a dependency file asks for, and the images do not have."""
+
+    text: str
+    line: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What is to be resolved for a repository."""
+
+    file: str
+    """The name of its dependency file."""
+    listed: tuple[str, ...]
+    """The repository's requirements, in pip's words."""
+    options: tuple[str, ...]
+    """Where pip finds packages, as the dependency file says."""
+    dropped: tuple[Dropped, ...]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The packages that the repository lists by name."""
+        return frozenset(canonicalize_name(_head(each)) for each in self.listed)
+
+    def asked(self, python: str, *, cpu: bool) -> str:
+        """A digest of the question to which a lock is an answer."""
+        words = [__version__, python, str(cpu), *self.listed, *self.options, *_runtime(all_=True)]
+        return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
+
+
+def needs_of(folder: Path, python: str) -> Needs:
+    """What a repository needs in its images.
+
+    Args:
+        python: The version of Python in the images, such as ``3.12``.
+
+    Raises:
+        RepositoryError: it has no dependency file, or one that cannot be used.
+    """
+    environment = read_environment(folder)
+    if environment is None:
+        raise RepositoryError(
+            "the repository has no conda.yaml, which says what its images need: write one, with "
+            "'dependencies: [python=3.11, numpy]' or the like",
+            stage="conda.yaml",
+        )
+    tracked = MLFLOW & {each.module for each in packages_imported(folder)}
+    listed, options, dropped = [], [], []
+    for entry in environment.entries:
+        text, why = _kept(entry, environment, python, tracked=bool(tracked))
+        if why:
+            dropped.append(Dropped(entry.text, entry.line, why))
+        if _INDEX.match(text):
+            options.append(text)
+        elif text:
+            listed.append(text)
+    return Needs(environment.file.name, tuple(listed), tuple(options), tuple(dropped))
+
+
+def _kept(entry: Entry, environment: Environment, python: str, *, tracked: bool) -> tuple[str, str]:
+    """What stays of an entry, and why that is not all of it."""
+    if entry is environment.python:
+        return "", _other_python(python_versions(entry), python)
+    if not entry.pip:
+        return "", "" if entry.name == "pip" else "pip has no such package"
+    if _SOURCE.match(entry.pip):
+        raise RepositoryError(
+            f"{environment.file.name} line {entry.line} has {entry.text}, which is built from "
+            "source, and images take wheels alone: build its wheel (pip wheel --no-deps), put it "
+            "into the repository, and list its path",
+            stage="conda.yaml",
+            line=entry.line,
+        )
+    if entry.name in MLFLOW and not tracked:
+        return "", "the aggregator has its own MLflow, and learners need none"
+    requirement = entry.requirement
+    need = requirement and entry.name in OURS and against(entry.name, requirement.specifier)
+    return (_head(entry.pip), str(need)) if need else (entry.pip, "")
+
+
+def _other_python(wanted: str, python: str) -> str:
+    """Why the images have another Python than is asked for; empty if they have that one."""
+    if wanted.startswith(f"=={python}.") or SpecifierSet(wanted).contains(f"{python}.99"):
+        return ""
+    need = against("python", SpecifierSet(wanted))
+    return f"the images have Python {python}{f', since {need}' if need else ''}"
+
+
+def resolve(
+    folder: Path, needs: Needs, targets: Sequence[Target], *, cpu: bool = False
+) -> tuple[Lock, tuple[Dropped, ...]]:
+    """Find versions of everything for both images, the same on all platforms where that can be.
+
+    Returns:
+        The lock, and what had to be dropped of `needs.listed` besides.
+
+    Raises:
+        RepositoryError: no versions fit together.
+        UsageError: uv is missing, or the package index cannot be reached.
+    """
+    listed, loose = needs.listed, tuple(map(_loosened, needs.listed))
+    try:
+        pins = _resolved(folder, needs, listed, targets, cpu=cpu)
+    except Unsolvable as error:
+        try:
+            if loose == listed:
+                raise
+            pins = _resolved(folder, needs, loose, targets, cpu=cpu)
+        except Unsolvable:
+            raise RepositoryError(
+                f"what {needs.file} lists does not fit together with what flops-fl needs, or has "
+                f"no wheels ({error}): change its versions there",
+                stage="conda.yaml",
+            ) from None
+    asked = needs.asked(targets[0].python, cpu=cpu)
+    lock = Lock(asked, targets[0].python, needs.options, pins)
+    return lock, tuple(_missed(listed, pins, folder))
+
+
+def _resolved(
+    folder: Path, needs: Needs, listed: Sequence[str], targets: Sequence[Target], *, cpu: bool
+) -> Mapping[str, Sequence[Pin]]:
+    lines = [*needs.options, *listed, *_runtime(all_=True)]
+    found: dict[str, Sequence[Pin]] = {}
+    with tempfile.TemporaryDirectory(prefix="flops-lock-") as temporary:
+        first: Path | None = None
+        for target in targets:
+            try:
+                text = compile_requirements(lines, target, folder, first, cpu=cpu)
+            except Unsolvable as error:
+                if first is None:
+                    raise Unsolvable(f"{target.platform}: {error}") from None
+                text = compile_requirements(lines, target, folder, None, cpu=cpu)
+            found[target.platform] = [_known(pin) for pin, _ in parse_pins(text)]
+            if first is None:
+                first = Path(temporary, "constraints")
+                first.write_text("\n".join(pin.spec for pin in found[target.platform]))
+    return found
+
+
+def _known(pin: Pin) -> Pin:
+    """A package without uv's word for the requirements themselves."""
+    return replace(pin, via=tuple(each for each in pin.via if not each.startswith("-")))
+
+
+def _loosened(requirement: str) -> str:
+    head = _head(requirement)
+    return head if canonicalize_name(head) in OURS else requirement
+
+
+def _head(requirement: str) -> str:
+    """The name in a requirement; the whole where it has none."""
+    found = re.match(r"[\w.-]+(?=\s*(?:\[|[<>=!~;@]|$))", requirement)
+    return found[0] if found else requirement
+
+
+def _missed(
+    listed: Iterable[str], pins: Mapping[str, Sequence[Pin]], folder: Path
+) -> Iterable[Dropped]:
+    environment = read_environment(folder)
+    lines = {entry.pip: entry.line for entry in environment.entries} if environment else {}
+    for text in listed:
+        if _loosened(text) == text:
+            continue
+        wanted = Requirement(text)
+        for platform, found in pins.items():
+            got = next((p for p in found if p.name == canonicalize_name(wanted.name)), None)
+            if got and not wanted.specifier.contains(got.version, prereleases=True):
+                why = f"no such version fits on {platform}: {got.version} is taken"
+                yield Dropped(text, lines.get(text, 0), why)
+                break
+
+
+def layers_of(pins: Sequence[Pin], needs: Needs) -> dict[str, set[str]]:
+    """Which packages are in which layer, in the order in which they change.
+
+    What the repository lists is not in the runtime's layers, so that these are the same for many
+    repositories. Only an aggregator has the layer ``aggregator``.
+    """
+    everything = {pin.name for pin in pins}
+    both = needed_by(map(_head, _runtime(all_=False)), pins)
+    led = needed_by(map(_head, _runtime(all_=True)), pins)
+    listed = needed_by(needs.names, pins) | (everything - led)
+    return {
+        "runtime": (both - needs.names) | {RUNTIME},
+        "aggregator": led - both - listed,
+        "dependencies": (listed - both) | (needs.names & both),
+    }
+
+
+def _runtime(*, all_: bool) -> list[str]:
+    """What flops-fl needs: in both images, or in an aggregator's."""
+    return [
+        f"{requirement.name}{requirement.specifier}"
+        for requirement in requirements_of(RUNTIME, ("images", *(("aggregator",) if all_ else ())))
+        if requirement.name != RUNTIME
+    ]

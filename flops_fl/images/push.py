@@ -1,0 +1,51 @@
+"""Pushes built images to a registry."""
+
+from __future__ import annotations
+
+import logging
+
+from flops_fl.images.build import Built
+from flops_fl.images.layout import INDEX, Descriptor, Layout
+from flops_fl.images.registry import Reference, Registry
+
+log = logging.getLogger(__name__)
+
+
+def push(built: Built, registry: str) -> list[str]:
+    """Push all images to a registry; what it has already is not sent.
+
+    Returns:
+        The names under which they are there.
+
+    Raises:
+        UsageError: the registry cannot be reached, or refuses.
+    """
+    layout = Layout(built.folder)
+    pushed = []
+    for name, top in built.tags.items():
+        full = f"{registry.rstrip('/')}/{name}"
+        reference = Reference.parse(full)
+        to = Registry(reference)
+        inner = _manifests(top, layout)
+        for manifest in inner:
+            for blob in _blobs(manifest, layout):
+                if to.push(blob, layout):
+                    log.info("pushed %s (%.0f MB)", blob.digest, blob.size / 1e6)
+        for manifest in inner:
+            if manifest is not top:
+                to.push_manifest(manifest, layout, manifest.digest)
+        to.push_manifest(top, layout, reference.tag)
+        log.info("pushed %s", full)
+        pushed.append(f"{full}@{top.digest}")
+    return pushed
+
+
+def _manifests(top: Descriptor, layout: Layout) -> list[Descriptor]:
+    if top.media_type != INDEX:
+        return [top]
+    return [Descriptor.read(each) for each in layout.document(top.digest)["manifests"]]
+
+
+def _blobs(manifest: Descriptor, layout: Layout) -> list[Descriptor]:
+    said = layout.document(manifest.digest)
+    return [Descriptor.read(each) for each in (*said["layers"], said["config"])]

@@ -1,0 +1,109 @@
+"""Options of ``flops-fl deps`` and ``flops-fl image``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, model_validator
+
+from flops_fl.options.common import RepoOptions
+from flops_fl.options.data import LocalDataOptions
+from flops_fl.options.described import DATA, NETWORK, PROCESS, RESULTS, option
+from flops_fl.options.kinds import Listing, LocalPath
+from flops_fl.options.training import Flavor
+
+THIS_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+PLATFORMS = ("linux/amd64", "linux/arm64")
+
+
+def _platforms(said: list[str]) -> list[str]:
+    for each in said:
+        if each not in PLATFORMS:
+            raise ValueError(f"expected some of {', '.join(PLATFORMS)}")
+    return list(dict.fromkeys(said))
+
+
+def _python(said: str) -> str:
+    major, _, minor = said.partition(".")
+    if major != "3" or not minor.isdecimal() or int(minor) < 11:
+        raise ValueError("expected 3.11 or a newer version, such as 3.12")
+    return said
+
+
+Platforms = Annotated[Listing, AfterValidator(_platforms)]
+
+
+class ImagesOptions(RepoOptions):
+    """What both commands choose packages for."""
+
+    platform: Platforms = option(
+        "for which machines, with commas between them",
+        PROCESS,
+        list(PLATFORMS),
+        metavar="PLATFORM",
+        repeated=True,
+    )
+    cpu: bool = option(
+        "torch's wheels without CUDA, from PyTorch's own package index", PROCESS, False
+    )
+    json_: bool = option("print the result as JSON", RESULTS, False, alias="json")
+
+
+class ImageOptions(ImagesOptions):
+    """Options of ``flops-fl image``."""
+
+    role: Literal["learner", "aggregator", "both"] = option("which images", PROCESS, "both")
+    base: str = option(
+        "an image with Python and glibc, at a registry or in an OCI layout, to build on",
+        PROCESS,
+        f"python:{THIS_PYTHON}-slim",
+        metavar="IMAGE",
+        shown="python:VERSION-slim, as it runs here",
+    )
+    out: LocalPath = option(
+        "where to write the images, as an OCI layout; one that is there is replaced",
+        RESULTS,
+        Path("images"),
+        metavar="FOLDER",
+    )
+    push: str | None = option(
+        "a registry to push the images to, such as registry.example.org",
+        NETWORK,
+        None,
+        metavar="REGISTRY",
+    )
+    model_flavor: Flavor | None = option(
+        "MLflow flavor of the model, set in the images as ML_MODEL_FLAVOR; default: detected",
+        PROCESS,
+        None,
+        advanced=True,
+    )
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles for which images are built."""
+        return ("learner", "aggregator") if self.role == "both" else (self.role,)
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.platform:
+            raise ValueError(f"--platform: expected some of {', '.join(PLATFORMS)}")
+        return self
+
+
+class DepsOptions(ImagesOptions, LocalDataOptions):
+    """Options of ``flops-fl deps``."""
+
+    python: Annotated[str, AfterValidator(_python)] = option(
+        "the version of Python in the images",
+        PROCESS,
+        THIS_PYTHON,
+        metavar="VERSION",
+        shown="the one that runs here",
+    )
+    write: bool = option("write conda.yaml anew, and requirements.lock", RESULTS, False)
+    learner: str = option(
+        "the learner's id, which {id} in a data tag stands for", DATA, "learner", metavar="ID"
+    )

@@ -1,0 +1,339 @@
+"""Whole images of a tiny repository, with real wheels, by the real uv, without a network."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+import tarfile
+
+import pytest
+from packaging.requirements import Requirement
+
+from flops_fl.cli import run
+from flops_fl.errors import FlopsError, RepositoryError, UsageError
+from flops_fl.images import build as building
+from flops_fl.images import needs, site
+from flops_fl.images.layout import INDEX, Layout
+from tests.images import tiny
+
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+SITE = f"app/env/lib/python{PYTHON}/site-packages"
+ELF = {"x86_64": 62, "aarch64": 183}
+
+
+def elf(machine):
+    return (b"\x7fELF" + bytes(14) + struct.pack("<H", ELF[machine])).decode("latin-1")
+
+
+@pytest.fixture
+def wheels(tmp_path, monkeypatch):
+    """A package index of a few lines, instead of all that the runtime needs."""
+    folder = tmp_path / "wheels"
+    tiny.wheel(folder, "wire", {"wire/__init__.py": "import sys\n", "bin/wire": "#!"})
+    tiny.wheel(
+        folder,
+        "frame",
+        {
+            "frame/__init__.py": "from frame.inner import x\n",
+            "frame/inner.py": "x = 1\n",
+            "frame/tests/__init__.py": "",
+            "frame/tests/test_inner.py": "assert 1\n",
+        },
+        requires=["wire"],
+    )
+    tiny.wheel(
+        folder,
+        "checked",
+        {
+            "checked/__init__.py": "from checked.tests import x\n",
+            "checked/tests/__init__.py": "x = 1\n",
+        },
+    )
+    tiny.wheel(folder, "uv", {"uv/__init__.py": ""})
+    tiny.wheel(folder, "tracking", {"tracking/__init__.py": ""}, requires=["wire"])
+    for machine in ELF:
+        tiny.wheel(
+            folder, "fast", {f"fast/x.{machine}.so": elf(machine)},
+            tag=f"cp{PYTHON.replace('.', '')}-abi3-manylinux_2_28_{machine}", requires=["wire"],
+        )  # fmt: skip
+    roots = {"images": ["wire", "uv"], "aggregator": ["tracking"]}
+    monkeypatch.setattr(
+        needs,
+        "requirements_of",
+        lambda _, extras: [Requirement(name) for extra in extras for name in roots[extra]],
+    )
+    monkeypatch.setenv("UV_FIND_LINKS", str(folder))
+    (tmp_path / "index").mkdir()
+    monkeypatch.setenv("UV_DEFAULT_INDEX", (tmp_path / "index").as_uri())
+    monkeypatch.setattr(site, "OURS", ("learner", "aggregator"))  # few files, to compile few
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    return folder
+
+
+@pytest.fixture
+def repo(tmp_path):
+    folder = tmp_path / "Digits_Model"
+    folder.mkdir()
+    (folder / "model_manager.py").write_text("class ModelManager:\n    pass\n")
+    (folder / "conda.yaml").write_text(
+        "dependencies:\n  - python=3.10.14\n  - pip:\n      - frame==1.0\n      - fast\n"
+        "      - mlflow==2.0\n      - checked\n"
+    )
+    git(folder, "init", "-q")
+    git(folder, "remote", "add", "origin", "https://example.org/Some-One/Digits_Model.git")
+    commit(folder)
+    return folder
+
+
+def git(folder, *words):
+    names = {
+        f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+    }
+    environment = {**os.environ, **names}
+    done = subprocess.run(
+        ["git", "-C", folder, *words], check=True, capture_output=True, text=True, env=environment
+    )
+    return done.stdout.strip()
+
+
+def commit(folder):
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "x")
+    return git(folder, "rev-parse", "HEAD")
+
+
+@pytest.fixture
+def image(tmp_path, repo, wheels, capsys):
+    """Runs flops-fl image; gives its JSON."""
+    base = tiny.base(tmp_path / "base", python=PYTHON)
+
+    def call(*options, out="out"):
+        run(
+            [
+                "image",
+                str(repo),
+                "--base",
+                str(base),
+                "--out",
+                str(tmp_path / out),
+                "--json",
+                *options,
+            ]
+        )
+        return json.loads(capsys.readouterr().out)
+
+    return call
+
+
+def names_in(folder, name="learner", platform="linux/amd64"):
+    """The files of an image, by layer, and its config."""
+    layout = Layout(folder)
+    (top,) = [each for each in layout.index() if f"/{name}:" in each.name]
+    document = layout.document(top.digest)
+    if top.media_type == INDEX:
+        (found,) = [
+            each for each in document["manifests"]
+            if each["platform"]["architecture"] == platform.partition("/")[2]
+        ]  # fmt: skip
+        document = layout.document(found["digest"])
+    layers = []
+    for layer in document["layers"]:
+        with tarfile.open(layout.path(layer["digest"])) as tar:
+            layers.append({each.name: each for each in tar if not each.isdir()})
+    return layers, layout.document(document["config"]["digest"])
+
+
+def test_an_image_has_a_layer_for_each_pace_of_change(image, tmp_path):
+    image()
+    (_, runtime, packages, code), config = names_in(tmp_path / "out")
+    assert {"app/env/pyvenv.cfg", "app/env/bin/python", f"{SITE}/wire/__init__.py"} <= set(runtime)
+    assert f"{SITE}/learner/__main__.py" in runtime
+    assert f"{SITE}/frame/inner.py" in packages
+    assert f"{SITE}/fast/x.x86_64.so" in packages
+    assert {"app/main.py", "app/repo/model_manager.py", "app/repo/conda.yaml"} <= set(code)
+    assert config["rootfs"]["diff_ids"][1:]
+    assert len(config["rootfs"]["diff_ids"]) == 4
+    assert [each["created_by"] for each in config["history"]][1:] == [
+        f"flops-fl image: {title}" for title in ("runtime", "dependencies", "code")
+    ]
+
+
+def test_what_an_image_does_not_need_is_not_in_it(image, tmp_path):
+    image()
+    layers, _ = names_in(tmp_path / "out")
+    names = {name for layer in layers[1:] for name in layer}
+    for part in ("/uv/", "bin/wire", "tracking", "frame/tests", "mlflow", ".git/"):
+        assert not [name for name in names if part in name], part
+    assert [name for name in names if "checked/tests/__init__.py" in name]  # it is imported
+
+
+def test_only_an_aggregator_has_what_tracks(image, tmp_path):
+    image()
+    layers, _ = names_in(tmp_path / "out", "aggregator")
+    assert any("tracking/__init__.py" in name for name in layers[2])
+    learners, _ = names_in(tmp_path / "out")
+    assert len(layers) == len(learners) + 1
+
+
+def test_python_files_are_compiled_for_the_bases_python(image, tmp_path):
+    image()
+    (_, runtime, packages, _), _ = names_in(tmp_path / "out")
+    tag = f"cpython-{PYTHON.replace('.', '')}"
+    assert f"{SITE}/frame/__pycache__/inner.{tag}.pyc" in packages
+    assert f"{SITE}/learner/__pycache__/__main__.{tag}.pyc" in runtime
+
+
+def test_each_platform_has_its_own_shared_objects(image, tmp_path):
+    image()
+    for platform, machine in tiny.MACHINES.items():
+        layers, _ = names_in(tmp_path / "out", platform=platform)
+        found = [name for layer in layers for name in layer if name.endswith(".so")]
+        assert [name.rpartition("/")[2] for name in found] == [f"x.{machine}.so"]
+
+
+def test_two_builds_of_a_commit_have_one_digest(image, repo):
+    one = image(out="one")
+    for file in repo.iterdir():
+        os.utime(file)
+    assert image(out="other")["images"] == one["images"]
+
+
+def test_another_commit_leaves_all_layers_but_the_last(image, repo):
+    one = image(out="one")
+    (repo / "model_manager.py").write_text("class ModelManager:\n    x = 1\n")
+    commit(repo)
+    other = image(out="other")
+    for before, after in zip(one["manifests"], other["manifests"], strict=True):
+        digests = [[each["digest"] for each in at["layers"]] for at in (before, after)]
+        assert digests[0][:-1] == digests[1][:-1]
+        assert digests[0][-1] != digests[1][-1]
+
+
+def test_images_are_called_as_flops_calls_them(image, repo):
+    at = git(repo, "rev-parse", "HEAD")
+    assert [*image("--role", "both")["images"]] == [
+        f"some-one/digits-model/learner:{at}", f"some-one/digits-model/aggregator:{at}",
+    ]  # fmt: skip
+    (repo / "notes.txt").write_text("new")
+    assert [*image("--role", "learner")["images"]] == [
+        f"some-one/digits-model/learner:{at}-changes"
+    ]
+
+
+def test_an_image_says_what_it_is(image, repo, tmp_path):
+    image("--role", "aggregator", "--model-flavor", "sklearn")
+    config = names_in(tmp_path / "out", "aggregator")[1]["config"]
+    labels = config["Labels"]
+    assert labels["org.opencontainers.image.revision"] == git(repo, "rev-parse", "HEAD")
+    assert labels["org.opencontainers.image.source"].endswith("Some-One/Digits_Model.git")
+    assert labels["org.opencontainers.image.base.name"] == "base:1"
+    assert labels["flops-fl.python"] == PYTHON
+    assert {"ML_MODEL_FLAVOR=sklearn", "LANG=C.UTF-8", "PATH=/app/env/bin:/usr/local/bin"} <= set(
+        config["Env"]
+    )
+    assert config["Entrypoint"] == ["python", "main.py"]
+    assert config["WorkingDir"] == "/app"
+    assert config["User"] not in ("", "0", "root", "0:0")
+    assert config["Healthcheck"]["Test"] == ["CMD", "python", "/app/health.py"]
+    assert "Cmd" not in config
+
+
+def test_what_is_not_kept_is_said_with_its_line(image):
+    assert image()["not_kept"] == [
+        {
+            "file": "conda.yaml",
+            "line": 2,
+            "text": "python=3.10.14",
+            "why": f"the images have Python {PYTHON}, since flops-fl needs >=3.11",
+        },
+        {
+            "file": "conda.yaml",
+            "line": 6,
+            "text": "mlflow==2.0",
+            "why": "the aggregator has its own MLflow, and learners need none",
+        },
+    ]
+
+
+def test_images_are_pushed_once(image, repo):
+    with tiny.registry() as kept:
+        kept.token = "secret"
+        found = image("--push", kept.address)
+        top = next(iter(found["images"].values()))
+        at = git(repo, "rev-parse", "HEAD")
+        assert found["pushed"][0] == f"{kept.address}/some-one/digits-model/learner:{at}@{top}"
+        assert json.loads(kept.manifests[at])["mediaType"] == INDEX
+        assert any("scope=repository%3Asome-one%2Fdigits-model%2Flearner%3Apull%2Cpush" in call
+                   for call in kept.calls)  # fmt: skip
+        kept.calls.clear()
+        image("--push", kept.address)
+        assert not [call for call in kept.calls if call.startswith("POST")]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "git+https://example.org/x.git",
+            "conda.yaml line 4 has git.*, which is built",
+        ),
+        ("frame==2.0", "conda.yaml lists does not fit together .*frame==2.0.*: change"),
+        ("nothing", r"does not fit together .*linux/amd64: .*nothing"),
+    ],
+)
+def test_what_cannot_be_installed_is_one_sentence(image, repo, tmp_path, line, said):
+    (repo / "conda.yaml").write_text(f"dependencies:\n  - python\n  - pip:\n    - {line}\n")
+    with pytest.raises(RepositoryError, match=said) as told:
+        image()
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wheel_of_the_repository_is_installed(image, repo, wheels, tmp_path):
+    tiny.wheel(repo / "parts", "own", {"own/__init__.py": ""})
+    (repo / "conda.yaml").write_text(
+        "dependencies:\n  - pip:\n    - ./parts/own-1.0-py3-none-any.whl\n"
+    )
+    image()
+    (_, _, packages, _), _ = names_in(tmp_path / "out")
+    assert any(name.endswith("own/__init__.py") for name in packages)
+
+
+def test_without_a_network_one_sentence_says_so(image, monkeypatch, tmp_path):
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    with pytest.raises(UsageError, match="package index cannot be reached .*UV_OFFLINE"):
+        image()
+    assert [*tmp_path.glob("*out*")] == []
+
+
+def test_without_uv_one_sentence_says_so(image, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(FlopsError, match="uv is needed to build images, but not installed"):
+        image()
+
+
+def test_a_build_that_ends_early_leaves_what_was_there(image, tmp_path, monkeypatch):
+    before = image()
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(building, "write_layer", fail)
+    with pytest.raises(OSError, match="No space"):
+        image()
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.glob("*out*")] == ["out"]
+    assert {each.digest for each in Layout(tmp_path / "out").index()} == {
+        *before["images"].values()
+    }
+
+
+def test_a_folder_that_is_something_else_is_not_replaced(image, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").touch()
+    with pytest.raises(UsageError, match="--out .* is there and is no OCI layout"):
+        image()
+    assert (tmp_path / "out" / "thesis.tex").exists()
