@@ -9,8 +9,8 @@ import pytest
 
 from flops_fl.flower.values import METHOD as FLOWER_METHOD
 from flops_fl.repo.contract import ManagedModel
-from flops_fl.wire.codec import encode
-from flops_fl.wire.messages import Hello
+from flops_fl.wire.codec import decode, encode
+from flops_fl.wire.messages import Hello, Order, Result
 from flops_fl.wire.transport import METHOD
 from tests.conftest import NUMPY, wait_for_port
 
@@ -139,3 +139,30 @@ def test_what_strangers_do_is_a_line_for_each_kind_and_address(processes, digits
     assert len(more) == 2
     assert " (refused: the model's tensors differ" in more[0]
     assert more[0].endswith(", among them stranger-1, stranger-2, stranger-3")
+
+
+def test_the_record_of_a_learner_that_broke_the_protocol_says_so(processes, digits):
+    """And not only that no answer came, which the end of its stream explains."""
+
+    async def answer_another_task():
+        async with grpc.aio.insecure_channel(processes.address) as channel:
+            stream = channel.stream_stream(METHOD)()
+            fingerprint = ManagedModel(NUMPY).layout.fingerprint
+            await stream.write(encode(Hello(learner="odd", nonce="1", fingerprint=fingerprint)))
+            with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                while (frame := await stream.read()) is not grpc.aio.EOF:
+                    if isinstance(decode(frame), Order):
+                        await stream.write(encode(Result(key="r/9/fit", examples=1)))
+
+    options = ["--min-clients", 2, "--min-available-clients", 3, "--grace", 0.5]
+    aggregator = processes.aggregator(NUMPY, "--rounds", 1, *options)
+    wait_for_port(processes.address)
+    for index in range(2):
+        processes.learner(NUMPY, digits / f"part-{index}", f"l{index}")
+    asyncio.run(answer_another_task())
+    failure, *_ = processes.result(aggregator)["rounds"][0]["failures"]
+    assert failure["learner"] == "odd"
+    assert failure["reason"] == (
+        "it broke the protocol: an answer to the task 'r/9/fit', which is not open; "
+        "no answer within 0.5 s after 2 others' (--grace)"
+    )

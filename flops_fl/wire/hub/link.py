@@ -31,6 +31,7 @@ class Link:
         self.task = ""  # key of the task that its Hello named, in progress or finished
         self.alive = asyncio.Event()
         """Set when the learner answers a Ping, and when its stream has ended."""
+        self.fault = ""  # see `Links.fault`
         self.over = False
         self.replaced = False
         self._stream = asyncio.current_task()

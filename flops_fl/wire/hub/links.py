@@ -80,7 +80,7 @@ class Links:
         self._look: asyncio.TimerHandle | None = None
         self._audience = audience
         self._links: dict[str, Link] = {}
-        self._lost: dict[str, asyncio.TimerHandle] = {}
+        self._lost: dict[str, tuple[asyncio.TimerHandle, str]] = {}  # with the last stream's fault
         self._closing = False
         self._dismissed: dict[str, str] = {}
         self._complaints = Complaints()
@@ -89,6 +89,12 @@ class Links:
     def get(self, learner: str) -> Link | None:
         """The learner's stream, if it is connected now."""
         return self._links.get(learner)
+
+    def fault(self, learner: str) -> str:
+        """What the learner did wrong that ended its stream, until it answers as it should."""
+        if link := self._links.get(learner):
+            return link.fault
+        return self._lost[learner][1] if learner in self._lost else ""
 
     def present(self) -> list[str]:
         """Learners that are connected, or were cut off so recently that they may come back."""
@@ -144,6 +150,7 @@ class Links:
                 link.alive.set()
             else:
                 self._audience.heard(link, message)
+                link.fault = ""
 
     async def _greet(self, link: Link, requests: AsyncIterator[bytes]) -> bool:
         """Let a learner in, or say why not."""
@@ -196,6 +203,7 @@ class Links:
     def drop(self, link: Link, reason: str) -> None:
         """End a stream that broke the protocol; its learner may connect again."""
         said = sentence(reason, 160)
+        link.fault = f"it broke the protocol: {said}"
         self._complaints.warn(link.name, link.peer, "broke the protocol", said)
         self._replace(link, f"protocol error: {said}", f"sent away: {said}")
 
@@ -208,10 +216,11 @@ class Links:
         if self._look is None:
             self._look_for_stuck()
         self._links[link.learner] = link
-        timer = self._lost.pop(link.learner, None)
-        if timer:
+        again = link.learner in self._lost
+        if again:
+            timer, link.fault = self._lost.pop(link.learner)
             timer.cancel()
-        self._audience.entered(link, again=timer is not None)
+        self._audience.entered(link, again=again)
 
     def _look_for_stuck(self) -> None:
         """Drop learners that read nothing, so that messages to them do not pile up."""
@@ -236,7 +245,7 @@ class Links:
             return
         loop = asyncio.get_running_loop()
         give_up = partial(self._give_up, learner, lost or LOST)
-        self._lost[learner] = loop.call_later(self._reconnect_timeout, give_up)
+        self._lost[learner] = loop.call_later(self._reconnect_timeout, give_up), link.fault
 
     def _give_up(self, learner: str, lost: str) -> None:
         self._lost.pop(learner, None)
@@ -254,9 +263,8 @@ class Links:
             link.outbox.send(Goodbye(reason=f"put aside: {reason}", final=True, failed=True))
             link.outbox.close()
             self._leave(link, "")
-        timer = self._lost.pop(learner, None)
-        if timer:
-            timer.cancel()
+        if learner in self._lost:
+            self._lost.pop(learner)[0].cancel()
 
     def _put_aside(self, learner: str) -> Refusal | None:
         reason = self._dismissed.get(learner)
@@ -268,7 +276,7 @@ class Links:
         self._complaints.close()
         if self._look:
             self._look.cancel()
-        for timer in self._lost.values():
+        for timer, _ in self._lost.values():
             timer.cancel()
         for link in self._links.values():
             link.outbox.send(Goodbye(reason=reason, final=final, failed=failed))

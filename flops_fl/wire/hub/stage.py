@@ -220,7 +220,8 @@ class Stage:
         names = [n for n, task in tasks.items() if task and self._intake.open_task(n) is task]
         for learner in names if announced else late(self._intake, names):
             lost = "" if self._links.get(learner) else "; its connection is lost"
-            self._fail(learner, f"{reason}{lost}")
+            fault = self._links.fault(learner)
+            self._fail(learner, f"{fault}; {reason}" if fault else f"{reason}{lost}")
 
     def _fail(self, learner: str, reason: str) -> None:
         self._cancel(learner, reason)
