@@ -220,6 +220,14 @@ COMMANDS = {
         "use:ExportOptions",
         commands.export,
     ),
+    "replay": Command(
+        "RUN --round R ...",
+        "a learner's past fit or failure once more",
+        "Execute what a learner did in a past round again, here: from the round's checkpoint, the "
+        "seed and the learner's data, under the debugger if you like.",
+        "use:ReplayOptions",
+        commands.replay,
+    ),
     "plan": Command(
         "--learners N ...",
         "would clusters pay? a round's time and traffic",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from flops_fl.options.learner import LearnerOptions
     from flops_fl.options.pki import EnrollOptions, InitOptions, RequestOptions, SignOptions
     from flops_fl.options.plan import PlanOptions
-    from flops_fl.options.use import EvaluateOptions, ExportOptions, RunOptions
+    from flops_fl.options.use import EvaluateOptions, ExportOptions, ReplayOptions, RunOptions
 
 Work: TypeAlias = Callable[[], int]
 """The work of a command, after its imports; returns the exit code."""
@@ -100,6 +100,16 @@ def evaluate(options: EvaluateOptions, call: Call) -> Work:
     from flops_fl.use import model
 
     return partial(_done, partial(model.evaluate, options, call.answer))
+
+
+def replay(options: ReplayOptions, call: Call) -> Work:
+    from flops_fl.process.libraries import prepare_libraries
+
+    prepare_libraries(options.threads)
+
+    from flops_fl.use import replay as replaying
+
+    return partial(_done, partial(replaying.replay, options, call.answer))
 
 
 def export(options: ExportOptions, call: Call) -> Work:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -113,6 +114,10 @@ def _rate(value: Any) -> Any:
     return float(number) * 1000 ** " kmg".index(unit or " ") / (8 if of == "bit" else 1)
 
 
+def _kept(value: Any) -> Any:
+    return sys.maxsize if value == "all" else value
+
+
 def _targets(value: Any) -> Any:
     if isinstance(value, str):
         value = [value]
@@ -166,6 +171,7 @@ Host = Annotated[str, AfterValidator(_host)]
 Hosts = Annotated[list[Host], BeforeValidator(_commas)]
 Listing = Annotated[list[str], BeforeValidator(_commas)]
 Pairs = Annotated[dict[str, Any], BeforeValidator(_pairs)]
+Kept = Annotated[int, BeforeValidator(_kept), Field(gt=0)]
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Rate = Annotated[float, BeforeValidator(_rate), Field(gt=0, allow_inf_nan=False)]
 Targets = Annotated[list[Target], BeforeValidator(_targets)]

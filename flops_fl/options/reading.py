@@ -10,7 +10,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, TypeVar
@@ -42,6 +42,7 @@ _MODULES = (
     "completion",
 )
 _TRUE = ("1", "t", "true", "y", "yes", "on")  # as pydantic reads a switch
+_ALMOST = 0.95  # how similar names are of which one is mistaken for the other, of 1
 _NO_VALUE = "\0"  # stands for a missing value; no command line can contain it
 
 
@@ -155,9 +156,9 @@ def _stranger(cls: type[Options], item: str) -> str:
     return f"{item}: no such option{similar(item.partition('=')[0], known)}"
 
 
-def similar(name: str, known: Sequence[str]) -> str:
-    """A question that names the most similar known name, if there is one."""
-    close = get_close_matches(name, known, 1)
+def similar(name: str, known: Sequence[str], least: float = 0.6) -> str:
+    """A question that names the most similar known name, if one is at least so similar (0 to 1)."""
+    close = get_close_matches(name, known, 1, least)
     return f" (did you mean {close[0]}?)" if close else ""
 
 
@@ -170,16 +171,23 @@ def _sources(cls: type[Options], environ: Mapping[str, str]) -> dict[str, str]:
                 found.setdefault(info.alias or name, variable(said))
     known = {variable(name) for name in cls.model_fields}
     if any(name.startswith("FLOPS_") and name not in known for name in environ):
-        _name_strangers(environ)
+        _name_strangers(known, environ)
     return found
 
 
-def _name_strangers(environ: Mapping[str, str]) -> None:
-    """Warn of variables that no command knows, so that none is ignored in silence."""
+def _name_strangers(own: Collection[str], environ: Mapping[str, str]) -> None:
+    """Warn of variables that no command knows, so that none is ignored in silence.
+
+    Also of those that only another command knows, if they are almost those of this one.
+    """
     known = sorted({variable(name) for cls in _all_options() for name in cls.model_fields})
     for name in sorted(environ):
-        if name.startswith("FLOPS_") and name not in known:
+        if not name.startswith("FLOPS_") or name in own:
+            continue
+        if name not in known:
             log.warning("%s is no option of any command%s", name, similar(name, known))
+        elif meant := similar(name, sorted(own), _ALMOST):
+            log.warning("%s is an option of another command%s", name, meant)
 
 
 def _all_options() -> Iterator[type[Options]]:

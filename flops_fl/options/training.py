@@ -22,6 +22,7 @@ from flops_fl.options.described import (
 )
 from flops_fl.options.kinds import (
     Fraction,
+    Kept,
     LocalPath,
     Pairs,
     PositiveNumber,
@@ -162,11 +163,11 @@ class TrainingOptions(Options):
         alias="register",
     )
 
-    checkpoints: PositiveInt = option(
-        "number of checkpoints to keep, the newest",
+    checkpoints: Kept = option(
+        "number of checkpoints to keep, the newest; all of them allow to replay any round",
         LIMITS,
         limits.CHECKPOINTS,
-        metavar="N",
+        metavar="N|all",
         advanced=True,
     )
     large_model: Size = option(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import PositiveInt, model_validator
 
 from flops_fl.options.common import Options, RepoOptions
 from flops_fl.options.data import LocalDataOptions
-from flops_fl.options.described import DATA, PROCESS, RESULTS, option
-from flops_fl.options.kinds import LocalPath, Threads
+from flops_fl.options.described import DATA, PROCESS, RESULTS, TRAINING, option
+from flops_fl.options.kinds import Listing, LocalPath, Threads
 
 
 class HandOptions(LocalDataOptions):
@@ -56,6 +56,47 @@ class ExportOptions(ModelOptions, HandOptions):
         "where to write the model; the file's ending says the format", RESULTS, metavar="FILE"
     )
     force: bool = option("overwrite FILE", RESULTS, False)
+
+
+class ReplayOptions(Options):
+    """Options of ``flops-fl replay``."""
+
+    run: LocalPath = option(
+        "a run's folder, such as runs/NAME", RESULTS, metavar="RUN", positional=True
+    )
+    round: PositiveInt = option("the round", TRAINING, metavar="R")
+    learner: str = option("the learner's id", TRAINING, metavar="ID")
+    stage: Literal["fit", "evaluate"] = option("what the learner did", TRAINING, "fit")
+    pdb: bool = option("open Python's debugger where it fails", PROCESS, False)
+    data: str | None = option(
+        "the learner's data, as it had them: a folder or a file; with --learners, the --data of "
+        "the simulation",
+        DATA,
+        None,
+        metavar="PATH",
+    )
+    data_tags: Listing = option(
+        "only files named TAG.<anything>.parquet; {id} stands for the learner's id",
+        DATA,
+        [],
+        metavar="TAG",
+        repeated=True,
+    )
+    learners: PositiveInt | None = option(
+        "number of learners of the simulation, which has split the data", DATA, None, metavar="N"
+    )
+    partition: str = option("how it has split them", DATA, "iid", metavar="SCHEME")
+    resize: PositiveInt | None = option("images were made N x N", DATA, None, metavar="N")
+    repo: str | None = option(
+        "where the run's repository is now; default: where result.json says that it was",
+        PROCESS,
+        None,
+        metavar="REPO",
+    )
+    threads: Threads = option(
+        "threads of numerical libraries, as the learner had", PROCESS, 1, metavar="N"
+    )
+    json_: bool = option("print it as JSON", RESULTS, False, alias="json")
 
 
 class EvaluateOptions(ModelOptions, HandOptions):

@@ -101,9 +101,27 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     return None
 
 
+def load_round(folder: Path, round: int) -> Checkpoint | None:
+    """Read the checkpoint with the model that `round` has made; None if it is not kept.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    path = folder / CHECKPOINTS / f"{round:06d}.json"
+    try:
+        return _load(path) if path.exists() else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path} is damaged: {error}") from error
+
+
+def kept_rounds(folder: Path) -> list[int]:
+    """The rounds whose checkpoints a run's folder holds, in order."""
+    return sorted(number for number, _ in _states(folder / CHECKPOINTS))
+
+
 def newest_round(folder: Path) -> int:
     """The round of the newest checkpoint in a run's folder; 0 if there is none."""
-    return max((number for number, _ in _states(folder / CHECKPOINTS)), default=0)
+    return max(kept_rounds(folder), default=0)
 
 
 def remove_checkpoints(folder: Path) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,25 +143,9 @@ class RunModel:
         record = (self.result.get("best") or {}) if self.best else rounds[-1]
         return int(record.get("round") or 0)
 
-    @contextmanager
-    def repository(self, moved: str | None) -> Iterator[Checkout]:
-        """Check out the repository at the run's commit.
-
-        Args:
-            moved: Where the repository is now, if it has moved.
-
-        Raises:
-            UsageError, RepositoryError: the repository is not there, or Git fails.
-        """
-        said = self.result.get("repo") or {}
-        source = moved or str(said.get("source"))
-        if moved is None and not (is_url(source) or Path(source).is_dir()):
-            raise UsageError(
-                f"the repository of {shown(self.folder)} was {source!r}, which is no folder here: "
-                "say where it is with --repo, a folder or a Git URL"
-            )
-        with checkout_of(source, said.get("commit")) as repo:
-            yield repo
+    def repository(self, moved: str | None) -> AbstractContextManager[Checkout]:
+        """Check out the repository at the run's commit; see `repository_of`."""
+        return repository_of(self.folder, self.result, moved)
 
     def home(self, moved: str | None, repo: Checkout) -> str:
         """An expression of Python that opens the repository, from any working folder."""
@@ -189,6 +173,43 @@ class RunModel:
             )
 
 
+@contextmanager
+def repository_of(folder: Path, result: Mapping[str, Any], moved: str | None) -> Iterator[Checkout]:
+    """Check out the repository of a run at the run's commit.
+
+    Args:
+        folder: The run's folder, with this result.json.
+        moved: Where the repository is now, if it has moved.
+
+    Raises:
+        UsageError, RepositoryError: the repository is not there, or Git fails.
+    """
+    said = result.get("repo") or {}
+    source = moved or str(said.get("source"))
+    if moved is None and not (is_url(source) or Path(source).is_dir()):
+        raise UsageError(
+            f"the repository of {shown(folder)} was {source!r}, which is no folder here: "
+            "say where it is with --repo, a folder or a Git URL"
+        )
+    with checkout_of(source, said.get("commit")) as repo:
+        yield repo
+
+
+def result_of(run: Path) -> dict[str, Any]:
+    """Read the result.json of a run's folder, which also a run at work has.
+
+    Raises:
+        UsageError: the folder is no run's.
+    """
+    result = read_result(run)
+    if not result:
+        raise UsageError(
+            f"no run in {shown(run)} ({RESULT} is not there, or is damaged): expected a run's "
+            "folder, such as runs/NAME"
+        )
+    return result
+
+
 def read_run(run: Path, *, best: bool) -> RunModel:
     """Read the best or the last model of a run's folder.
 
@@ -196,12 +217,7 @@ def read_run(run: Path, *, best: bool) -> RunModel:
         UsageError: the folder is no run's, or has no such model.
     """
     folder = run.absolute()
-    result = read_result(folder)
-    if not result:
-        raise UsageError(
-            f"no run in {run} ({RESULT} is not there, or is damaged): expected a run's folder, "
-            "such as runs/NAME"
-        )
+    result = result_of(folder)
     name, other = (BEST, "--last") if best else (LAST, "--best")
     if not (folder / name).exists():
         why = "no round was evaluated" if best else f"its status is {result.get('status')}"

@@ -1,0 +1,150 @@
+"""`flops-fl replay`: what a learner did in a past round, executed again on the spot.
+
+A task depends on the repository, the round's model, the seed and the learner's data alone. So it
+gives the same bytes again, and fails as it has failed.
+"""
+
+from __future__ import annotations
+
+import pdb
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from flops_fl.actors.learner import build_learner
+from flops_fl.actors.simulation import learner_ids, write_parts
+from flops_fl.errors import RepositoryError, UsageError
+from flops_fl.flower.building import strategy_for
+from flops_fl.flower.client import LearnerClient
+from flops_fl.options.federation import FederationOptions
+from flops_fl.options.reading import build
+from flops_fl.options.training import COHORT_OPTIONS
+from flops_fl.options.use import ReplayOptions
+from flops_fl.process.answer import Answer
+from flops_fl.repo.contract import ManagedModel
+from flops_fl.run.checkpoint import Checkpoint, kept_rounds, load_round
+from flops_fl.run.folder import shown
+from flops_fl.types import Evaluation, Layout, Parameters, Scalar, Task, Update, parameters_sha256
+from flops_fl.use.model import repository_of, result_of
+
+_EVERYBODY: Mapping[str, Scalar] = {"fraction_fit": 1.0, "fraction_evaluate": 1.0}
+
+
+def replay(options: ReplayOptions, answer: Answer) -> None:
+    """Execute a learner's task of a past round again, and print what it gave.
+
+    Raises:
+        UsageError, DataError: there is no such run, round, learner or data.
+        RepositoryError: the repository's code fails, perhaps as it did then.
+    """
+    answer.apart()
+    result = result_of(options.run)
+    then = _recorded(result, options)
+    # A fit starts from the model of the round before, an evaluation from that of its own.
+    start = _checkpoint(options, options.round - (options.stage == "fit"))
+    with (
+        repository_of(options.run, result, options.repo) as repo,
+        _data(options, start.run.seed) as (data, tags),
+    ):
+        client = build_learner(repo.path, options.learner, data, tags, seed=start.run.seed)
+        with closing(client.model):
+            document = _replayed(client, start, options)
+    if options.json_:
+        answer.give({**document, "recorded": then})
+        return
+    figures = ", ".join(f"{name} {value}" for name, value in document.items())
+    print(figures + (f"\nthen it failed: {then}" if then else ""), file=answer.apart())
+
+
+def _recorded(result: Mapping[str, Any], options: ReplayOptions) -> str | None:
+    """The reason for which the learner failed then; None if it did not."""
+    records = [*result["rounds"], *filter(None, [result.get("failed_round")])]
+    record = next((each for each in records if each["round"] == options.round), None)
+    if record is None:
+        raise UsageError(
+            f"--round {options.round}: {shown(options.run)} has {len(result['rounds'])} rounds"
+        )
+    failures = {each["learner"]: each for each in record["failures"]}
+    took_part = sorted({*record["learners"], *failures})
+    if options.learner not in took_part:
+        raise UsageError(
+            f"--learner {options.learner} had no part in round {options.round}: expected one of "
+            f"{', '.join(took_part)}"
+        )
+    failure = failures.get(options.learner)
+    return str(failure["reason"]) if failure else None
+
+
+def _checkpoint(options: ReplayOptions, round: int) -> Checkpoint:
+    found = load_round(options.run, round)
+    if found is None:
+        kept = [number + (options.stage == "fit") for number in kept_rounds(options.run)]
+        raise UsageError(
+            f"--round {options.round} cannot be replayed, its model is not kept: expected one of "
+            f"{', '.join(map(str, kept)) or 'none'} for --stage {options.stage}. Train with "
+            "--checkpoints all to keep every round"
+        )
+    return found
+
+
+@contextmanager
+def _data(options: ReplayOptions, seed: int) -> Iterator[tuple[Path | None, list[str]]]:
+    """The learner's data and their tags: the user's own, or a simulation's part of them."""
+    if options.learners is None:
+        yield Path(options.data).absolute() if options.data else None, options.data_tags
+        return
+    values = {"partition": options.partition, "resize": options.resize, "seed": seed}
+    values |= {"repo": "", "learners": options.learners}
+    values |= {"data": options.data} if options.data else {}
+    with tempfile.TemporaryDirectory(prefix="flops-data-") as folder:
+        split = build(FederationOptions, values)
+        yield write_parts(split, learner_ids(options.learners), Path(folder)), [options.learner]
+
+
+def _replayed(client: LearnerClient, start: Checkpoint, options: ReplayOptions) -> dict[str, Any]:
+    difference = client.model.layout.difference(Layout.of(start.parameters))
+    if difference:
+        raise UsageError(
+            f"the checkpoint does not fit the repository ({difference}): give --repo with the "
+            "repository as the run had it"
+        )
+    task = Task(
+        run_id=start.run.run_id,
+        round=options.round,
+        stage=options.stage,
+        seed=start.run.seed,
+        version=start.state.round,
+        config=_config(client.model, start, options),
+    )
+    done = _debugged(client, task, start.parameters, debug=options.pdb)
+    about = {"learner": options.learner, "round": options.round, "stage": options.stage}
+    if isinstance(done, Update):
+        digest = parameters_sha256(done.parameters)
+        return {**about, "examples": done.examples, "update_sha256": digest}
+    accuracy = done.metrics["accuracy"]
+    return {**about, "examples": done.examples, "loss": done.loss, "accuracy": accuracy}
+
+
+def _config(model: ManagedModel, start: Checkpoint, options: ReplayOptions) -> Mapping[str, Scalar]:
+    """What the strategy told the learner."""
+    run = start.run
+    told = {**run.options, **_EVERYBODY, **{name: 1 for name in COHORT_OPTIONS if "min" in name}}
+    strategy = strategy_for(model, run.strategy, told, seed=run.seed)
+    strategy.restore(start.strategy)
+    chosen = strategy.choose(options.round, options.stage, [options.learner], start.parameters)
+    return chosen.get(options.learner, {})
+
+
+def _debugged(
+    client: LearnerClient, task: Task, parameters: Parameters, *, debug: bool
+) -> Update | Evaluation:
+    try:
+        return client.perform(task, parameters)
+    except RepositoryError as error:
+        if debug and error.__cause__ is not None:
+            sys.stderr.write(f"{error.traceback}\n")
+            pdb.post_mortem(error.__cause__.__traceback__)
+        raise
