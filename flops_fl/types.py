@@ -137,12 +137,13 @@ class Deadline:
     quorum: int = 0
     grace: float | None = None
     """Wait after `quorum` learners have answered without failure; None: wait for `timeout`."""
+    share: float | None = None  # the same, from the start, or until `quorum` have answered
 
     def reason(self, *, early: bool) -> str:
         """Why a learner's answer came too late."""
         if early:
             return f"no answer within {self.grace:g} s after {self.quorum} others' (--grace)"
-        return f"no answer within {self.timeout:g} s (--round-timeout)"
+        return f"no answer within {round(self.timeout, 2):g} s (--round-timeout)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

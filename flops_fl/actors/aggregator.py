@@ -155,7 +155,7 @@ class _Serving:
         run.health.not_ready = ""
         reason, final, failed = "the aggregator was interrupted", False, False
         try:
-            with self._interruptible() as abort:
+            with self._interruptible(hub) as abort:
                 if not self._over:
                     address = Address(options.listen.host, serving.port)
                     self._say_where(address, abort)
@@ -199,7 +199,7 @@ class _Serving:
                 )  # fmt: skip
 
     @contextmanager
-    def _interruptible(self) -> Iterator[Abort]:
+    def _interruptible(self, hub: Hub) -> Iterator[Abort]:
         """Within the ``with``, a signal or a call of the yielded function cancels this task."""
         loop, main = asyncio.get_running_loop(), asyncio.current_task()
         assert main is not None
@@ -207,6 +207,7 @@ class _Serving:
 
         def cancel() -> None:
             if open_ and not main.cancelling():
+                hub.part()
                 main.cancel()
 
         def interrupt(error: FlopsError | None = None) -> None:

@@ -7,12 +7,14 @@ mean of all learners. So with one round a cycle the tree gives the model of a fl
 
 A cluster numbers its rounds through all cycles: with R rounds a cycle, version v of the root's
 model is version v * R in the cluster. So a version identifies one model in the cluster, too, and
-learners can keep the parameters that they hold.
+learners can keep the parameters that they hold. The name of the cluster's own run is in its tasks
+for the same reason: a cluster that begins anew within a run of its root makes other models.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -205,10 +207,16 @@ class Cycles:
         training.begin()
 
     async def _play(self, task: Task, first: int) -> None:
-        """Run a cycle's remaining rounds, until the root's deadline."""
+        """Run a cycle's remaining rounds, until the root's deadline.
+
+        A round that would not end in time is not begun, if there is one to give.
+        """
         training, last = self._training, first + self._rounds
-        ends = time.monotonic() + task.timeout * IN_TIME
+        ends = time.monotonic() + task.timeout * IN_TIME if task.timeout else math.inf
         while (done := training.state.round) < last or training.state.pending:
+            if done > first and time.monotonic() + self._last_round() > ends:
+                self._say_cut(done, "another one would take longer than is left")
+                return
             plan = self._plan_of(task, ends, last - done)
             training.plan = replace(plan, rounds=last)
             try:
@@ -216,22 +224,30 @@ class Cycles:
             except FederationError as error:
                 failures = training.failed_round.failures if training.failed_round else ()
                 self.traceback = next((f.traceback for f in failures if f.traceback), "")
-                in_haste = plan.round_timeout < self._plan.round_timeout
-                if training.state.round == first or not in_haste:
+                if training.state.round == first or time.monotonic() < ends:
                     raise
-                log.warning("the root's deadline ends the cycle after round %d: %s", done, error)
+                self._say_cut(done, str(error))
                 return
+
+    def _last_round(self) -> float:
+        """Seconds that the last round took; 0 if it is not over, or unknown."""
+        state = self._training.state
+        return state.history[-1].fit_seconds if state.history and not state.pending else 0.0
+
+    def _say_cut(self, done: int, why: str) -> None:
+        log.warning("the root's deadline ends the cycle after round %d: %s", done, why)
 
     def _plan_of(self, task: Task, ends: float, rounds: int) -> Plan:
         """The plan of a cluster's round: the root's run and seed, and a share of its deadline."""
-        plan = replace(self._plan, run_id=f"{task.run_id}.{self._name}", seed=task.seed)
+        plan = replace(self._plan, run_id=f"{task.run_id}.{self._plan.run_id}", seed=task.seed)
         if not task.timeout:
             return plan
-        share = max(1.0, (ends - time.monotonic()) / max(1, rounds))
+        left = max(0.0, ends - time.monotonic())
         return replace(
             plan,
-            round_timeout=min(plan.round_timeout, share),
-            join_timeout=min(plan.join_timeout, share),
+            round_timeout=min(plan.round_timeout, left),
+            join_timeout=min(plan.join_timeout, left),
+            share=min(plan.round_timeout, left / max(1, rounds)),
         )
 
 

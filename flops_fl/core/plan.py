@@ -84,11 +84,19 @@ class Plan:
     join_timeout: float
     grace: float | None = None
     """Close a stage this long after its minimum has answered; None: wait for all."""
+    share: float | None = None
+    """Close a stage this long after its start if its minimum has answered: see `core.cycle`."""
     max_failures: int | None = None
     """Rounds in a row after which a learner that fails is put aside."""
     limit: NormLimit | None = None
     keep: Callable[[Parameters], Parameters] = lambda parameters: parameters
     """Stores a new global model, in memory or in a file, until the next one replaces it."""
+
+    def deadline(self, quorum: int) -> Deadline:
+        """When a stage that needs `quorum` answers stops waiting."""
+        return Deadline(
+            timeout=self.round_timeout, quorum=quorum, grace=self.grace, share=self.share
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,7 +16,6 @@ from flops_fl.core.plan import Cohort, Plan
 from flops_fl.errors import BadUpdate, FederationError
 from flops_fl.types import (
     MAX_EXAMPLES,
-    Deadline,
     Evaluation,
     Layout,
     LearnerFailure,
@@ -93,8 +92,7 @@ class _Stage:
             self._unasked = f"strategy {name} chose none of the {len(present)} learners present"
             return
         self._observer.on_stage(self.round, self.kind, list(tasks))
-        timeout, grace = self.plan.round_timeout, self.plan.grace
-        deadline = Deadline(timeout=timeout, quorum=self.quorum, grace=grace)
+        deadline = self.plan.deadline(self.quorum)
         told = partial(self._observer.on_answer, self.round, self.kind)
         asked = self._cohort.ask(tasks, parameters, deadline, told)
         try:
@@ -118,7 +116,7 @@ class _Stage:
             version=version,
             seed=self.plan.seed,
             config=config,
-            timeout=self.plan.round_timeout,
+            timeout=self.plan.share or self.plan.round_timeout,
         )
 
     def _refuse(self, learner: str, where: str, reason: str) -> None:

@@ -5,6 +5,9 @@ import asyncio
 import numpy as np
 import pytest
 
+from flops_fl.core import cycle as cycle_
+from flops_fl.core import rounds as rounds_
+from flops_fl.core import stages as stages_
 from flops_fl.core.cycle import Cycles, Relay
 from flops_fl.core.fedavg import FedAvg
 from flops_fl.core.observer import Observer
@@ -15,7 +18,7 @@ from flops_fl.types import Layout, LearnerFailure, Task
 from tests.core.test_core_rounds import START, FakeCohort
 
 PLAN = Plan(
-    run_id="", rounds=3, seed=0, min_available=2, min_fit=2, min_evaluate=2, round_timeout=100,
+    run_id="c1", rounds=3, seed=0, min_available=2, min_fit=2, min_evaluate=2, round_timeout=100,
     join_timeout=100,
 )  # fmt: skip
 
@@ -23,14 +26,17 @@ PLAN = Plan(
 class Learners(FakeCohort):
     """Two of them, that note what they are told; from `fails_from` on they fail."""
 
-    def __init__(self, fails_from=10**9):
+    def __init__(self, fails_from=10**9, clock=None, take=0.0):
         super().__init__(["n1", "n2"])
-        self.tasks, self.timeouts, self.fails_from = [], [], fails_from
+        self.tasks, self.deadlines, self.fails_from = [], [], fails_from
+        self.clock, self.take, self.last = clock, take, take
 
     def ask(self, tasks, parameters, deadline, on_answer):
         task = tasks["n1"]
         self.tasks.append(task)
-        self.timeouts.append(deadline.timeout)
+        self.deadlines.append(deadline)
+        if self.clock:
+            self.clock.now += self.take if len(self.tasks) < self.fails_from else self.last
         self.broken = {"n1", "n2"} if len(self.tasks) >= self.fails_from else set()
         return super().ask(tasks, parameters, deadline, on_answer)
 
@@ -63,7 +69,7 @@ def test_a_cycle_is_its_rounds_and_speaks_for_its_learners_once():
     assert update.examples == 5
     assert update.metrics == {"cluster.learners": 2, "cluster.failures": 0}
     assert learners.rounds == [("fit", 1, 0), ("fit", 2, 1), ("fit", 3, 2)]
-    assert {(t.seed, t.run_id) for t in learners.tasks} == {(7, "root.c")}
+    assert {(t.seed, t.run_id) for t in learners.tasks} == {(7, "root.c1")}
     assert all(t.config == {"proximal_mu": 0.5} for t in learners.tasks)
 
 
@@ -116,16 +122,54 @@ def test_a_strategy_starts_each_cycle_from_the_roots_model():
     assert [start.flat[0] for start in strategy.starts] == [0, 9]
 
 
-def test_each_round_gets_its_share_of_the_roots_time():
-    learners = Learners()
+class Clock:
+    """A time that only the learners' work takes."""
+
+    now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+    time = monotonic
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    for module in (cycle_, rounds_, stages_):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def test_each_round_gets_its_share_of_the_roots_time_and_all_of_it_for_its_quorum(clock):
+    learners = Learners(clock=clock, take=6.0)
     run(cycles(learners)[0].fit(task(timeout=60.0), START))
-    first, second, third = learners.timeouts
-    assert 15 < first <= 18 < second <= 27 < third <= 54
+    assert [deadline.share for deadline in learners.deadlines] == [54 / 3, 48 / 2, 42]
+    assert [deadline.timeout for deadline in learners.deadlines] == [54, 48, 42]
+    # What a cluster below is told is its share: it has rounds of its own to fit in.
+    assert [task.timeout for task in learners.tasks] == [54 / 3, 48 / 2, 42]
 
 
-def test_a_cycle_that_has_no_time_left_gives_what_it_has():
-    update = run(cycles(Learners(fails_from=3))[0].fit(task(timeout=60.0), START))
+def test_a_cycle_that_has_no_time_left_gives_what_it_has(clock):
+    learners = Learners(clock=clock, take=20.0, fails_from=3)
+    update = run(cycles(learners)[0].fit(task(timeout=61.0), START))
     np.testing.assert_allclose(update.parameters[0], 2 * 8 / 5, rtol=1e-6)
+    assert len(learners.rounds) == 2  # a third one would end after the deadline
+
+
+def test_a_round_that_the_roots_deadline_ends_costs_no_earlier_one(clock):
+    learners = Learners(clock=clock, take=5.0, fails_from=3)
+    cycle, _ = cycles(learners)
+    learners.last = 60.0
+    update = run(cycle.fit(task(timeout=61.0), START))
+    np.testing.assert_allclose(update.parameters[0], 2 * 8 / 5, rtol=1e-6)
+    assert len(learners.rounds) == 3
+
+
+def test_a_cluster_that_loses_its_quorum_before_the_deadline_fails():
+    cycle, _ = cycles(Learners(fails_from=3))
+    with pytest.raises(FederationError, match="round 3 needs 2 updates"):
+        run(cycle.fit(task(timeout=60.0), START))
 
 
 def test_a_cluster_that_loses_its_quorum_says_so_and_starts_anew():

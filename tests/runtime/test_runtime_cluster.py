@@ -57,7 +57,7 @@ def test_a_cluster_without_learners_says_so_and_its_root_goes_on_without(tree, p
 
 
 def marks(folder):
-    return sorted(path.name for path in folder.glob("mark-*-fit-*"))
+    return sorted(path.name for path in folder.glob("mark*-fit-*"))
 
 
 @pytest.mark.slow
@@ -89,6 +89,63 @@ def test_a_cluster_that_is_killed_goes_on_with_its_cycle(tree, processes, slow_r
     disturbed, again = run("killed", kills=True)
     assert disturbed["model_sha256"] == calm["model_sha256"]
     assert again == fits  # nobody trained a task twice
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_root_that_is_interrupted_in_a_cycle_has_no_learner_train_twice(
+    tree, processes, slow_repo
+):
+    tree.repo = slow_repo
+    root = tree.root(1, "--rounds", 2)
+    cluster = tree.cluster("c0", 2, "--rounds", 3, "--max-backoff", 0.5)
+    env = {"MARK": str(processes.folder / "mark"), "FIT_SECONDS": "0.5"}
+    learners = tree.learners(HALVES["c0"], above="c0", **env)
+    wait_until(lambda: len(marks(processes.folder)) >= 3, 60)
+    root.terminate()
+    processes.finish(root, code=130)
+    assert processes.result(tree.root(1, "--rounds", 2, "--resume"))["status"] == "completed"
+    processes.finish(cluster)
+    processes.finish(learners)
+    assert len(marks(processes.folder)) == 2 * 2 * 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_cluster_that_has_lost_its_disk_begins_its_cycle_anew(tree, processes, slow_repo):
+    tree.repo = slow_repo
+    root = tree.root(1, "--rounds", 2)
+    cluster = tree.cluster("c0", 2, "--rounds", 3)
+    env = {"MARK": str(processes.folder / "mark"), "FIT_SECONDS": "0.3"}
+    learners = tree.learners(HALVES["c0"], above="c0", **env)
+    wait_until(lambda: len(marks(processes.folder)) >= 9, 60)  # in the second cycle's second round
+    cluster.kill()
+    cluster.communicate()
+    shutil.rmtree(processes.folder / "c0")
+    cluster = tree.cluster("c0", 2, "--rounds", 3)
+    found = processes.result(root)
+    processes.finish(cluster)
+    processes.finish(learners)
+    assert not any(record["failures"] for record in found["rounds"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_cluster_with_more_rounds_than_its_root_has_time_gives_what_it_has(
+    tree, processes, slow_repo
+):
+    """Ten rounds of about 1 s, the learners one after the other, in a deadline of 6 s."""
+    tree.repo = slow_repo
+    root = tree.root(1, "--rounds", 2, "--round-timeout", 6)
+    cluster = tree.cluster("c0", 2, "--rounds", 10)
+    env = {"MARK": str(processes.folder / "mark"), "FIT_SECONDS": "0.5"}
+    tree.learners(HALVES["c0"], above="c0", **env)
+    found = processes.result(root)
+    processes.finish(cluster)
+    for record in found["rounds"]:
+        assert record["clusters"] == {"c0": {"learners": 2, "failures": 0}}
+    assert "the root's deadline ends the cycle after round" in processes.stderr(cluster)
+    assert 2 * 2 < len(marks(processes.folder)) < 2 * 2 * 10
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from flops_fl.core.fedavg import FedAvg
 from flops_fl.core.plan import Plan, State
 from flops_fl.core.rounds import Training
-from flops_fl.types import Evaluation, Layout, Update, parameters_sha256
+from flops_fl.types import Deadline, Evaluation, Layout, Task, Update, parameters_sha256
 from flops_fl.wire.chunks import Assembler, Chunks
 from flops_fl.wire.codec import decode, encode
 from flops_fl.wire.hub.entries import Room
@@ -263,6 +263,86 @@ def test_a_learner_that_is_gone_is_awaited_if_the_round_would_fail_without_it():
             await learner.stream
 
     asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+def test_what_a_learner_had_before_is_forgotten_with_its_next_task():
+    """It is at round 2 when the aggregator, which has lost that round, goes back to round 1."""
+
+    async def scenario():
+        layout = Layout.of(START)
+        before, hub = (Hub("r", layout, HubOptions()) for _ in range(2))
+        learner = FakeLearner(before, "l0", layout)
+        for now, rounds in ((before, (2,)), (hub, (1, 2))):
+            learner.hub = now
+            learner.connect()
+            await now.gather(1, 5)
+            for round in rounds:
+                task = Task(stage="fit", run_id="r", round=round, version=round - 1, seed=0)
+                stage = now.ask({"l0": task}, START, Deadline(timeout=5), lambda *_: None)
+                while learner.task is None or learner.task.key != task.key:
+                    await asyncio.sleep(0)
+                if now is hub:
+                    learner.work()
+                    assert isinstance(await stage.next(), Update)
+                    stage.close()
+            learner.cut()
+            await learner.stream
+        assert learner.fits == 2
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+def test_an_aggregator_that_was_interrupted_cancels_nobodys_task():
+    async def scenario(interrupted):
+        layout = Layout.of(START)
+        hub = Hub("r", layout, HubOptions())
+        learner = FakeLearner(hub, "l0", layout)
+        learner.connect()
+        await hub.gather(1, 5)
+        task = Task(stage="fit", run_id="r", round=1, version=0, seed=0)
+        stage = hub.ask({"l0": task}, START, Deadline(timeout=5), lambda *_: None)
+        while learner.task is None:
+            await asyncio.sleep(0)
+        if interrupted:
+            hub.part()
+        stage.close()
+        await hub.close("interrupted", final=False)
+        learner.cut()
+        await learner.stream
+        return learner.task is not None
+
+    assert asyncio.run(scenario(interrupted=True))
+    assert not asyncio.run(scenario(interrupted=False))
+
+
+def test_a_share_of_the_time_ends_a_stage_once_its_quorum_has_answered():
+    async def scenario(quorum):
+        layout = Layout.of(START)
+        hub = Hub("r", layout, HubOptions())
+        learners = [FakeLearner(hub, f"l{n}", layout) for n in range(2)]
+        for learner in learners:
+            learner.connect()
+        await hub.gather(2, 5)
+        deadline = Deadline(timeout=5, quorum=quorum, share=0.05)
+        task = Task(stage="fit", run_id="r", round=1, version=0, seed=0)
+        stage = hub.ask(dict.fromkeys(["l0", "l1"], task), START, deadline, lambda *_: None)
+        while not all(learner.task for learner in learners):
+            await asyncio.sleep(0)
+        learners[0].work()
+        answers = [await stage.next()]
+        asyncio.get_running_loop().call_later(0.3, learners[1].work)
+        answers.append(await stage.next())
+        stage.close()
+        for learner in learners:
+            learner.cut()
+            await learner.stream
+        return answers
+
+    _, late = asyncio.run(asyncio.wait_for(scenario(quorum=1), 10))
+    assert late.reason == "no answer within 0.05 s, this round's share of the root's deadline"
+    _, awaited = asyncio.run(asyncio.wait_for(scenario(quorum=2), 10))
+    assert awaited.learner == "l1"
+    assert isinstance(awaited, Update)
 
 
 def test_a_peer_that_goes_while_it_is_told_goodbye_leaves_no_cancelled_error():

@@ -137,6 +137,10 @@ class Hub:
         """Bytes sent and received so far, without the overhead of HTTP/2 and TLS."""
         return self.links.bytes_down, self.links.bytes_up
 
+    def part(self) -> None:
+        """This process was interrupted and is about to `close`: learners go on with their tasks."""
+        self.links.closing = True
+
     async def close(self, reason: str, *, final: bool, failed: bool = False) -> None:
         """Say goodbye to all. `final`: the project has ended and learners need not come back."""
         self.links.close(reason, final=final, failed=failed)

@@ -81,7 +81,8 @@ class Links:
         self._audience = audience
         self._links: dict[str, Link] = {}
         self._lost: dict[str, tuple[asyncio.TimerHandle, str]] = {}  # with the last stream's fault
-        self._closing = False
+        self.closing = False
+        """Whether this process is about to end: it lets nobody in, and cancels nobody's task."""
         self._dismissed: dict[str, str] = {}
         self._complaints = Complaints()
         self.bytes_down = self.bytes_up = 0
@@ -169,7 +170,7 @@ class Links:
             fingerprint=self._fingerprint,
             setup=self._setup,
             anonymous=link.speaker.anonymous,
-            closing=self._closing,
+            closing=self.closing,
         )
         refusal = refusal or await self._contest(link)
         if refusal:
@@ -238,7 +239,7 @@ class Links:
         del self._links[learner]
         self._audience.left(learner)
         returns = not link.speaker.anonymous
-        said = "" if self._closing else lost
+        said = "" if self.closing else lost
         self._audience.cut_off(learner, said, self._reconnect_timeout if returns else 0.0)
         if not returns:
             self._audience.gone(learner, lost or LOST, returns=False)
@@ -272,7 +273,7 @@ class Links:
 
     def close(self, reason: str, *, final: bool, failed: bool = False) -> None:
         """Say goodbye to all. `final`: the project has ended and learners need not come back."""
-        self._closing = True
+        self.closing = True
         self._complaints.close()
         if self._look:
             self._look.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -72,6 +73,7 @@ class Stage:
         self._models: dict[str, Chunks] = {}  # the model that each learner's task is about
         self._frames: list[tuple[Task, bool, Order, bytes]] = []
         self._timers: list[asyncio.TimerHandle] = []
+        self._began = time.monotonic()
         self._good = 0
         self._asked = self._failed = 0
         self.closed = False
@@ -124,6 +126,8 @@ class Stage:
             return
         has_it = link.task == task.key or link.outbox.held == (task.run_id, task.version)
         model = None if has_it else self._models[link.learner]
+        # What the learner said that it had is true until it gets this order.
+        link.task = ""
         order, frame = self._order(task, model)
         try:
             link.outbox.send_order(order, model, frame)
@@ -176,13 +180,23 @@ class Stage:
         self._on_answer(learner, failure)
         self._failed += failure is not None
         self._good += failure is None
-        grace = self._deadline.grace
-        if failure is None and self._good == self._deadline.quorum and grace is not None:
-            names = self._intake.open()
-            self._expire_after(grace, names, self._deadline.reason(early=True))
+        if failure is None and self._good == self._deadline.quorum:
+            self._close_soon(self._intake.open(), self._deadline)
+
+    def _close_soon(self, names: Sequence[str], deadline: Deadline) -> None:
+        """The quorum has answered: give the others until the grace and the share are over."""
+        if (grace := deadline.grace) is not None:
+            self._expire_after(grace, names, deadline.reason(early=True))
             # As with the deadline: who has announced an update may not hold the stage for ever.
             stuck = f"announced, and not delivered within another {grace:g} s (--grace)"
             self._expire_after(2 * grace, names, stuck, announced=True)
+        if (share := deadline.share) is not None:
+            left = max(0.0, self._began + share - time.monotonic())
+            said = f"{round(share, 2):g} s"
+            slow = f"no answer within {said}, this round's share of the root's deadline"
+            self._expire_after(left, names, slow)
+            stuck = f"announced, and not delivered within another {said}"
+            self._expire_after(left + share, names, stuck, announced=True)
 
     def _grant(self, learner: str, task: Task) -> None:
         link = self._links.get(learner)
@@ -228,6 +242,8 @@ class Stage:
         self._intake.fail(learner, "wire", reason)
 
     def _cancel(self, learner: str, reason: str) -> None:
+        if self._links.closing:
+            return  # the run may be resumed, and the learner deliver what it trains
         link = self._links.get(learner)
         task = link.conversation.task if link else None
         if link is not None and task is not None:
