@@ -103,9 +103,16 @@ def test_an_output_that_is_named_is_that_folder(here):
     out = here / "out"
     assert chosen(output="out") == out
     played(out)
-    assert chosen(output="out") == out  # finished: it makes room
-    played(out, rounds=2, status="failed")
-    with pytest.raises(UsageError, match="out holds an unfinished run"):
+    assert chosen(output="out", fresh=True) == chosen(output="out", resume=True) == out
+
+
+@pytest.mark.parametrize(
+    ("status", "what"), [("completed", "a finished run"), ("failed", "an unfinished run")]
+)
+def test_a_run_is_replaced_only_if_that_is_asked_for(here, status, what):
+    """A finished run, too: its model may be the work of days."""
+    out = played(here / "out", rounds=2, status=status)
+    with pytest.raises(UsageError, match=f"out holds {what}.*--resume.*--fresh.*another --output"):
         chosen(output="out")
     assert chosen(output="out", fresh=True) == chosen(output="out", resume=True) == out
 
