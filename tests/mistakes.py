@@ -43,6 +43,7 @@ flops-fl aggregator
 flops-fl learner repo
 flops-fl aggregator repo --round 5
 flops-fl aggregator repo --rounds
+flops-fl aggregator repo --output ""
 flops-fl aggregator repo more
 flops-fl aggregator repo --json=1
 flops-fl aggregator repo --rounds 0 --seed x --nope
@@ -51,6 +52,7 @@ flops-fl aggregator repo --fraction-fit 1.5
 flops-fl aggregator repo --large-model much
 flops-fl aggregator repo --mismatch perhaps
 flops-fl aggregator repo --project-id a/b
+flops-fl aggregator repo --tracking-uri localhost:5000
 flops-fl aggregator repo --min-fit-clients 3
 flops-fl aggregator repo --resume --fresh
 flops-fl aggregator repo --learner-id a
@@ -60,6 +62,7 @@ flops-fl simulate repo --learners 2 --cluster-rounds 3
 flops-fl simulate repo --learners 2 --min-available-clients 5
 flops-fl plan --learners 5 --model-bytes 1MB --uplink fast --downlink 1Mbit
 flops-fl run repo
+flops-fl run repo python model_manager.py
 """,
     "Values from the environment": """
 FLOPS_ROUNDS=five flops-fl aggregator repo
@@ -74,6 +77,7 @@ flops-fl aggregator repo --strategy-option fraction-fit=7
 """,
     "Addresses and TLS": """
 flops-fl aggregator repo --listen here
+flops-fl learner repo --aggregator http://localhost:8080
 flops-fl aggregator repo --listen 0.0.0.0:8080
 flops-fl aggregator repo --tls-cert none.pem
 flops-fl aggregator repo --tls-ca file.pem

@@ -87,7 +87,7 @@ def test_lists_and_pairs():
     )
     assert learner.data_tags == ["a", "b", "c"]
     assert (learner.aggregator.host, learner.aggregator.port) == ("::1", 80)
-    pairs = ["--strategy-option", "eta=0.1", "--strategy-option", "x-y=true"]
+    pairs = ["--strategy-option", "eta=0.1", "--strategy-option", "x-y = true"]
     assert aggregator("r", *pairs).strategy_option == {"eta": 0.1, "x_y": True}
 
 
@@ -107,6 +107,14 @@ def test_lists_and_pairs():
         (["r", "--large-model", "much"], ["--large-model much", "256MiB"]),
         (["r", "--round-timeout", "inf"], ["--round-timeout inf", "finite"]),
         (["r", "--listen", "here"], ["--listen here", "HOST:PORT"]),
+        (["r", "--listen", "http://localhost:80"], ["'http://localhost:80' is not an address"]),
+        (["r", "--listen", "me@host:80"], ["'me@host:80' is not an address"]),
+        (["r", "--listen", "1:2:80"], ["'1:2:80' is not an address"]),
+        (["r", "--output", ""], ["--output: expected a value"]),
+        (["r", "--strategy-option", "eta=1", "--strategy-option="], ["-option: expected a value"]),
+        ([""], ["REPO: expected a value"]),
+        (["r", "--tracking-uri", "localhost:5000"], ["a scheme, such as http://localhost:5000"]),
+        (["r", "--tracking-uri", "10.0.0.1:5000/x"], ["such as http://10.0.0.1:5000/x"]),
         (["r", "--listen", "0.0.0.0:80"], ["--insecure", "--tls-cert"]),
         (["r", "--fraction-fit", "1.5"], ["--fraction-fit 1.5"]),
         (["r", "--min-fit-clients", "3"], ["--min-available-clients 1", "raise it to 3"]),

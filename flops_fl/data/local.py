@@ -14,7 +14,8 @@ def learners_data(data: Path | None, tags: Sequence[str], learner: str) -> Calla
 
     The function raises DataError if there is no data, or none that can be read.
     """
-    own = [tag.replace("{id}", learner) for tag in tags]
+    given = [tags] if isinstance(tags, str) else tags
+    own = [tag.replace("{id}", learner) for tag in given]
 
     def load() -> Any:
         from flops_fl.data.folder import load_folder

@@ -22,7 +22,8 @@ class Address:
         """
         host, colon, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
-        if not (colon and host and port.isdecimal() and int(port) < 65536):
+        known = _is_ip(host) if ":" in host else host and not set(host) & set("/@ ")
+        if not (colon and known and port.isdecimal() and int(port) < 65536):
             raise ValueError(
                 f"{text!r} is not an address, expected HOST:PORT such as 127.0.0.1:8080"
             )
@@ -38,3 +39,11 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -39,8 +39,10 @@ def _registered(text: str) -> str:
     return text
 
 
-def _absolute_sqlite(uri: str) -> str:
+def _tracking(uri: str) -> str:
     """Make a relative SQLite path absolute, since user code later has another working folder."""
+    if re.fullmatch(r"[\w.-]+:\d+(/.*)?", uri):  # to MLflow a folder, or a scheme it lacks
+        raise ValueError(f"expected a scheme, such as http://{uri}")
     head, name = "sqlite:///", uri.removeprefix("sqlite:///")
     relative = uri.startswith(head) and name and name[0] not in "/:"
     return head + str(Path(name).absolute()) if relative else uri
@@ -52,7 +54,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 # Relative paths start at the user's working folder; user code later runs in another one.
 LocalPath = Annotated[Path, AfterValidator(Path.absolute)]
 ExistingFile = Annotated[LocalPath, AfterValidator(_existing)]
-TrackingUri = Annotated[str, AfterValidator(_absolute_sqlite)]
+TrackingUri = Annotated[str, AfterValidator(_tracking)]
 PositiveNumber = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Seconds = PositiveNumber
 Threads = Annotated[int, Field(ge=0)]
@@ -74,7 +76,7 @@ def _pairs(value: Any) -> Any:
         return value
     out: dict[str, Any] = {}
     for item in _commas(value):
-        key, equals, text = item.partition("=")
+        key, equals, text = (part.strip() for part in item.partition("="))
         if not (key and equals):
             raise ValueError(f"{item!r}, expected KEY=VALUE")
         out[key.replace("-", "_")] = _literal(text)

@@ -71,10 +71,12 @@ def parse(
         read = False
     else:
         problems += [_stranger(cls, item) for item in unknown]
+        if unknown and cls.rest:
+            problems.append(f"the program goes last: {cls.rest}")
         values = {key: value for key, value in vars(given).items() if value is not None}
         read = True
-    empty = {key for key, value in values.items() if _NO_VALUE in value}
-    problems += [f"{flag(key)}: expected a value" for key in sorted(empty)]
+    empty = {key for key, value in values.items() if _is_empty(value)}
+    problems += [f"{_shown(cls, key)}: expected a value" for key in sorted(empty)]
     values = {key: value for key, value in values.items() if key not in empty}
     sources = _sources(cls, environ)
     meant = cls.meant({key: environ[name] for key, name in sources.items()}, values)
@@ -149,6 +151,19 @@ def _parser(cls: type[Options]) -> argparse.ArgumentParser:
     return parser
 
 
+def _is_empty(value: str | list[str]) -> bool:
+    """Whether a value is missing. An empty one is, too: a shell's variable that is not set."""
+    items = [value] if isinstance(value, str) else value
+    return any(item in ("", _NO_VALUE) for item in items)
+
+
+def _shown(cls: type[Options], key: str) -> str:
+    """An option's name for messages."""
+    info = cls.model_fields.get(key)
+    metavar = described(info).metavar if info and described(info).positional else ""
+    return metavar or flag(key)
+
+
 def _stranger(cls: type[Options], item: str) -> str:
     if not item.startswith("-"):
         return f"{item}: not expected"
@@ -204,7 +219,7 @@ def _sentence(cls: type[Options], error: Any, sources: Mapping[str, str]) -> str
         return str(message)
     key = str(error["loc"][0])
     info = cls.model_fields.get(key)
-    shown = described(info).metavar if info and described(info).positional else flag(key)
+    shown = _shown(cls, key)
     if error["type"] == "missing":
         return f"{shown} is missing: {info.description if info else message}"
     value = error["input"]

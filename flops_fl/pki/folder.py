@@ -100,9 +100,11 @@ class AuthorityFolder:
         begin, end = _span(days)
         last = authority.certificate.not_valid_after_utc
         if end > last:
+            left = (last - datetime.now(UTC)).days
+            instead = f"give at most {left}" if left else "make a new one with flops-fl pki init"
             raise UsageError(
                 f"--days {days} is longer than the authority lives, until "
-                f"{until(authority.certificate)}: give at most {(last - datetime.now(UTC)).days}"
+                f"{until(authority.certificate)}: {instead}"
             )
         self._require_new(holder.name)
         certificate = authority.sign_for(holder, key, begin, end)

@@ -282,6 +282,9 @@ def test_an_authority_that_cannot_sign(pki_command, here):
     assert "--days 365 is longer than the authority lives" in said
     assert said.endswith("give at most 29")
     pki_command(line + " --days 29")
+    pki_command("init --ca short --days 1")
+    said = wrong(UsageError, pki_command, "enroll b --role learner --ca short")
+    assert said.endswith("make a new one with flops-fl pki init")
 
     (here / "pki/ca.key").chmod(0o640)
     assert "pki/ca.key has mode 0640" in wrong(Refused, pki_command, line)

@@ -54,6 +54,8 @@ def test_the_object_is_the_one_that_a_learner_has(digits):
     manager.weights = manager.weights * 0  # a plain object
     assert not manager.get_model().weights.any()
     assert type(manager).__name__ == "ModelManager"
+    tagged = flops_fl.open_repository(NUMPY, data=digits / "part-0", data_tags="digits")
+    assert len(tagged.train[0]) == len(theirs.train[0])  # one tag, not six letters
 
 
 def test_its_methods_run_at_home_and_leave_no_trace(repo, digits, caplog):
@@ -170,7 +172,10 @@ LOAD = "from flops_utils.ml_repo_building_blocks import load_dataset; load_datas
     [
         ([NUMPY], "no program to run: expected one after --"),
         ([NUMPY, "--", "no-such-program"], "no-such-program cannot be run"),
-        ([NUMPY, "python", "model_manager.py"], "python: not expected"),
+        (
+            [NUMPY, "python", "model_manager.py"],
+            "python: not expected; model_manager.py: not expected; the program goes last: -- ",
+        ),
         (["nowhere", "--", "true"], "no ML repository at 'nowhere'"),
         ([NUMPY, "--", "python", "-c", LOAD], "there is none: give --data PATH"),
     ],
