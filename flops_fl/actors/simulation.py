@@ -165,4 +165,5 @@ def write_parts(options: FederationOptions, ids: Sequence[str], folder: Path) ->
         remedy="make room there, raise the limit of a file's size (ulimit -f), or set TMPDIR to "
         "another folder",
     )
+    log.info("data: %s (--data), %s", options.data, options.partition)
     return folder

@@ -25,6 +25,8 @@ class RunInfo:
     run_id: str
     repo_source: str
     repo_commit: str | None
+    repo_folder: str | None = None
+    """The absolute path, unless it came from a URL: `repo_source` is as a person wrote it."""
     strategy: str
     seed: int
     rounds: int

@@ -77,7 +77,11 @@ def result_document(
         "run_id": run.run_id,
         "status": status,
         "error": error,
-        "repo": {"source": run.repo_source, "commit": run.repo_commit},
+        "repo": {
+            "source": run.repo_source,
+            "commit": run.repo_commit,
+            "folder": run.repo_folder,
+        },
         "flops_fl_version": __version__,
         "strategy": run.strategy,
         "options": run.options,

@@ -14,7 +14,7 @@ from flops_fl.errors import UsageError
 from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.process.spool import is_large, keep
 from flops_fl.repo.contract import ManagedModel
-from flops_fl.repo.source import Checkout
+from flops_fl.repo.source import Checkout, is_url
 from flops_fl.run.checkpoint import Checkpoint, load_checkpoint
 from flops_fl.run.folder import shown
 from flops_fl.types import Layout
@@ -29,6 +29,7 @@ def describe(options: AggregatorOptions, repo: Checkout, strategy: Strategy) -> 
         run_id=uuid.uuid4().hex[:12],
         repo_source=repo.source,
         repo_commit=repo.commit,
+        repo_folder=None if is_url(repo.source) else str(repo.path),
         strategy=options.strategy,
         seed=options.seed,
         rounds=0 if options.is_cluster else options.rounds,

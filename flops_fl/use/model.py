@@ -185,7 +185,8 @@ def repository_of(folder: Path, result: Mapping[str, Any], moved: str | None) ->
         UsageError, RepositoryError: the repository is not there, or Git fails.
     """
     said = result.get("repo") or {}
-    source = moved or str(said.get("source"))
+    then = said.get("folder")  # absolute; the source is relative where it was typed so
+    source = moved or str(then if then and Path(then).is_dir() else said.get("source"))
     if moved is None and not (is_url(source) or Path(source).is_dir()):
         raise UsageError(
             f"the repository of {shown(folder)} was {source!r}, which is no folder here: "

@@ -95,6 +95,24 @@ def test_load_gives_the_repositorys_own_object(run, digits):
         last.set_model_data()
 
 
+def test_a_run_finds_its_repository_from_any_working_folder(run_cli, tmp_path, monkeypatch):
+    """Also where a folder of that name is in it; and the run's folder may be anywhere."""
+    shutil.copytree(NUMPY, tmp_path / "repo")
+    options = ["--learners", 1, "--rounds", 1, "--no-tracking", "--output", "run"]
+    code, _, err = run_cli("flops_fl", "simulate", "repo", *options, cwd=tmp_path)
+    assert code == 0, err
+    assert "data: digits (--data), iid\n" in err
+    (tmp_path / "elsewhere" / "repo").mkdir(parents=True)
+    run = (tmp_path / "run").rename(tmp_path / "elsewhere" / "run")
+    monkeypatch.chdir(run.parent)
+    assert np.array_equal(flops_fl.load("run").weights, load_npz(run / "model-best.npz")[0])
+    (tmp_path / "repo").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="was 'repo', which is no folder here: say where it is"):
+        flops_fl.load(run)
+    assert flops_fl.load(run, repo="moved").bias.shape == (10,)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kind:
     """A repository of a framework, and the parameters as Python has them from what was loaded."""
