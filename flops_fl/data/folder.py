@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
@@ -17,6 +18,8 @@ from typing import Any
 
 from flops_fl.data.tables import join_tables
 from flops_fl.errors import DataError
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = (".parquet", ".arrow", ".feather")
 _IPC_FILE_MAGIC = b"ARROW1"  # the stream format has no magic
@@ -74,6 +77,9 @@ def choose_files(path: Path, tags: Sequence[str]) -> list[Path]:
             f"no file at {path} has a tag among {_some(tags)}: the tags there are {_some(there)}; "
             "a file is named TAG.<anything>.parquet"
         )
+    missing = [tag for tag in tags if not any(has_tag(file.name, [tag]) for file in chosen)]
+    if missing:
+        log.warning("no file at %s has a tag among %s: the others are used", path, _some(missing))
     return chosen
 
 

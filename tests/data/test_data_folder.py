@@ -78,6 +78,15 @@ def test_only_files_of_the_tags_are_loaded(tmp_path: Path) -> None:
     assert load_folder(tmp_path, [])["x"] == [0, 1, 2, 3]
 
 
+def test_a_tag_without_files_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.1", "b.1"):
+        write(tmp_path / f"{name}.parquet", table(1))
+    assert len(load_folder(tmp_path, ["a", "bb"])) == 1
+    assert caplog.messages == [f"no file at {tmp_path} has a tag among 'bb': the others are used"]
+    load_folder(tmp_path, ["a", "b"])
+    assert len(caplog.messages) == 1
+
+
 def test_one_file_is_data_too(tmp_path: Path) -> None:
     file = write(tmp_path / "a.1.parquet", table(1))
     assert load_folder(file, [])["x"] == load_folder(file, ["a"])["x"] == [1]

@@ -227,7 +227,7 @@ def test_failures_cost_their_learner_only_that_stage(seed):
         assert failed_fits <= {failure.learner for failure in record.failures}
 
 
-def test_a_learner_that_is_gone_is_awaited_if_the_round_would_fail_without_it():
+def test_a_learner_that_is_gone_is_awaited_if_the_round_would_fail_without_it(caplog):
     """Gone after 0.1 s, back after 0.3 s; the other's update alone is below the quorum."""
 
     async def scenario():
@@ -248,6 +248,9 @@ def test_a_learner_that_is_gone_is_awaited_if_the_round_would_fail_without_it():
         cut.cut()
         await asyncio.sleep(0.3)
         assert hub.present() == ["l0"]
+        assert "round 1 fit: l1 is awaited until the deadline all the same" in caplog.text
+        assert "(--round-timeout, 10 s)" in caplog.text
+        assert "connection lost, not back within 0 s" in caplog.text
         cut.work()
         cut.connect()
         while not training.done():

@@ -157,7 +157,13 @@ class Stage:
         If it may return and the stage cannot reach its quorum without it, wait for it until the
         deadline.
         """
-        if returns and self._asked - self._failed <= self._deadline.quorum:
+        task = self._intake.open_task(learner)
+        if returns and task and self._asked - self._failed <= self._deadline.quorum:
+            log.warning(
+                "round %d %s: %s is awaited until the deadline all the same (--round-timeout, "
+                "%g s), since too few are left without it: %s",
+                task.round, task.stage, learner, self._deadline.timeout, reason,
+            )  # fmt: skip
             return
         self._fail(learner, reason)
 
