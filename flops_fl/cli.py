@@ -184,16 +184,14 @@ COMMANDS = {
     "aggregator": Command(
         "REPO",
         "lead the rounds, on the root node",
-        "Lead the federated training of an ML repository's model. It is also python -m "
-        "aggregator, except where an aggregator.py of yours is in the current folder.",
+        "Lead the federated training of an ML repository's model; also python -m aggregator.",
         "aggregator:AggregatorOptions",
         commands.aggregator,
     ),
     "learner": Command(
         "REPO --aggregator A",
         "train, in an edge container",
-        "Train the model of an ML repository on local data, for an aggregator. It is also python "
-        "-m learner, except where a learner.py of yours is in the current folder.",
+        "Train the model of an ML repository on local data; also python -m learner.",
         "learner:LearnerOptions",
         commands.learner,
     ),
@@ -235,11 +233,17 @@ COMMANDS = {
         "plan:PlanOptions",
         commands.plan,
     ),
+    "deps": Command(
+        "REPO",
+        "which packages it should list, and why",
+        "Find which packages a repository needs, and versions of them that fit together.",
+        "images:DepsOptions",
+        commands.deps,
+    ),
     "image": Command(
         "REPO",
         "OCI images of learner and aggregator",
-        "Build the images of a repository's learner and aggregator, for all platforms, without "
-        "Docker: an OCI layout, which can be pushed to a registry.",
+        "Build the images of a repository's learner and aggregator, without Docker.",
         "images:ImageOptions",
         commands.image,
     ),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flops_fl.options.check import CheckOptions
     from flops_fl.options.data import PartitionOptions
     from flops_fl.options.federation import FlowerExportOptions, SimulateOptions
-    from flops_fl.options.images import ImageOptions
+    from flops_fl.options.images import DepsOptions, ImageOptions
     from flops_fl.options.learner import LearnerOptions
     from flops_fl.options.pki import EnrollOptions, InitOptions, RequestOptions, SignOptions
     from flops_fl.options.plan import PlanOptions
@@ -122,6 +122,12 @@ def plan(options: PlanOptions, call: Call) -> Work:
     from flops_fl.use import plan as planning
 
     return partial(_done, partial(planning.plan, options, sys.stdout))
+
+
+def deps(options: DepsOptions, call: Call) -> Work:
+    from flops_fl.images.deps import propose_dependencies
+
+    return partial(_done, partial(propose_dependencies, options, call.answer))
 
 
 def image(options: ImageOptions, call: Call) -> Work:

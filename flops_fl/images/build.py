@@ -163,7 +163,10 @@ class _Building:
         site = self._site(
             base, [pin for pin in pins if pin.name in set().union(*parts.values())], own
         )
-        sizes = {title: {n: site.size(n) for n in sorted(parts[title])} for title in parts}
+        sizes = {
+            title: {name: site.size(name) for name in sorted(names) if name in site.packages}
+            for title, names in parts.items()
+        }
         layers = []
         for title, names in parts.items():
             frame = skeleton(base) if title == "runtime" else ()

@@ -56,7 +56,7 @@ def notes(file: str, dropped: Sequence[Dropped]) -> Iterator[str]:
 
 def tables(built: Built) -> Iterator[Table]:
     """What is in the images: layers, and the largest packages."""
-    layers = Table("image", "layer", title=f"{built.folder}", title_justify="left")
+    layers = Table("image", "layer")
     for name in ("compressed", "unpacked"):
         layers.add_column(name, justify="right")
     for image in built.images:
@@ -70,7 +70,7 @@ def tables(built: Built) -> Iterator[Table]:
     yield layers
     sizes = {name: size for image in built.images for name, size in _sizes(image).items()}
     largest = sorted(sizes, key=lambda name: -sizes[name])
-    packages = Table(f"the largest of {len(sizes)} packages", title_justify="left")
+    packages = Table(f"the largest of {len(sizes)} packages")
     packages.add_column("unpacked", justify="right")
     for name in largest[:LARGEST]:
         packages.add_row(name, _size(sizes[name]))

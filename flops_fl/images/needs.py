@@ -47,6 +47,13 @@ class Needs:
     """Where pip finds packages, as the dependency file says."""
     dropped: tuple[Dropped, ...]
 
+    @classmethod
+    def of(cls, file: str, lines: Iterable[str], dropped: Iterable[Dropped] = ()) -> Needs:
+        """The needs that lines of pip's state."""
+        said = [line for line in lines if line]
+        options = tuple(line for line in said if _INDEX.match(line))
+        return cls(file, tuple(x for x in said if x not in options), options, tuple(dropped))
+
     @property
     def names(self) -> frozenset[str]:
         """The packages that the repository lists by name."""
@@ -70,25 +77,29 @@ def needs_of(folder: Path, python: str) -> Needs:
     environment = read_environment(folder)
     if environment is None:
         raise RepositoryError(
-            "the repository has no conda.yaml, which says what its images need: write one, with "
-            "'dependencies: [python=3.11, numpy]' or the like",
+            "the repository has no conda.yaml, which says what its images need: flops-fl deps REPO "
+            "--write makes one",
             stage="conda.yaml",
         )
     tracked = MLFLOW & {each.module for each in packages_imported(folder)}
-    listed, options, dropped = [], [], []
+    lines, dropped = [], []
     for entry in environment.entries:
-        text, why = _kept(entry, environment, python, tracked=bool(tracked))
+        text, why = kept(entry, environment, python, tracked=bool(tracked))
         if why:
             dropped.append(Dropped(entry.text, entry.line, why))
-        if _INDEX.match(text):
-            options.append(text)
-        elif text:
-            listed.append(text)
-    return Needs(environment.file.name, tuple(listed), tuple(options), tuple(dropped))
+        lines.append(text)
+    return Needs.of(environment.file.name, lines, dropped)
 
 
-def _kept(entry: Entry, environment: Environment, python: str, *, tracked: bool) -> tuple[str, str]:
-    """What stays of an entry, and why that is not all of it."""
+def kept(entry: Entry, environment: Environment, python: str, *, tracked: bool) -> tuple[str, str]:
+    """What stays of an entry in pip's words, and why that is not all of it.
+
+    Args:
+        tracked: Whether the code uses MLflow itself.
+
+    Raises:
+        RepositoryError: it is built from source.
+    """
     if entry is environment.python:
         return "", _other_python(python_versions(entry), python)
     if not entry.pip:

@@ -98,10 +98,11 @@ def own_files(path: str) -> Iterator[Member]:
             if file.is_file() and "__pycache__" not in inside.parts:
                 yield Member(path=f"{path}/{inside}", content=file)
     ours = distribution(RUNTIME)
-    for name in ("METADATA", "entry_points.txt", "top_level.txt"):
-        if text := ours.read_text(name):
-            info = f"{path}/flops_fl-{__version__}.dist-info"
-            yield Member(path=f"{info}/{name}", content=text.encode())
+    texts = {name: ours.read_text(name) for name in ("entry_points.txt", "top_level.txt")}
+    texts["METADATA"] = ours.read_text("METADATA") or ours.read_text("PKG-INFO")
+    for name, text in texts.items():
+        info = f"{path}/flops_fl-{__version__}.dist-info"
+        yield Member(path=f"{info}/{name}", content=(text or "").encode())
 
 
 def _files(folder: Path, info: Path, path: str) -> Iterator[Member]:

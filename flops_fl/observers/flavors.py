@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,27 @@ def log_model(
             module.log_model(model, name=ARTIFACT, serialization_format="pickle", **options)
         else:
             module.log_model(model, name=ARTIFACT, **options)
+
+
+def inferred_requirements(model: Any, folder: Path) -> list[str]:
+    """What MLflow believes that a model needs, found by loading it in a process of MLflow's.
+
+    Args:
+        folder: An empty folder, into which the model is saved.
+
+    Returns:
+        Requirements for pip; none for a model of no known framework.
+    """
+    flavor = flavor_of(model)
+    if flavor is None:
+        return []
+    name = _MLFLOW_MODULE.get(flavor, flavor)
+    module: Any = importlib.import_module(f"mlflow.{name}")
+    models: Any = importlib.import_module("mlflow.models")
+    with warnings.catch_warnings(record=True):
+        module.save_model(model, str(folder / "model"), pip_requirements=[])
+        found: list[str] = models.infer_pip_requirements(str(folder / "model"), name)
+    return found
 
 
 def _log_sklearn(module: Any, model: Any, options: dict[str, Any]) -> None:

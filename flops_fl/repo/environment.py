@@ -82,6 +82,8 @@ class Environment:
     file: Path
     entries: Sequence[Entry]
     slips: Sequence[Slip]
+    name: str = ""
+    channels: Sequence[str] = ()
 
     @property
     def python(self) -> Entry | None:
@@ -107,7 +109,15 @@ def read_environment(folder: Path) -> Environment | None:
         return None
     content, root, slips = _parse(file)
     entries = tuple(_entries(file, content, root))
-    return Environment(file, entries, (*slips, *_repeated_keys(root), *_repeated(entries)))
+    slips += [*_repeated_keys(root), *_repeated(entries)]
+    channels = content.get("channels")
+    return Environment(
+        file,
+        entries,
+        tuple(slips),
+        str(content.get("name") or ""),
+        tuple(map(str, channels)) if isinstance(channels, list) else (),
+    )
 
 
 def is_no_name(requirement: str) -> bool:

@@ -2,105 +2,16 @@
 
 import json
 import os
-import struct
-import subprocess
 import sys
-import tarfile
 
 import pytest
-from packaging.requirements import Requirement
 
 from flops_fl.cli import run
 from flops_fl.errors import FlopsError, RepositoryError, UsageError
 from flops_fl.images import build as building
-from flops_fl.images import needs, site
 from flops_fl.images.layout import INDEX, Layout
 from tests.images import tiny
-
-PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
-SITE = f"app/env/lib/python{PYTHON}/site-packages"
-ELF = {"x86_64": 62, "aarch64": 183}
-
-
-def elf(machine):
-    return (b"\x7fELF" + bytes(14) + struct.pack("<H", ELF[machine])).decode("latin-1")
-
-
-@pytest.fixture
-def wheels(tmp_path, monkeypatch):
-    """A package index of a few lines, instead of all that the runtime needs."""
-    folder = tmp_path / "wheels"
-    tiny.wheel(folder, "wire", {"wire/__init__.py": "import sys\n", "bin/wire": "#!"})
-    tiny.wheel(
-        folder,
-        "frame",
-        {
-            "frame/__init__.py": "from frame.inner import x\n",
-            "frame/inner.py": "x = 1\n",
-            "frame/tests/__init__.py": "",
-            "frame/tests/test_inner.py": "assert 1\n",
-        },
-        requires=["wire"],
-    )
-    tiny.wheel(
-        folder,
-        "checked",
-        {
-            "checked/__init__.py": "from checked.tests import x\n",
-            "checked/tests/__init__.py": "x = 1\n",
-        },
-    )
-    tiny.wheel(folder, "uv", {"uv/__init__.py": ""})
-    tiny.wheel(folder, "tracking", {"tracking/__init__.py": ""}, requires=["wire"])
-    for machine in ELF:
-        tiny.wheel(
-            folder, "fast", {f"fast/x.{machine}.so": elf(machine)},
-            tag=f"cp{PYTHON.replace('.', '')}-abi3-manylinux_2_28_{machine}", requires=["wire"],
-        )  # fmt: skip
-    roots = {"images": ["wire", "uv"], "aggregator": ["tracking"]}
-    monkeypatch.setattr(
-        needs,
-        "requirements_of",
-        lambda _, extras: [Requirement(name) for extra in extras for name in roots[extra]],
-    )
-    monkeypatch.setenv("UV_FIND_LINKS", str(folder))
-    (tmp_path / "index").mkdir()
-    monkeypatch.setenv("UV_DEFAULT_INDEX", (tmp_path / "index").as_uri())
-    monkeypatch.setattr(site, "OURS", ("learner", "aggregator"))  # few files, to compile few
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
-    return folder
-
-
-@pytest.fixture
-def repo(tmp_path):
-    folder = tmp_path / "Digits_Model"
-    folder.mkdir()
-    (folder / "model_manager.py").write_text("class ModelManager:\n    pass\n")
-    (folder / "conda.yaml").write_text(
-        "dependencies:\n  - python=3.10.14\n  - pip:\n      - frame==1.0\n      - fast\n"
-        "      - mlflow==2.0\n      - checked\n"
-    )
-    git(folder, "init", "-q")
-    git(folder, "remote", "add", "origin", "https://example.org/Some-One/Digits_Model.git")
-    commit(folder)
-    return folder
-
-
-def git(folder, *words):
-    names = {
-        f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-    }
-    environment = {**os.environ, **names}
-    done = subprocess.run(
-        ["git", "-C", folder, *words], check=True, capture_output=True, text=True, env=environment
-    )
-    return done.stdout.strip()
-
-
-def commit(folder):
-    git(folder, "add", "-A")
-    git(folder, "commit", "-qm", "x")
-    return git(folder, "rev-parse", "HEAD")
+from tests.images.tiny import PYTHON, SITE, commit, git, names_in
 
 
 @pytest.fixture
@@ -124,24 +35,6 @@ def image(tmp_path, repo, wheels, capsys):
         return json.loads(capsys.readouterr().out)
 
     return call
-
-
-def names_in(folder, name="learner", platform="linux/amd64"):
-    """The files of an image, by layer, and its config."""
-    layout = Layout(folder)
-    (top,) = [each for each in layout.index() if f"/{name}:" in each.name]
-    document = layout.document(top.digest)
-    if top.media_type == INDEX:
-        (found,) = [
-            each for each in document["manifests"]
-            if each["platform"]["architecture"] == platform.partition("/")[2]
-        ]  # fmt: skip
-        document = layout.document(found["digest"])
-    layers = []
-    for layer in document["layers"]:
-        with tarfile.open(layout.path(layer["digest"])) as tar:
-            layers.append({each.name: each for each in tar if not each.isdir()})
-    return layers, layout.document(document["config"]["digest"])
 
 
 def test_an_image_has_a_layer_for_each_pace_of_change(image, tmp_path):

@@ -2,7 +2,11 @@
 
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
+import tarfile
 import threading
 import zipfile
 from contextlib import contextmanager
@@ -13,6 +17,8 @@ from flops_fl.images.layers import Member, write_layer
 from flops_fl.images.layout import CONFIG, INDEX, MANIFEST, Descriptor, Layout, index_of
 
 MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+SITE = f"app/env/lib/python{PYTHON}/site-packages"
 
 
 def base(folder, *platforms, python="3.11", libc=b"GNU C Library stable release version 2.36.\n"):
@@ -162,3 +168,38 @@ def fill(kept, folder: Path, tag="1"):
             kept.kinds[f"sha256:{file.name}"] = json.loads(content)["mediaType"]
     top = layout.index()[0]
     kept.manifests[tag], kept.kinds[tag] = kept.blobs[top.digest], top.media_type
+
+
+def git(folder, *words):
+    names = {
+        f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+    }
+    environment = {**os.environ, **names}
+    done = subprocess.run(
+        ["git", "-C", folder, *words], check=True, capture_output=True, text=True, env=environment
+    )
+    return done.stdout.strip()
+
+
+def commit(folder):
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "x")
+    return git(folder, "rev-parse", "HEAD")
+
+
+def names_in(folder, name="learner", platform="linux/amd64"):
+    """The files of an image, by layer, and its config."""
+    layout = Layout(folder)
+    (top,) = [each for each in layout.index() if f"/{name}:" in each.name]
+    document = layout.document(top.digest)
+    if top.media_type == INDEX:
+        (found,) = [
+            each for each in document["manifests"]
+            if each["platform"]["architecture"] == platform.partition("/")[2]
+        ]  # fmt: skip
+        document = layout.document(found["digest"])
+    layers = []
+    for layer in document["layers"]:
+        with tarfile.open(layout.path(layer["digest"])) as tar:
+            layers.append({each.name: each for each in tar if not each.isdir()})
+    return layers, layout.document(document["config"]["digest"])

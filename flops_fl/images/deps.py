@@ -1,0 +1,151 @@
+"""``flops-fl deps``: proposes a dependency file, proves that it can be installed, and locks it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flops_fl.errors import DataError, RepositoryError, UsageError
+from flops_fl.images.base import MACHINES
+from flops_fl.images.lock import FILE, Lock
+from flops_fl.images.needs import Dropped, resolve
+from flops_fl.images.proposal import Proposal, beyond, propose
+from flops_fl.images.uv import Target
+from flops_fl.options.images import DepsOptions
+from flops_fl.process.answer import Answer
+from flops_fl.process.files import atomic
+from flops_fl.repo.source import checkout
+
+PATIENCE = 1800.0  # seconds for one cycle of user code and MLflow's inference
+
+
+def propose_dependencies(options: DepsOptions, answer: Answer) -> None:
+    """Propose the dependency file of a repository, and write it with its lock if that is wanted.
+
+    Raises:
+        RepositoryError: a file cannot be read, the code fails, or no versions fit together.
+        UsageError: uv or the network is missing, or the repository is not on this disk.
+    """
+    if options.write and not Path(options.repo).is_dir():
+        raise UsageError(f"--write {options.repo}: expected a folder, which can be written")
+    with checkout(options.repo) as repo:
+        proposal = propose(repo.path, repo.name, options.python)
+        targets = [
+            Target(platform, options.python, f"{MACHINES[platform]}-unknown-linux-gnu")
+            for platform in options.platform
+        ]
+        lock, missed = resolve(repo.path, proposal.needs, targets, cpu=options.cpu)
+        pins = lock.pins[options.platform[0]]
+        proposal = proposal.pinned(pins)
+        proposal = replace(proposal, dropped=[*proposal.dropped, *missed])
+        asked = proposal.needs.asked(options.python, cpu=options.cpu)
+        lock = replace(lock, asked=asked)
+        inferred = beyond(_inferred(repo.path, options), proposal, pins)
+        written = _write(repo.path, proposal, lock) if options.write else []
+    if answer.as_json:
+        answer.give(_document(proposal, lock, inferred, written))
+    else:
+        _print(proposal, lock, inferred, written)
+
+
+def _inferred(folder: Path, options: DepsOptions) -> list[str]:
+    """What MLflow finds after one cycle; without data, on the model as it is built."""
+    order = {
+        "folder": str(folder),
+        "data": str(options.data) if options.data else None,
+        "tags": options.data_tags,
+        "learner": options.learner,
+    }
+    with tempfile.TemporaryDirectory(prefix="flops-deps-") as temporary:
+        told = Path(temporary, "answer")
+        command = [sys.executable, "-m", "flops_fl.images.inferring", json.dumps(order), str(told)]
+        with Path(temporary, "log").open("w+", errors="replace") as log:
+            try:
+                done = subprocess.run(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=PATIENCE,
+                    env={**os.environ, "MLFLOW_TRACKING_URI": f"file:{temporary}"}, check=False,
+                )  # fmt: skip
+            except subprocess.TimeoutExpired:
+                raise RepositoryError(
+                    f"one fit and one evaluation take longer than {PATIENCE:g} s: give less --data",
+                    stage="fit_model",
+                ) from None
+            log.seek(0)
+            said = log.read()
+        if not told.exists():
+            raise RepositoryError(
+                f"the repository's code ended its process (exit code {done.returncode}): try "
+                "flops-fl check",
+                stage="fit_model",
+                traceback=said,
+            )
+        answer = json.loads(told.read_text())
+    if "error" in answer:
+        if answer["code"] == DataError.exit_code:
+            raise DataError(answer["error"])
+        raise RepositoryError(answer["error"], stage="fit_model", traceback=answer["traceback"])
+    found: list[str] = answer.get("requirements", [])
+    return found
+
+
+def _write(folder: Path, proposal: Proposal, lock: Lock) -> list[str]:
+    for name, text in ((proposal.file, proposal.text()), (FILE, lock.text())):
+        with atomic(folder / name) as file:
+            file.write(text.encode())
+    return [proposal.file, FILE]
+
+
+def _print(proposal: Proposal, lock: Lock, inferred: Mapping[str, str], written: list[str]) -> None:
+    console = Console(stderr=True, highlight=False)
+    table = Table("package", "why", title=proposal.file, title_justify="left")
+    for line in proposal.lines:
+        table.add_row(f"+ {line.text}" if line.is_new else line.text, line.why)
+    for each in proposal.removed:
+        table.add_row(f"- {each.text}", each.why)
+    console.print(table)
+    for note in proposal.notes:
+        console.print(note, soft_wrap=True)
+    for each in proposal.dropped:
+        console.print(_not_kept(proposal, each), soft_wrap=True)
+    for text, why in inferred.items():
+        console.print(f"MLflow would list {text}: {why}", soft_wrap=True)
+    for platform, pins in lock.pins.items():
+        console.print(f"{platform}: {len(pins)} packages fit together, with flops-fl's own")
+    if written:
+        console.print(f"written: {', '.join(written)}")
+    else:
+        sys.stdout.write(proposal.text())
+
+
+def _not_kept(proposal: Proposal, each: Dropped) -> str:
+    return f"{proposal.file} line {each.line}: {each.text} is not kept: {each.why}"
+
+
+def _document(
+    proposal: Proposal, lock: Lock, inferred: Mapping[str, str], written: list[str]
+) -> dict[str, Any]:
+    def rows(dropped: Any) -> list[dict[str, Any]]:
+        return [{"line": each.line, "text": each.text, "why": each.why} for each in dropped]
+
+    return {
+        "status": "completed",
+        "file": proposal.file,
+        "python": proposal.python,
+        "lines": [{"text": x.text, "why": x.why, "new": x.is_new} for x in proposal.lines],
+        "removed": rows(proposal.removed),
+        "not_kept": rows(proposal.dropped),
+        "notes": list(proposal.notes),
+        "mlflow": dict(inferred),
+        "packages": {platform: len(pins) for platform, pins in lock.pins.items()},
+        "written": written,
+    }

@@ -1,0 +1,47 @@
+"""One cycle under MLflow's eyes: ``python -m flops_fl.images.inferring ORDER ANSWER``.
+
+It is a process of its own, since it runs user code. ORDER is a JSON document, ANSWER the file for
+the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from flops_fl.errors import FlopsError, RepositoryError
+from flops_fl.process.libraries import prepare_libraries
+
+
+def main() -> None:
+    """Train and evaluate once, and write which packages MLflow finds."""
+    order = json.loads(sys.argv[1])
+    prepare_libraries(threads=1)
+    logging.disable(logging.CRITICAL)
+
+    from flops_fl.observers.flavors import inferred_requirements
+    from flops_fl.use.repository import built
+
+    answer: dict[str, Any]
+    try:
+        model = built(Path(order["folder"]), order["data"], order["tags"], order["learner"])
+        if order["data"]:
+            model.fit()
+            model.evaluate()
+        with tempfile.TemporaryDirectory(prefix="flops-deps-") as folder:
+            try:
+                answer = {"requirements": inferred_requirements(model.model(), Path(folder))}
+            except ImportError as error:
+                answer = {"lacking": str(error)}
+    except FlopsError as error:
+        traceback = error.traceback if isinstance(error, RepositoryError) else ""
+        answer = {"error": str(error), "traceback": traceback, "code": error.exit_code}
+    Path(sys.argv[2]).write_text(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""What a repository should list: from its imports, from MLflow, proved by resolving it."""
+
+import json
+
+import pytest
+
+from flops_fl.cli import run
+from flops_fl.errors import RepositoryError, UsageError
+from flops_fl.images import deps
+from flops_fl.images.lock import Lock, Pin, needed_by, parse_pins
+from tests.images import tiny
+from tests.images.tiny import PYTHON, commit, names_in
+
+LISTED = (
+    "name: mine\nchannels: [pytorch, conda-forge]\ndependencies:\n  - python=3.10.14\n"
+    "  - cudatoolkit=11\n  - pip:\n    - frame==1.0\n    - wire\n    - checked==1.0\n"
+)
+
+
+@pytest.fixture
+def propose(repo, wheels, monkeypatch, capsys):
+    """Runs flops-fl deps on a repository that imports frame and fast; gives its JSON."""
+    monkeypatch.setattr(deps, "_inferred", lambda *_: ["frame==9", "wire==9", "other==9"])
+    monkeypatch.setattr(
+        "flops_fl.repo.imports._brings", lambda name: frozenset({"frame": {"wire"}}.get(name, ()))
+    )
+    (repo / "model_manager.py").write_text("import os\nimport frame\nimport fast\n")
+    (repo / "conda.yaml").write_text(LISTED)
+
+    def call(*options):
+        run(["deps", str(repo), "--json", *options])
+        return json.loads(capsys.readouterr().out)
+
+    return call
+
+
+def test_each_line_has_its_reason(propose):
+    found = propose()
+    assert found["lines"] == [
+        {"text": "frame==1.0", "why": "model_manager.py line 2 imports frame", "new": False},
+        {"text": "wire", "why": "needed by fast, frame", "new": False},
+        {"text": "fast==1.0", "why": "model_manager.py line 3 imports fast", "new": True},
+    ]
+    assert [(each["text"], each["line"]) for each in found["removed"]] == [("checked==1.0", 9)]
+
+
+def test_what_cannot_be_kept_is_named(propose):
+    found = propose()
+    assert {each["text"]: each["why"] for each in found["not_kept"]} == {
+        "python=3.10.14": f"the images have Python {PYTHON}, since flops-fl needs >=3.11",
+        "cudatoolkit=11": "pip has no such package",
+    }
+    assert found["notes"][0].startswith("conda.yaml: pytorch is conda's")
+
+
+def test_what_mlflow_finds_besides_is_explained(propose):
+    assert propose()["mlflow"] == {"other==9": "the code imports it nowhere"}
+
+
+def test_it_is_proved_for_all_platforms(propose):
+    assert propose()["packages"] == dict.fromkeys(tiny.MACHINES, 5)
+
+
+def test_without_write_nothing_is_written(propose, repo):
+    before = sorted(repo.iterdir())
+    propose()
+    assert sorted(repo.iterdir()) == before
+    assert (repo / "conda.yaml").read_text() == LISTED
+
+
+def test_an_image_takes_exactly_what_was_locked(propose, repo, wheels, tmp_path, capsys):
+    assert propose("--write")["written"] == ["conda.yaml", "requirements.lock"]
+    commit(repo)
+    tiny.wheel(wheels, "frame", {"frame/__init__.py": "newer"}, version="1.0.post1")
+    tiny.wheel(wheels, "wire", {"wire/__init__.py": "newer"}, version="2.0")
+    base = tiny.base(tmp_path / "base", python=PYTHON)
+    words = ["image", str(repo), "--base", str(base), "--out", str(tmp_path / "out"), "--json"]
+    run(words)
+    assert json.loads(capsys.readouterr().out)["locked"]
+    layers, _ = names_in(tmp_path / "out")
+    names = {name for layer in layers for name in layer}
+    assert any("wire-1.0.dist-info" in name for name in names)
+    assert not any("wire-2.0.dist-info" in name for name in names)
+    # What is written is proposed again, as it is.
+    again = propose()
+    assert not again["removed"]
+    assert not again["not_kept"]
+
+    (repo / "conda.yaml").write_text(LISTED)
+    with pytest.raises(
+        RepositoryError, match=r"requirements.lock is older than conda.yaml, .*deps"
+    ):
+        run(words)
+
+
+def test_a_file_that_is_not_the_locked_one_is_refused(
+    propose,
+    repo,
+    wheels,
+    tmp_path,
+    monkeypatch,
+):
+    propose("--write")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "another"))
+    tiny.wheel(wheels, "wire", {"wire/__init__.py": "import other"})
+    base = tiny.base(tmp_path / "base", python=PYTHON)
+    with pytest.raises(UsageError, match="packages for linux/amd64 cannot be had .*[Hh]ash"):
+        run(["image", str(repo), "--base", str(base), "--out", str(tmp_path / "out")])
+
+
+def test_a_lock_for_other_machines_is_named(propose, repo, tmp_path):
+    propose("--write", "--platform", "linux/amd64")
+    base = tiny.base(tmp_path / "base", python=PYTHON)
+    words = ["image", str(repo), "--base", str(base), "--out", str(tmp_path / "out")]
+    with pytest.raises(RepositoryError, match="requirements.lock is not for linux/arm64: write it"):
+        run(words)
+    (repo / "requirements.lock").write_text("frame==1.0\n")
+    with pytest.raises(RepositoryError, match="requirements.lock is not written by flops-fl deps"):
+        run(words)
+
+
+def test_a_repository_without_a_dependency_file_gets_one(propose, repo):
+    (repo / "conda.yaml").unlink()
+    propose("--write")
+    text = (repo / "conda.yaml").read_text()
+    assert "name: Digits_Model" in text
+    assert "- frame==1.0  # model_manager.py line 2 imports frame" in text
+
+
+def test_a_url_cannot_be_written(wheels):
+    with pytest.raises(UsageError, match="expected a folder, which can be written"):
+        run(["deps", "https://example.org/me/x.git", "--write"])
+
+
+PIN = Pin("numpy", "numpy==2.0", ("sha256:aa", "sha256:bb"), ("pandas",))
+
+
+def test_a_lock_is_read_as_it_was_written(tmp_path):
+    older = Pin("fast", "fast==1", ("sha256:cc",), ())
+    newer = Pin("fast", "fast==2", ("sha256:dd",), ())
+    wheel = Pin("own", "./own-1.0-py3-none-any.whl", ("sha256:ee",), ())
+    pins = {"linux/amd64": [newer, PIN, wheel], "linux/arm64": [older, PIN, wheel]}
+    lock = Lock("1234", "3.12", ("--find-links x",), pins)
+    (tmp_path / "requirements.lock").write_text(lock.text())
+    found = Lock.read(tmp_path / "requirements.lock")
+    assert (found.asked, found.python, found.options) == ("1234", "3.12", ("--find-links x",))
+    for platform, expected in pins.items():
+        assert sorted(found.pins[platform], key=str) == sorted(expected, key=str)
+    assert lock.text().count("numpy==2.0") == 1
+    assert "fast==1 ; platform_machine == 'aarch64'" in lock.text()
+
+
+def test_what_uv_prints_is_read():
+    text = (
+        "numpy==2.0 \\\n    --hash=sha256:bb \\\n    --hash=sha256:aa\n    # via\n    #   pandas\n"
+        "own @ file:///x/own-1.0-py3-none-any.whl \\\n    --hash=sha256:ee\n"
+    )
+    text = text.replace("    # via\n    #   pandas\n", "    # via pandas\n")
+    assert [pin for pin, _ in parse_pins(text)] == [
+        PIN,
+        Pin("own", "own @ file:///x/own-1.0-py3-none-any.whl", ("sha256:ee",), ()),
+    ]
+
+
+def test_what_a_package_needs_is_found_through_others():
+    pins = [Pin(n, f"{n}==1", (), via) for n, via in (("a", ()), ("b", ("a",)), ("c", ("b", "d")))]
+    assert needed_by(["A"], pins) == {"a", "b", "c"}
+    assert needed_by(["c", "unknown"], pins) == {"c"}
