@@ -4,7 +4,7 @@ BIN := .venv/bin
 EXTRAS := aggregator,ui,data,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo flower bench chaos fuzz test test-all check format lock docs options proto clean
+.PHONY: help demo flower bench chaos fuzz test test-all check format lock docs walk options proto clean
 .PHONY: torch frameworks simulation flower-next
 
 help:  ## show this list
@@ -86,6 +86,9 @@ docs: .venv/.installed  ## the docs as a site in build/site, links checked
 	@$(BIN)/python -c 'import mkdocs, material' 2>/dev/null || $(BIN)/pip install --quiet \
 		--disable-pip-version-check -c requirements.lock -e '.[$(EXTRAS),docs]'
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+walk: .venv/.installed  ## follow README and docs in a fresh clone and bare environments
+	@PYTHONPATH=. $(BIN)/python docs/make/walk.py
 
 options: .venv/.installed  ## write docs/options.md from what flops_fl/options says
 	@PYTHONPATH=. $(BIN)/python docs/make/options.py

@@ -10,12 +10,10 @@ from docs.make.api import PUBLIC, api_page
 from docs.make.options import PAGE, options_page
 from flops_fl.cli import COMMANDS
 from flops_fl.options.described import flag
-from tests.pages import ROOT, joined
+from tests.pages import COMMAND, ROOT, joined, marked
 
 PAGES = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/README.md")]
 PAGES.remove(ROOT / "docs" / "errors.md")  # mistakes
-COMMAND = re.compile(r"^(?:flops-fl|python|make|pip|flwr|flower-\w+|scp) ", re.M)
-MARK = re.compile(r"<!-- (run by|not run:) (.*?) -->")
 
 
 def test_the_page_of_options_is_that_of_the_options():
@@ -32,17 +30,11 @@ def test_the_page_of_the_api_has_what_the_package_gives():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_each_block_of_commands_is_run_by_a_test_or_says_why_not(page):
-    """A mark holds until the next one or the next heading."""
-    mark = None
-    for part in re.split(r"^(?=#+ |```|<!-- )", page.read_text(), flags=re.M):
-        if part.startswith("#"):
-            mark = None
-        if found := MARK.match(part):
-            mark = found
-            if found[1] == "run by":
-                assert page.name in (ROOT / found[2]).read_text(), found[0]
-        if part.startswith("```") and COMMAND.search(part):
-            assert mark, f"{page.name}: no mark before {part}"
+    for block in marked(page.read_text()):
+        if COMMAND.search(block.text):
+            assert block.mark, f"{page.name}: no mark before {block.text}"
+        if block.mark and block.mark[1] == "run by":
+            assert page.name in (ROOT / block.mark[2]).read_text(), block.mark[0]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

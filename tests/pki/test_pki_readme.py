@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -10,27 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from docs.make.walk import MACHINES, SCP, free_port, here, machines
 from flops_fl import cli
 from tests.conftest import LIMIT, NUMPY, ROOT
-
-ADDRESSES = {"root": "127.0.0.1", "a": "127.0.0.2", "b": "127.0.0.3"}
-
-# scp FILE ... HOST: from the folder of a machine to that of another
-SCP = """#!/bin/bash
-set -e
-to="${@: -1}"
-cp "${@:1:$#-1}" "$MACHINES/${to%:}/"
-"""
-
-
-def walk():
-    """Machine and commands of each block in the README's section, as they stand there."""
-    text = (ROOT / "README.md").read_text()
-    section = text.partition("on three machines")[2].partition("\n## ")[0]
-    found = re.findall(
-        r"[Oo]n (?:`(\w)\.example\.org`|the (root) node)[^`]*?```\n(.*?)```", section, re.S
-    )
-    return [(learner or root, block) for learner, root, block in found]
 
 
 @pytest.fixture
@@ -44,7 +25,7 @@ def machine(tmp_path):
     started = []
 
     def start(name, commands):
-        folder = tmp_path / ADDRESSES[name]
+        folder = tmp_path / MACHINES[name]
         folder.mkdir(exist_ok=True)
         process = subprocess.Popen(
             ["bash", "-ec", commands],
@@ -75,42 +56,33 @@ def finished(process):
 
 @pytest.mark.slow
 def test_the_three_machines_of_the_readme(machine, digits, tmp_path):
-    with socket.socket() as probe:
-        probe.bind((ADDRESSES["root"], 0))
-        port = probe.getsockname()[1]
+    port = free_port(MACHINES["root"])
 
-    def here(name, commands):
-        for printed, ours in {
-            "https://example.org/me/model.git@v1": str(NUMPY),
-            "--data /data --data-tags mnist": f"--data {digits}/part-{'ab'.find(name)}",
-            "0.0.0.0:8080": f"{ADDRESSES['root']}:{port}",
-            "root.example.org:8080": f"{ADDRESSES['root']}:{port}",
-            "--rounds 10": "--rounds 2 --no-tracking",
-        }.items():
-            commands = commands.replace(printed, ours)
-        return re.sub(r"\b(root|a|b)\.example\.org", lambda m: ADDRESSES[m[1]], commands)
+    def ours(name, commands):
+        data = digits / f"part-{'ab'.find(name)}"
+        return here(commands, NUMPY, data, port).replace("--rounds 10", "--rounds 2 --no-tracking")
 
-    for folder in ADDRESSES.values():
+    for folder in MACHINES.values():
         (tmp_path / folder).mkdir()
-    blocks = walk()
+    blocks = machines((ROOT / "README.md").read_text())
     assert [name for name, _ in blocks] == ["root", "a", "b", "root", "a"]
     actors = []
     for name, block in blocks:
         before, python, actor = block.partition("python -m")
-        said = finished(machine(name, here(name, before)))
+        said = finished(machine(name, ours(name, before)))
         assert said.count("next, ") == before.count("flops-fl pki")
         if python:
-            actors.append(machine(name, here(name, python + actor)))
+            actors.append(machine(name, ours(name, python + actor)))
     # "and on b with the files of learner-b"
-    actors.append(machine("b", here("b", blocks[-1][1].replace("learner-a", "learner-b"))))
+    actors.append(machine("b", ours("b", blocks[-1][1].replace("learner-a", "learner-b"))))
     for actor in actors:
         finished(actor)
-    (result,) = (tmp_path / ADDRESSES["root"]).glob("runs/*/result.json")
+    (result,) = (tmp_path / MACHINES["root"]).glob("runs/*/result.json")
     rounds = json.loads(result.read_text())["rounds"]
     assert [record["learners"] for record in rounds] == [["learner-a", "learner-b"]] * 2
     for learner in ("a", "b"):  # the key never left
         keys = [path.parent.name for path in tmp_path.rglob(f"learner-{learner}.key")]
-        assert keys == [ADDRESSES[learner]]
+        assert keys == [MACHINES[learner]]
 
 
 def enrolled(folder, *lines):

@@ -1,4 +1,4 @@
-"""Models as ONNX (docs/use-the-model.md): onnxruntime predicts as the framework, on real data."""
+"""Models as ONNX: onnxruntime gives what the framework gives, on real data."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
