@@ -1,6 +1,8 @@
 # Everything is made in .venv, from the package registries alone. Safe to run twice.
+# Another Python next to it: make test PYTHON=python3.13 VENV=.venv-3.13
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 EXTRAS := aggregator,ui,data,dev
 
 .DEFAULT_GOAL := help
@@ -11,40 +13,40 @@ help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The stamp is made last: an installation that was cut off is taken up again.
-.venv/.installed: pyproject.toml requirements.lock
-	@echo "installing into .venv (some minutes, once)"
+$(VENV)/.installed: pyproject.toml requirements.lock
+	@echo "installing into $(VENV) (some minutes, once)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is older than 3.11: give another, make PYTHON=python3.12 ..."; exit 2; }
-	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[$(EXTRAS)]'
 	@touch $@
 
-demo: .venv/.installed  ## train on real digits: one aggregator, three learners, a process each
+demo: $(VENV)/.installed  ## train on real digits: one aggregator, three learners, a process each
 	@$(BIN)/python examples/demo.py
 
-flower: .venv/.installed simulation  ## the same model from our engine and from `flwr run`, twice
+flower: $(VENV)/.installed simulation  ## the same model from our engine and from `flwr run`, twice
 	@$(BIN)/python examples/flower.py
 
-test: .venv/.installed  ## the tests, without torch's and the slow ones
+test: $(VENV)/.installed  ## the tests, without torch's and the slow ones
 	@echo "left out here: the slow tests and those with torch (make test-all runs them)"
 	@$(BIN)/python -m pytest -m "not slow and not torch" -n 2 --dist worksteal
 
-bench: .venv/.installed simulation  ## measure us and our peers side by side (a quarter of an hour)
+bench: $(VENV)/.installed simulation  ## measure us and our peers side by side (a quarter of an hour)
 	@$(BIN)/python -m benchmarks all --report docs/benchmarks.md
 
-torch: .venv/.installed
+torch: $(VENV)/.installed
 	@$(BIN)/python -c 'import torch' 2>/dev/null || \
 		$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
 
-simulation: .venv/.installed
+simulation: $(VENV)/.installed
 	@$(BIN)/python -c 'import ray' 2>/dev/null || $(BIN)/pip install --quiet \
 		--disable-pip-version-check -c requirements.lock -e '.[$(EXTRAS),simulation]'
 
-frameworks: .venv/.installed torch
+frameworks: $(VENV)/.installed torch
 	@$(BIN)/python -c 'import keras, jax, xgboost, lightgbm, onnxruntime' 2>/dev/null || $(BIN)/pip install \
 		--quiet --disable-pip-version-check -c requirements.lock -e '.[$(EXTRAS),frameworks]'
 
-test-all: .venv/.installed frameworks simulation  ## all tests; installs torch, keras, JAX, Ray ...
+test-all: $(VENV)/.installed frameworks simulation  ## all tests; installs torch, keras, JAX, Ray ...
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # requirements.lock is of the oldest flwr of pyproject.toml's range; this is of the newest.
@@ -60,19 +62,19 @@ $(NEXT)/.installed: pyproject.toml requirements.lock
 flower-next: $(NEXT)/.installed  ## the tests of all that meets Flower, on flwr 1.42
 	@$(NEXT)/bin/python -m pytest tests/flower tests/peers tests/runtime -n 2 --dist worksteal
 
-chaos: .venv/.installed  ## kills and cuts at random instants; CHAOS_SEED=N repeats one
+chaos: $(VENV)/.installed  ## kills and cuts at random instants; CHAOS_SEED=N repeats one
 	@$(BIN)/python -m pytest tests/chaos -s
 
-fuzz: .venv/.installed  ## 10,000 streams of rogues against a live run; FUZZ_SEED=N repeats one
+fuzz: $(VENV)/.installed  ## 10,000 streams of rogues against a live run; FUZZ_SEED=N repeats one
 	@$(BIN)/python -m pytest tests/fuzz -s
 
-check: .venv/.installed  ## ruff, mypy, the import rule
+check: $(VENV)/.installed  ## ruff, mypy, the import rule
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest tests/test_structure.py
 
-format: .venv/.installed  ## put the code into shape
+format: $(VENV)/.installed  ## put the code into shape
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
@@ -82,15 +84,15 @@ lock:  ## write requirements.lock: the versions that pyproject.toml's ranges giv
 	@build/lock/bin/pip freeze --exclude-editable > requirements.lock
 	@rm -rf build/lock
 
-docs: .venv/.installed  ## the docs as a site in build/site, links checked
+docs: $(VENV)/.installed  ## the docs as a site in build/site, links checked
 	@$(BIN)/python -c 'import mkdocs, material' 2>/dev/null || $(BIN)/pip install --quiet \
 		--disable-pip-version-check -c requirements.lock -e '.[$(EXTRAS),docs]'
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-walk: .venv/.installed  ## follow README and docs in a fresh clone and bare environments
+walk: $(VENV)/.installed  ## follow README and docs in a fresh clone and bare environments
 	@PYTHONPATH=. $(BIN)/python docs/make/walk.py
 
-options: .venv/.installed  ## write docs/options.md from what flops_fl/options says
+options: $(VENV)/.installed  ## write docs/options.md from what flops_fl/options says
 	@PYTHONPATH=. $(BIN)/python docs/make/options.py
 
 proto:  ## make flops_pb2 from flops.proto
@@ -98,4 +100,4 @@ proto:  ## make flops_pb2 from flops.proto
 	@build/proto/bin/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. flops_fl/wire/flops.proto
 
 clean:  ## remove what the commands above made
-	@rm -rf .venv $(NEXT) build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(NEXT) build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ Each page has a clone of its own. `here` puts a reader's own names in the place 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 import venv
+from collections import Counter
 from pathlib import Path
 
 from tests.pages import COMMAND, ROOT, Block, files, marked
@@ -98,9 +100,9 @@ class Walk:
         """Wait for commands; the walk ends here if they fail."""
         out, _ = process.communicate(timeout=LIMIT)
         shown = " && ".join(line for line in said.replace("\\\n", " ").split("\n") if line)
-        shown = re.sub(r"\s+", " ", shown)
+        shown = re.sub(r"\s+", " ", shown).replace("python - <<'END' && import flops_fl && ", "")
         told = "ok" if process.returncode == 0 else f"exit code {process.returncode}"
-        print(f"{page}: {shown[:110]} ... {told}, {time.monotonic() - begun:.0f} s", flush=True)
+        print(f"{page}: {shown[:100]} ... {told}, {time.monotonic() - begun:.0f} s", flush=True)
         if process.returncode:
             sys.exit(f"{said}\n{out}")
 
@@ -164,7 +166,7 @@ def _commands(block: Block) -> list[str]:
     if block.left_out:
         return []
     if block.language == "python":
-        lines = f"import flops_fl\n{block.text}"
+        lines = "import flops_fl\n" + block.text.removeprefix("import flops_fl\n")
         return [f"python - <<'END'\n{lines}END"] if "flops_fl." in block.text else []
     if block.text.startswith("$ "):  # with what it prints
         return re.findall(r"^\$ ((?:.*\\\n)*.*)$", block.text, re.M)
@@ -178,6 +180,11 @@ def main() -> None:
         readme(walk)
         for page in PAGES:
             follow(walk, page)
+        # A shell's `wait` does not tell how those in the background ended.
+        results = sorted(walk.folder.rglob("runs/*/result.json"))
+        ends = [json.loads(file.read_text())["status"] for file in results]
+        print(f"{len(ends)} runs:", *(f"{n} {end}" for end, n in Counter(ends).items()))
+        sys.exit(set(ends) != {"completed"})
 
 
 if __name__ == "__main__":
