@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import grpc
 import pytest
+from flwr.proto import transport_pb2 as flower
 
 from flops_fl.flower.values import METHOD as FLOWER_METHOD
 from flops_fl.repo.contract import ManagedModel
@@ -101,8 +102,10 @@ async def _deaf(address, method, count, fingerprint, aggregator):
             if method == METHOD:
                 name = f"deaf-{index}"
                 await call.write(encode(Hello(learner=name, nonce=name, fingerprint=fingerprint)))
-            else:
-                await call.wait_for_connection()
+            else:  # the answer to the question whether it is there
+                res = flower.ClientMessage.GetPropertiesRes(status=flower.Status())
+                answer = flower.ClientMessage(get_properties_res=res)
+                await call.write(answer.SerializeToString())
             calls.append(call)
         out, _ = await asyncio.to_thread(aggregator.communicate, timeout=80)
         assert aggregator.returncode == 0
