@@ -7,10 +7,12 @@ from contextlib import suppress
 import grpc
 import pytest
 from flwr.proto import transport_pb2 as flower
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from flops_fl.flower.values import METHOD as FLOWER_METHOD
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.wire.codec import decode, encode
+from flops_fl.wire.hub.server import WATCHERS
 from flops_fl.wire.messages import Hello, Order, Result
 from flops_fl.wire.transport import METHOD
 from tests.conftest import NUMPY, wait_for_port
@@ -169,3 +171,29 @@ def test_the_record_of_a_learner_that_broke_the_protocol_says_so(processes, digi
         "it broke the protocol: an answer to the task 'r/9/fit', which is not open; "
         "no answer within 0.5 s after 2 others' (--grace)"
     )
+
+
+def test_the_health_service_keeps_nothing_of_what_strangers_ask_it(processes, digits):
+    """gRPC's own keeps each request that watches: 200 of them took 1.2 GB."""
+
+    async def watch(name, count):
+        async with grpc.aio.insecure_channel(processes.address) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            codes, calls = [], []
+            for index in range(count):
+                asked = health_pb2.HealthCheckRequest(service=f"{name}{index}" if name else "")
+                calls.append(stub.Watch(asked))
+                with suppress(grpc.aio.AioRpcError):
+                    assert (await calls[-1].read()).status == health_pb2.HealthCheckResponse.SERVING
+                    continue
+                codes.append(await calls[-1].code())
+            return codes
+
+    aggregator = processes.aggregator(NUMPY, "--rounds", 1, "--min-clients", 2)
+    wait_for_port(processes.address)
+    assert asyncio.run(watch("x" * 1_900_000, 60)) == [grpc.StatusCode.NOT_FOUND] * 60
+    refused = asyncio.run(watch("", WATCHERS + 3))
+    assert refused == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 3
+    for index in range(2):
+        processes.learner(NUMPY, digits / f"part-{index}", f"l{index}")
+    assert processes.result(aggregator)["peak_memory_bytes"] < 400e6

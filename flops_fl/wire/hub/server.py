@@ -31,6 +31,35 @@ def window_for(nbytes: int) -> int:
     return min(max(nbytes, SMALLEST_WINDOW), LARGEST_WINDOW)
 
 
+SERVICES = ("", METHOD.split("/")[1])  # that the health service knows
+WATCHERS = 16  # streams of the health service, each of which lasts as long as its client
+
+
+class _Health(aio.HealthServicer):  # type: ignore[misc]
+    """gRPC's health service, which strangers may ask, too.
+
+    gRPC's own keeps the request of each stream that watches, 2 MiB at most, and any number of them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watching = 0
+
+    async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802 - gRPC's name
+        """Tell the state of a service whenever it changes."""
+        if request.service not in SERVICES:
+            await context.abort(grpc.StatusCode.NOT_FOUND)
+        if self._watching >= WATCHERS:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{WATCHERS} clients watch already: use Check"
+            )
+        self._watching += 1
+        try:
+            await super().Watch(request, context)
+        finally:
+            self._watching -= 1
+
+
 @dataclass(frozen=True, slots=True)
 class Serving:
     """A running server that learners can join. `port` is the port that it listens on."""
@@ -87,7 +116,7 @@ async def serve(
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(service, {method: handler}),)
         )
-    health = aio.HealthServicer()
+    health = _Health()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     try:
         if tls is None:
@@ -97,7 +126,7 @@ async def serve(
     except RuntimeError as error:
         raise UsageError(f"cannot listen on {listen}: {error}") from None
     await server.start()
-    for service in ("", METHOD.split("/")[1]):
+    for service in SERVICES:
         await health.set(service, health_pb2.HealthCheckResponse.SERVING)
     return Serving(port, server, health)
 
