@@ -1,52 +1,24 @@
-"""``flops-fl``: the table of commands, and how a command is found, explained and run."""
+"""``flops-fl``: how a command is found, explained and run."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from flops_fl import commands
-from flops_fl.commands import Call, Work
+from flops_fl.commands import Call
 from flops_fl.errors import UsageError
 from flops_fl.process.answer import Answer
 from flops_fl.process.main import run_main
 from flops_fl.process.signals import ending_at_once
-
-if TYPE_CHECKING:
-    from flops_fl.options.common import Options
-    from flops_fl.options.completion import CompletionOptions
+from flops_fl.table import COMMANDS, GROUPS
 
 log = logging.getLogger(__name__)
 
 PROG = "flops-fl"
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command: its texts in lists and in help, its options, and where its work is done."""
-
-    usage: str
-    """The arguments shown after its name in a list of commands."""
-    line: str
-    """What the command does, for a list of commands."""
-    description: str
-    """What the command does, for the head of its help."""
-    options: str
-    """The class of its options, as ``module:Class`` in ``flops_fl.options``."""
-    start: Callable[[Any, Call], Work]
-
-    @property
-    def options_class(self) -> type[Options]:
-        """The class of its options, imported."""
-        module, _, name = self.options.partition(":")
-        found: type[Options] = getattr(import_module(f"flops_fl.options.{module}"), name)
-        return found
+LINES = 32  # the column in which a list says what commands do
 
 
 def main(prog: str = PROG, module: str = "") -> None:
@@ -142,159 +114,3 @@ def _list(name: str, called: str) -> str:
     lines = [f"usage: {called} COMMAND ...", "", GROUPS[name], "", "commands:"]
     lines += [f"{left:<{LINES}}{line}" for left, line in rows]
     return "\n".join([*lines, "", "Add --help to a command for its options.", ""])
-
-
-def _completion(options: CompletionOptions, call: Call) -> Work:
-    from flops_fl.options.completion import Entry, script
-
-    entries = {
-        name: Entry(command.line, command.options_class) for name, command in COMMANDS.items()
-    }
-
-    def work() -> int:
-        sys.stdout.write(script(options.shell, entries))
-        return 0
-
-    return work
-
-
-LINES = 32  # the column in which a list says what commands do
-GROUPS = {
-    "": "Train the model of a plain ML repository by federated learning.",
-    "data": "Prepare what learners train on.",
-    "flower": "Take a repository to Flower's own engines.",
-    "pki": "Make certificates, by which actors know each other.",
-}
-COMMANDS = {
-    "check": Command(
-        "REPO",
-        "find the mistakes in an ML repository",
-        "Check an ML repository: its files, its dependencies, its model, and with --data a fit and "
-        "an evaluation. Each mistake has its file, its line and a remedy.",
-        "check:CheckOptions",
-        commands.check,
-    ),
-    "simulate": Command(
-        "REPO --learners N",
-        "a whole federation on this machine",
-        "Run a whole federation on this machine, with the same code as a real one.",
-        "federation:SimulateOptions",
-        commands.simulate,
-    ),
-    "aggregator": Command(
-        "REPO",
-        "lead the rounds, on the root node",
-        "Lead the federated training of an ML repository's model; also python -m aggregator.",
-        "aggregator:AggregatorOptions",
-        commands.aggregator,
-    ),
-    "learner": Command(
-        "REPO --aggregator A",
-        "train, in an edge container",
-        "Train the model of an ML repository on local data; also python -m learner.",
-        "learner:LearnerOptions",
-        commands.learner,
-    ),
-    "run": Command(
-        "REPO --data D -- PROGRAM",
-        "your own program, with a learner's data",
-        "Run the program after --, such as flops-fl run REPO --data FOLDER -- python "
-        "model_manager.py, in the repository: load_dataset() gives it the data of a learner.",
-        "use:RunOptions",
-        commands.run,
-    ),
-    "evaluate": Command(
-        "RUN --data D",
-        "a run's model on any data",
-        "Evaluate the model that a run has left, on any data, as a learner would.",
-        "use:EvaluateOptions",
-        commands.evaluate,
-    ),
-    "export": Command(
-        "RUN --out FILE",
-        "a run's model, in its framework's own format",
-        "Write the model that a run has left in its framework's own format, and print the lines "
-        "of Python that load it.",
-        "use:ExportOptions",
-        commands.export,
-    ),
-    "replay": Command(
-        "RUN --round R ...",
-        "a learner's past fit or failure once more",
-        "Execute what a learner did in a past round again, here: from the round's checkpoint, the "
-        "seed and the learner's data, under the debugger if you like.",
-        "use:ReplayOptions",
-        commands.replay,
-    ),
-    "plan": Command(
-        "--learners N ...",
-        "would clusters pay? a round's time and traffic",
-        "Reckon what a round takes and what crosses the root's link, without clusters and with.",
-        "plan:PlanOptions",
-        commands.plan,
-    ),
-    "deps": Command(
-        "REPO",
-        "which packages it should list, and why",
-        "Find which packages a repository needs, and versions of them that fit together.",
-        "images:DepsOptions",
-        commands.deps,
-    ),
-    "image": Command(
-        "REPO",
-        "OCI images of learner and aggregator",
-        "Build the images of a repository's learner and aggregator, without Docker.",
-        "images:ImageOptions",
-        commands.image,
-    ),
-    "data partition": Command(
-        "SOURCE ...",
-        "cut a dataset into one part for each learner",
-        "Cut a dataset into parts: a folder with one Parquet file for each learner.",
-        "data:PartitionOptions",
-        commands.data_partition,
-    ),
-    "flower export": Command(
-        "REPO --out DIR",
-        "write a Flower app, for flwr run",
-        "Write a Flower app around an ML repository, to be started with flwr run.",
-        "federation:FlowerExportOptions",
-        commands.flower_export,
-    ),
-    "pki init": Command(
-        "",
-        "make an authority, which signs whom you let in",
-        "Make an authority: the key that signs the certificates of a federation.",
-        "pki:InitOptions",
-        commands.pki_init,
-    ),
-    "pki request": Command(
-        "NAME --role ROLE",
-        "make a key, and a request to sign it",
-        "Make a private key, which stays here, and a request for an authority to sign.",
-        "pki:RequestOptions",
-        commands.pki_request,
-    ),
-    "pki sign": Command(
-        "NAME.csr ...",
-        "sign a request: a certificate for TLS",
-        "Sign a request: say whom you let in, and it is signed if it asks for no more.",
-        "pki:SignOptions",
-        commands.pki_sign,
-    ),
-    "pki enroll": Command(
-        "NAME --role ROLE",
-        "all three at once, on one machine",
-        "Make a key and its certificate on one machine, and an authority if there is none.",
-        "pki:EnrollOptions",
-        commands.pki_enroll,
-    ),
-    "completion": Command(
-        "SHELL",
-        "let bash, zsh or fish complete all this",
-        "Print a script that lets a shell complete commands and options. For bash, put "
-        "'source <(flops-fl completion bash)' into ~/.bashrc.",
-        "completion:CompletionOptions",
-        _completion,
-    ),
-}

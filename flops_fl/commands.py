@@ -19,7 +19,7 @@ from flops_fl.process.answer import Answer
 if TYPE_CHECKING:
     from flops_fl.options.aggregator import AggregatorOptions
     from flops_fl.options.check import CheckOptions
-    from flops_fl.options.data import PartitionOptions
+    from flops_fl.options.data import DataServeOptions, PartitionOptions
     from flops_fl.options.federation import FlowerExportOptions, SimulateOptions
     from flops_fl.options.images import DepsOptions, ImageOptions
     from flops_fl.options.learner import LearnerOptions
@@ -153,6 +153,12 @@ def data_partition(options: PartitionOptions, call: Call) -> Work:
         return 0
 
     return work
+
+
+def data_serve(options: DataServeOptions, call: Call) -> Work:
+    from flops_fl.actors import data_server
+
+    return partial(data_server.serve_data, options)
 
 
 def flower_export(options: FlowerExportOptions, call: Call) -> Work:

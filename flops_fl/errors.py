@@ -3,6 +3,8 @@
 FlopsError                  exit code
 ├── UsageError              2    options, files and addresses from the operator
 │   └── DataError           2    the training data: none matches, cannot be read
+│       ├── NoSuchFlight    2    the data server has no data of this name
+│       └── NoRoom          2    the data server's quota or disk is full
 ├── RepositoryError         3    the user's ML repository: its code or its shape
 ├── FederationError         4    the federation as a whole: quorum, deadline
 │   └── Unreachable         4    no aggregator answered
@@ -36,6 +38,14 @@ class UsageError(FlopsError):
 
 class DataError(UsageError):
     """Training data that cannot be found or read."""
+
+
+class NoSuchFlight(DataError):
+    """The data server has no data of this name."""
+
+
+class NoRoom(DataError):
+    """The data server's quota or disk has no room for more."""
 
 
 class RepositoryError(FlopsError):

@@ -26,5 +26,6 @@ MEMORY_BUDGET = 256 << 20
 OPAQUE_UPDATE = 256 << 20
 LARGE_MODEL = 1 << 30
 LOG_SIZE = 1 << 20
+MAX_BATCH = 64 << 20  # a table of 60,000 small images in one batch
 
 CHECKPOINTS = 3

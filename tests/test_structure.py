@@ -34,11 +34,12 @@ RANKS = {
     "use": 10,
     "images": 11,
     "commands": 12,
-    "cli": 13,
-    "__main__": 14,
-    "manager": 14,
-    "learner": 14,
-    "aggregator": 14,
+    "table": 13,
+    "cli": 14,
+    "__main__": 15,
+    "manager": 15,
+    "learner": 15,
+    "aggregator": 15,
 }
 NOT_IN = {
     "core": {"grpc", "datasets", "torch", "sklearn", "mlflow", "socket", "flops_fl.repo"},

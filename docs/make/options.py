@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from flops_fl.cli import COMMANDS, Command
 from flops_fl.options.described import GROUPS, REQUIRED, described, flag
 from flops_fl.options.help import choices_of, text_of
+from flops_fl.table import COMMANDS, Command
 
 PAGE = Path(__file__).parents[1] / "options.md"
 HEAD = """# Options

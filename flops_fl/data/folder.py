@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from flops_fl.data.names import has_tag, tag_of
 from flops_fl.data.tables import join_tables
 from flops_fl.errors import DataError
 
@@ -72,7 +73,7 @@ def choose_files(path: Path, tags: Sequence[str]) -> list[Path]:
         )
     chosen = [file for file in files if not tags or has_tag(file.name, tags)]
     if not chosen:
-        there = sorted({_likely_tag(file) for file in files})
+        there = sorted({tag_of(file.name) for file in files})
         raise DataError(
             f"no file at {path} has a tag among {_some(tags)}: the tags there are {_some(there)}; "
             "a file is named TAG.<anything>.parquet"
@@ -102,11 +103,6 @@ def _instead(path: Path) -> str:
 def is_data_file(path: Path) -> bool:
     """Whether this is a data file. Hidden files are not: they may be only half written."""
     return path.suffix in SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def has_tag(name: str, tags: Sequence[str]) -> bool:
-    """Whether a data file's name begins with one of the tags and a dot. Tags may contain dots."""
-    return any(name.startswith(f"{tag}.") for tag in tags)
 
 
 def read_table(file: Path) -> Any:
@@ -198,10 +194,6 @@ def _fingerprint(files: Sequence[Path]) -> str:
         stat = file.stat()
         digest.update(f"{file.name}/{stat.st_size}/{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
-
-
-def _likely_tag(file: Path) -> str:
-    return file.stem.rpartition(".")[0] or file.stem
 
 
 def _some(names: Sequence[str]) -> str:

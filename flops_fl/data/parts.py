@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flops_fl.data.folder import has_tag, is_data_file
+from flops_fl.data.folder import is_data_file
+from flops_fl.data.names import check_tag, has_tag
 from flops_fl.errors import DataError, UsageError
 
 _GROUP = 1000  # rows in memory at a time, and in a Parquet row group: 30 MB at 30 KB an image
@@ -43,12 +44,7 @@ def check_tags(tags: Sequence[str]) -> None:
     if not tags:
         raise UsageError("no tags: expected one for each part")
     for tag in tags:
-        # Commas separate tags on the command line; a leading dot hides the file.
-        if not tag or tag.startswith(".") or set(tag) & set("/\\,\0"):
-            raise UsageError(
-                f"tag '{tag}': expected a file name's beginning, without '/', '\\', ',' "
-                "and without a leading dot"
-            )
+        check_tag(tag)
     # Sorted by their dotted parts, a tag comes right after the one that it extends.
     ordered = sorted(tags, key=lambda tag: tag.split("."))
     for shorter, longer in pairwise(ordered):

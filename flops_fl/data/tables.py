@@ -30,9 +30,9 @@ def join_tables(named: Sequence[tuple[str, Any]], *, fingerprint: str) -> Any:
     from flops_fl.data.dataset import wrap
 
     first_name, first = named[0]
-    features = features_of(first_name, first)
+    features = features_of(first_name, first.schema)
     for name, table in named[1:]:
-        _require_same(first_name, features, name, features_of(name, table))
+        _require_same(first_name, features, name, features_of(name, table.schema))
     columns = first.column_names
     try:
         table = pa.concat_tables(
@@ -48,8 +48,8 @@ def join_tables(named: Sequence[tuple[str, Any]], *, fingerprint: str) -> Any:
     return wrap(dataset)
 
 
-def features_of(name: str, table: Any) -> Any:
-    """Read the `datasets.Features` of a table from its schema and metadata.
+def features_of(name: str, schema: Any) -> Any:
+    """Read the `datasets.Features` of an Arrow schema and its metadata.
 
     Raises:
         DataError: The ``huggingface`` metadata is not what `datasets` writes.
@@ -57,7 +57,7 @@ def features_of(name: str, table: Any) -> Any:
     import datasets
 
     try:
-        return datasets.Features.from_arrow_schema(table.schema)
+        return datasets.Features.from_arrow_schema(schema)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{name} has a column type or 'huggingface' schema metadata that datasets "

@@ -25,6 +25,8 @@ USAGES = {
     "aggregator": {ExtendedKeyUsageOID.SERVER_AUTH},
     "learner": {ExtendedKeyUsageOID.CLIENT_AUTH},
     "cluster": {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH},
+    "data": {ExtendedKeyUsageOID.SERVER_AUTH},
+    "device": {ExtendedKeyUsageOID.CLIENT_AUTH},
 }
 """What a certificate of each role is for; a cluster aggregator dials its root, too."""
 _MAKE = "make it with flops-fl pki request"

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 from urllib.parse import quote, unquote
 
-Role = Literal["aggregator", "learner", "cluster"]
+Role = Literal["aggregator", "learner", "cluster", "data", "device"]
 ROLES: tuple[Role, ...] = get_args(Role)
+DIALLED: tuple[Role, ...] = ("aggregator", "cluster", "data")
+"""The roles that listen, whose certificates name the hosts that they are dialled by."""
 
 COMMON_NAME_BYTES = 64  # RFC 5280, ub-common-name, as the cryptography package counts it
 EXPECTED = "expected 1 to 128 letters, digits or _.@:+=-"

@@ -109,6 +109,19 @@ def names_in(certificate: bytes) -> list[str]:
     return list(dict.fromkeys(name for name in names if name))
 
 
+def role_in(certificate: bytes) -> Role | None:
+    """The role that a certificate (PEM) of flops-fl names; None if it names none."""
+    from cryptography import x509
+
+    found = x509.load_pem_x509_certificate(certificate)
+    try:
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return None
+    uris = map(read_uri, names.get_values_for_type(x509.UniformResourceIdentifier))
+    return next((ours[0] for ours in uris if ours), None)
+
+
 def hosts_in(certificate: bytes) -> list[str]:
     """The names and addresses that a certificate (PEM) may be dialled by."""
     from cryptography import x509

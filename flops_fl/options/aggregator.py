@@ -10,7 +10,7 @@ from pydantic import model_validator
 from flops_fl import limits
 from flops_fl.net.address import Address
 from flops_fl.net.identity import Role
-from flops_fl.options.common import HealthOptions, RepoOptions, TlsOptions
+from flops_fl.options.common import HealthOptions, ListenOptions, RepoOptions
 from flops_fl.options.described import CLUSTERS, NETWORK, flag, option
 from flops_fl.options.kinds import HostPort, Seconds
 from flops_fl.options.limits import CommonLimits, HubLimits, LineLimits
@@ -26,7 +26,7 @@ class AggregatorOptions(
     RepoOptions,
     TrainingOptions,
     NoticeOptions,
-    TlsOptions,
+    ListenOptions,
     HealthOptions,
     HubLimits,
     LineLimits,
@@ -82,17 +82,6 @@ class AggregatorOptions(
         False,
         advanced=True,
     )
-
-    @model_validator(mode="after")
-    def _safe(self) -> Self:
-        if not (self.listen.loopback or self.tls_cert or self.insecure):
-            raise ValueError(
-                f"--listen {self.listen} can be reached from other machines: give --tls-cert and "
-                "--tls-key, or say --insecure"
-            )
-        if self.tls_ca and not self.tls_cert:
-            raise ValueError("--tls-ca needs --tls-cert and --tls-key on an aggregator: give them")
-        return self
 
     @classmethod
     def meant(cls, environment: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

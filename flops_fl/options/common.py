@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from flops_fl.net.address import Address
 from flops_fl.net.identity import Role
 from flops_fl.net.tls import Tls
 from flops_fl.options.described import NETWORK, PROCESS, option
@@ -70,6 +71,27 @@ class TlsOptions(Options):
         if not (self.tls_cert or self.tls_ca):
             return None
         return Tls.read(self.tls_cert, self.tls_key, self.tls_ca, self.acts_as)
+
+
+class ListenOptions(TlsOptions):
+    """TLS of a process that listens; its class has the option ``--listen``."""
+
+    @model_validator(mode="after")
+    def _not_open_to_all(self) -> Self:
+        listen: Address = self.listen  # type: ignore[attr-defined]
+        if not (listen.loopback or self.tls_cert or self.insecure):
+            raise ValueError(
+                f"--listen {listen} can be reached from other machines: give --tls-cert and "
+                "--tls-key, or say --insecure"
+            )
+        if self.tls_ca and not self.tls_cert:
+            raise ValueError(f"--tls-ca needs --tls-cert and --tls-key {self.here}: give them")
+        return self
+
+    @property
+    def here(self) -> str:
+        """Where the options are given, for messages."""
+        return "on an aggregator"
 
 
 class HealthOptions(Options):

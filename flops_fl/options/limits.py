@@ -52,7 +52,19 @@ class PrintLimits(Options):
     )
 
 
-class HubLimits(ConnectionLimits):
+class StallLimits(ConnectionLimits):
+    """Limits of a stream at the end that listens."""
+
+    stall_timeout: Seconds = option(
+        "how long the next MiB of a stream, in either direction, may take",
+        LIMITS,
+        limits.STALL_TIMEOUT,
+        metavar="SECONDS",
+        advanced=True,
+    )
+
+
+class HubLimits(StallLimits):
     """Limits of the aggregator's end of a connection."""
 
     memory_budget: Size = option(
@@ -80,13 +92,6 @@ class HubLimits(ConnectionLimits):
         "how long a new connection may take to say who it is",
         LIMITS,
         limits.HELLO_TIMEOUT,
-        metavar="SECONDS",
-        advanced=True,
-    )
-    stall_timeout: Seconds = option(
-        "how long the next MiB, sent to or by a learner, may take",
-        LIMITS,
-        limits.STALL_TIMEOUT,
         metavar="SECONDS",
         advanced=True,
     )

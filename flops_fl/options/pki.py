@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from flops_fl.net.identity import COMMON_NAME_BYTES, Holder, Role
+from flops_fl.net.identity import COMMON_NAME_BYTES, DIALLED, Holder, Role
 from flops_fl.options.common import Options
 from flops_fl.options.described import NETWORK, RESULTS, option
 from flops_fl.options.kinds import ActorName, Hosts
@@ -16,7 +16,7 @@ AUTHORITY, AUTHORITY_FOLDER = "flops-fl authority", Path("pki")
 AUTHORITY_DAYS, DAYS = 3650, 365
 Days = Annotated[int, Field(ge=1, le=36500)]
 
-_HOST = "names and addresses by which learners reach the aggregator, with commas"
+_HOST = "names and addresses by which learners reach the aggregator or data server, with commas"
 
 
 def _common_name(text: str) -> str:
@@ -117,11 +117,11 @@ class EnrollOptions(_HolderOptions, PkiOptions):
 
 
 def _require_hosts(role: Role, hosts: list[str]) -> None:
-    if role != "learner" and not hosts:
+    if role in DIALLED and not hosts:
         raise ValueError(
             f"--role {role} needs --host: the names and addresses that learners dial it by"
         )
-    if role == "learner" and hosts:
+    if role not in DIALLED and hosts:
         raise ValueError(
-            f"--host {','.join(hosts)} with --role learner: nobody dials a learner, leave it out"
+            f"--host {','.join(hosts)} with --role {role}: nobody dials a {role}, leave it out"
         )

@@ -20,7 +20,7 @@ from flops_fl.net.certificates import (
     read_request,
     request_for,
 )
-from flops_fl.net.identity import EXPECTED, Holder, is_name
+from flops_fl.net.identity import EXPECTED, Holder, Role, is_name
 from flops_fl.net.tls import KEY_MARK
 from flops_fl.options.pki import (
     AUTHORITY,
@@ -165,15 +165,29 @@ def _sign_command(path: Path, holder: Holder, ca: Path = AUTHORITY_FOLDER) -> st
 
 
 def _actor_command(holder: Holder, key: Path, certificate: Path, ca: Path) -> str:
-    module = "learner" if holder.role == "learner" else "aggregator"
-    if module == "aggregator":
-        everywhere = "[::]:8080" if any(":" in host for host in holder.hosts) else "0.0.0.0:8080"
-        head = ["REPO", "--listen", everywhere]
-        head += ["--role", "cluster", "--root", "HOST:8080"] if holder.role == "cluster" else []
-    else:
-        head = ["REPO", "--aggregator", "HOST:8080", "--data", "FOLDER"]
+    anywhere = "[::]" if any(":" in host for host in holder.hosts) else "0.0.0.0"
     tls = ["--tls-cert", certificate, "--tls-key", key, "--tls-ca", ca]
-    return join(["python", "-m", module, *head, *map(str, tls)])
+    commands: dict[Role, list[str]] = {
+        "learner": [
+            *("python", "-m", "learner", "REPO", "--aggregator", "HOST:8080", "--data", "FOLDER")
+        ],
+        "aggregator": ["python", "-m", "aggregator", "REPO", "--listen", f"{anywhere}:8080"],
+        "data": ["flops-fl", "data", "serve", "--dir", "FOLDER", "--listen", f"{anywhere}:11027"],
+        "device": [
+            *(
+                "flops-fl",
+                "data",
+                "put",
+                "FILE",
+                "--tag",
+                "TAG",
+                "--server",
+                "grpc+tls://HOST:11027",
+            )
+        ],
+    }
+    commands["cluster"] = [*commands["aggregator"], "--role", "cluster", "--root", "HOST:8080"]
+    return join([*commands[holder.role], *map(str, tls)])
 
 
 def _shown(holder: Holder) -> str:

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from flops_fl.data.dataset import EagerDataset
-from flops_fl.data.folder import has_tag, load_folder
+from flops_fl.data.folder import load_folder
+from flops_fl.data.names import has_tag
 from flops_fl.errors import DataError
 
 CLASSES = datasets.Features({"x": datasets.Value("int64"), "label": datasets.ClassLabel(2)})

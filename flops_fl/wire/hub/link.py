@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
-from flops_fl.net.tls import names_in
+from flops_fl.net.tls import names_in, role_in
 from flops_fl.text import sentence
 from flops_fl.types import Setup
 from flops_fl.wire.hub.speaker import Speaker
@@ -76,9 +76,14 @@ class Link:
 
 
 def certified_names(context: Any) -> Sequence[str] | None:
-    """The names in the client's certificate (mutual TLS); None if it has sent none."""
+    """The names in the client's certificate (mutual TLS); None if it has sent none.
+
+    A device's certificate, which is for putting data on a data server, names no learner.
+    """
     shown = context.auth_context().get("x509_pem_cert")
-    return names_in(shown[0]) if shown else None
+    if not shown:
+        return None
+    return [] if role_in(shown[0]) == "device" else names_in(shown[0])
 
 
 def peer_of(context: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -17,7 +17,7 @@ from flops_fl.limits import KEEPALIVE
 from flops_fl.net.address import Address
 from flops_fl.net.tls import Tls
 from flops_fl.wire.codec import MAX_FRAME
-from flops_fl.wire.transport import METHOD, channel_arguments
+from flops_fl.wire.transport import channel_arguments
 
 SMALLEST_WINDOW, LARGEST_WINDOW = 64 << 10, 8 << 20  # bytes
 
@@ -31,7 +31,6 @@ def window_for(nbytes: int) -> int:
     return min(max(nbytes, SMALLEST_WINDOW), LARGEST_WINDOW)
 
 
-SERVICES = ("", METHOD.split("/")[1])  # that the health service knows
 WATCHERS = 16  # streams of the health service, each of which lasts as long as its client
 
 
@@ -41,13 +40,14 @@ class _Health(aio.HealthServicer):  # type: ignore[misc]
     gRPC's own keeps the request of each stream that watches, 2 MiB at most, and any number of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, known: Collection[str]) -> None:
         super().__init__()
+        self._known = known
         self._watching = 0
 
     async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802 - gRPC's name
         """Tell the state of a service whenever it changes."""
-        if request.service not in SERVICES:
+        if request.service not in self._known:
             await context.abort(grpc.StatusCode.NOT_FOUND)
         if self._watching >= WATCHERS:
             await context.abort(
@@ -116,7 +116,8 @@ async def serve(
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(service, {method: handler}),)
         )
-    health = _Health()
+    known = {"", *(path.split("/")[1] for path in services)}
+    health = _Health(known)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     try:
         if tls is None:
@@ -126,7 +127,7 @@ async def serve(
     except RuntimeError as error:
         raise UsageError(f"cannot listen on {listen}: {error}") from None
     await server.start()
-    for service in SERVICES:
+    for service in known:
         await health.set(service, health_pb2.HealthCheckResponse.SERVING)
     return Serving(port, server, health)
 
