@@ -78,6 +78,7 @@ def build(repo: Checkout, wanted: Wanted, out: Path) -> Built:
         UsageError: there is no base image, no uv, or no network; or `out` is something else.
         OSError: there is no room.
     """
+    out = out.absolute()  # uv has another working folder
     earlier = Layout(out)
     if out.exists() and not earlier.exists and (out.is_file() or any(out.iterdir())):
         raise UsageError(f"--out {out} is there and is no OCI layout: give another folder")
@@ -176,7 +177,7 @@ class _Building:
         origin = self._origin(pins)
         for role in wanted.roles:
             files = files_of(self.repo.path)
-            last = write_layer("code", code(role, self.repo.path, files), self.layout)
+            last = write_layer("code", code(role, self.repo.path, files, origin), self.layout)
             used = [each for each in layers if each.title != "aggregator" or role == "aggregator"]
             manifest = _manifest(role, base, [*used, last], origin, self.layout)
             inside = {each.title: sizes[each.title] for each in used}

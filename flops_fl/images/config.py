@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 from flops_fl import __version__
 from flops_fl.images.base import Base
 from flops_fl.images.layers import Layer, Member
+from flops_fl.repo.source import ORIGIN
 
 USER = 10001
 """The number of the user that the actor runs as. Others can write where it writes, too."""
@@ -68,8 +70,10 @@ def skeleton(base: Base) -> Iterator[Member]:
         yield Member(path=f"app/env/bin/{name}", target=python)
 
 
-def code(role: str, repo: Path, files: Sequence[Path]) -> Iterator[Member]:
+def code(role: str, repo: Path, files: Sequence[Path], origin: Origin) -> Iterator[Member]:
     """The repository's files, what starts its actor, and two folders to write in."""
+    said = json.dumps({"source": origin.source, "commit": origin.commit}).encode()
+    yield Member(path=f"app/repo/{ORIGIN}", content=said)
     yield Member(path="app/main.py", content=_MAIN.format(role=role).encode())
     yield Member(path="app/health.py", content=_HEALTH.encode())
     for name in ("home", "runs"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -20,6 +21,8 @@ from flops_fl.text import without_secrets
 log = logging.getLogger(__name__)
 
 CHANGES = "+changes"
+ORIGIN = ".flops-origin.json"
+"""A file in images, which have no Git: the repository's source and commit."""
 _URL = re.compile(r"^(?:[a-z][a-z0-9+.-]*://|[\w.-]+@[\w.-]+:)", re.IGNORECASE)
 
 
@@ -59,7 +62,10 @@ def checkout(source: str, timeout: float = CLONE_TIMEOUT) -> Iterator[Checkout]:
         RepositoryError: the folder has no model_manager.py.
     """
     folder = Path(source)
-    if folder.is_dir():
+    if (folder / ORIGIN).is_file():
+        said = json.loads((folder / ORIGIN).read_text())
+        yield _inspect(folder.resolve(), said["source"] or source, said["commit"] or None)
+    elif folder.is_dir():
         yield _inspect(folder.resolve(), source, _commit_of(folder))
     elif is_url(source):
         with tempfile.TemporaryDirectory(prefix="flops-repo-") as temporary:

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import tarfile
 
 import pytest
 
@@ -10,6 +11,7 @@ from flops_fl.cli import run
 from flops_fl.errors import FlopsError, RepositoryError, UsageError
 from flops_fl.images import build as building
 from flops_fl.images.layout import INDEX, Layout
+from flops_fl.repo.source import checkout
 from tests.images import tiny
 from tests.images.tiny import PYTHON, SITE, commit, git, names_in
 
@@ -35,6 +37,14 @@ def image(tmp_path, repo, wheels, capsys):
         return json.loads(capsys.readouterr().out)
 
     return call
+
+
+def tarfile_of(folder):
+    """The last layer of the first image in a layout."""
+    layout = Layout(folder)
+    (top, *_) = layout.index()
+    inner = layout.document(top.digest)["manifests"][0]
+    return tarfile.open(layout.path(layout.document(inner["digest"])["layers"][-1]["digest"]))
 
 
 def test_an_image_has_a_layer_for_each_pace_of_change(image, tmp_path):
@@ -130,6 +140,16 @@ def test_an_image_says_what_it_is(image, repo, tmp_path):
     assert config["User"] not in ("", "0", "root", "0:0")
     assert config["Healthcheck"]["Test"] == ["CMD", "python", "/app/health.py"]
     assert "Cmd" not in config
+
+
+def test_an_actor_in_an_image_knows_its_commit(image, repo, tmp_path):
+    image("--role", "learner")
+    with tarfile_of(tmp_path / "out") as code:
+        code.extractall(tmp_path / "image", filter="data")
+    with checkout(str(tmp_path / "image" / "app" / "repo")) as found:
+        assert found.commit == git(repo, "rev-parse", "HEAD")
+        assert found.source == "https://example.org/Some-One/Digits_Model.git"
+        assert found.name == "Digits_Model"
 
 
 def test_what_is_not_kept_is_said_with_its_line(image):

@@ -6,10 +6,11 @@ from contextlib import closing
 
 import pytest
 
-from flops_fl.images.config import code
+from flops_fl.images.config import Origin, code
 from tests.conftest import NUMPY, wait_for_port
 from tests.trees import HALVES, free_address
 
+ORIGIN = Origin("numpy", "", "", 0, "", "")
 PLACES = ("66f0", "10.9.0.1", "10.9.0.2")
 
 
@@ -20,7 +21,7 @@ def image(processes, quarters):
     def start(role, *arguments, **environ):
         folder = processes.folder / role
         folder.mkdir(exist_ok=True)
-        (main,) = (each for each in code(role, NUMPY, []) if each.path == "app/main.py")
+        (main,) = (each for each in code(role, NUMPY, [], ORIGIN) if each.path == "app/main.py")
         (folder / "main.py").write_bytes(main.content.replace(b"/app/repo", str(NUMPY).encode()))
         environ = {f"FLOPS_{name.upper()}": str(value) for name, value in environ.items()}
         environ |= {"PYTHONPATH": str(folder), "FLOPS_DATA": str(quarters)}

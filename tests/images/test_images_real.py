@@ -1,0 +1,138 @@
+"""Real images of a repository as FLOps' users write it, with all packages, for both platforms."""
+
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import EXAMPLES, ROOT
+from tests.images import machine
+from tests.images.tiny import MACHINES, PYTHON, commit, git
+
+# As the contract's page has it, with the line that is not indented like its list.
+CONDA = """channels:
+  - conda-forge
+dependencies:
+  - python=3.10.14
+  - pip<=24.0
+- pip:
+  - cloudpickle==3.0.0
+  - numpy==1.26.4
+  - packaging==24.0
+  - psutil==5.9.8
+  - pyyaml==6.0.1
+  - scikit-learn==1.4.2
+  - scipy==1.13.0
+
+name: mlflow-env
+"""
+LONG = 900
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(2 * LONG),
+    pytest.mark.skipif(
+        os.geteuid() != 0 or platform.machine() != "x86_64" or PYTHON != "3.11",
+        reason="an image is started by chroot, and its pins have wheels for Python 3.11",
+    ),
+]
+
+
+def flops_fl(*words):
+    """Run a command to its end; gives its JSON."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flops_fl", *map(str, words), "--json"],
+        cwd=ROOT, capture_output=True, text=True, timeout=LONG, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("repos") / "mnist"
+    shutil.copytree(EXAMPLES / "mnist_sklearn", folder)
+    (folder / "conda.yaml").unlink()
+    (folder / "conda.yml").write_text(CONDA)
+    git(folder, "init", "-q")
+    commit(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(repo, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    base = machine.base(folder / "base")
+    words = ("image", repo, "--role", "learner", "--base", base)
+    return folder, words, flops_fl(*words, "--out", folder / "out")
+
+
+def test_two_builds_have_one_digest(built):
+    folder, words, before = built
+    again = flops_fl(*words, "--out", folder / "again")
+    assert again["images"] == before["images"]
+
+
+def test_what_is_not_kept_is_named(built):
+    _, _, found = built
+    assert [each["text"] for each in found["not_kept"]] == [
+        "python=3.10.14", "psutil==5.9.8", "pyyaml==6.0.1",
+    ]  # fmt: skip
+
+
+def test_each_shared_object_is_for_its_platform(built, tmp_path):
+    folder, _, _ = built
+    for where, expected in MACHINES.items():
+        root = tmp_path / expected
+        machine.unpack(folder / "out", root, "learner", where)
+        found = dict(machine.machines_of(root))
+        assert len(found) > 200
+        assert set(found.values()) == {expected}
+        shutil.rmtree(root)
+
+
+def test_a_learner_from_its_image_trains(built, tmp_path, processes, digits_28):
+    folder, _, _ = built
+    root = tmp_path / "root"
+    root.mkdir(mode=0o755)
+    config = machine.unpack(folder / "out", root, "learner")
+    shutil.copytree(digits_28 / "part-0", root / "data")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        config["Env"].append(f"FLOPS_METRICS=127.0.0.1:{probe.getsockname()[1]}")
+    with (tmp_path / "log").open("w+") as log:
+        learner = machine.start(
+            root, config, "66f0", "10.9.0.1", "10.9.0.2", processes.address, "digits", log=log
+        )
+        try:
+            aggregator = processes.aggregator(EXAMPLES / "mnist_sklearn", "--rounds", 3)
+            found = processes.result(aggregator)
+            health = machine.start(root, {**config, "Entrypoint": ["python", "health.py"]}, log=log)
+            assert health.wait(60) == 0
+        finally:
+            learner.terminate()
+            learner.wait(60)
+            log.seek(0)
+            print(log.read())
+    assert found["status"] == "completed"
+    assert len(found["rounds"]) == 3
+    assert found["rounds"][-1]["accuracy"] > 0.5
+
+
+def test_what_is_proposed_has_fewer_packages_and_is_locked(repo, tmp_path, digits_28):
+    folder = tmp_path / "mnist"
+    shutil.copytree(repo, folder)
+    found = flops_fl("deps", folder, "--data", digits_28 / "part-0", "--write")
+    assert [each["text"] for each in found["lines"]][1:] == ["scikit-learn==1.4.2", "scipy==1.13.0"]
+    assert {"pyyaml==6.0.1", "psutil==5.9.8"} <= {each["text"] for each in found["removed"]}
+    assert found["packages"]["linux/arm64"] > 80
+    assert found["mlflow"]  # it lists far more than the code imports
+    again = flops_fl("deps", folder)
+    assert again["lines"] == found["lines"]
+    assert not again["removed"]
+    assert not again["not_kept"]
