@@ -163,7 +163,9 @@ class _Serving:
             # If the state is not on disk, learners stay: a resumed run needs them.
             reason, final = ("completed", True) if run.kept() else (UNSAVED, False)
         except FlopsError as error:
-            reason, final, failed = f"failed: {error}", True, True
+            # A cluster's learners should not take for their own what went wrong with its root.
+            where = "at this cluster's aggregator: " if options.is_cluster else ""
+            reason, final, failed = f"failed: {where}{error}", True, True
             raise
         finally:
             run.health.not_ready = "the run has ended"

@@ -50,6 +50,14 @@ async def serve_root(
     name = options.learner_id or own_name(tls)
     cycles = Cycles(name, run.training, relay, hub, rounds=options.rounds, observer=run.observer)
     worker = ClusterWorker(name, run.setup, cycles)
+    if len(present := hub.present()) < options.min_available_clients:
+        run.observer.on_wait(present, options.min_available_clients)
+    if relay.root_run:
+        log.info(
+            "resumed in the root's run %s; if that has ended meanwhile nobody says so, and without "
+            "a root this cluster ends after %g s (--connect-timeout)",
+            relay.root_run, options.connect_timeout,
+        )  # fmt: skip
     await _serve(worker, options, tls, hub, lambda _, event: log.info("[root] %s", event))
 
 
@@ -72,6 +80,8 @@ async def _serve(
         keepalive=options.keepalive,
         remind=options.remind,
         stay=options.stay,
+        whom="root",
+        again="--root-timeout",
         on_event=say,
     )
     goodbye = await converse([worker], dial)

@@ -214,7 +214,7 @@ class Evaluate(_Stage):
         if self._present >= needed:
             return "--fraction-evaluate"
         options = "--min-available-clients, --min-evaluate-clients"
-        return f"{self._present} of {needed} present: {options}"
+        return f"{self._present} of {needed} present; {options}"
 
     async def _take(self, answer: Update | Evaluation) -> None:
         assert isinstance(answer, Evaluation)

@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -64,7 +65,7 @@ def serve_flower(worker: FlowerWorker, options: DialOptions) -> Goodbye:
     answers, faults = _Answers(worker), Faults(options.address, options.tls)
     limit = ("grpc.max_receive_message_length", largest_message(worker.layout))
     arguments = [*_CHANNEL, limit]
-    redial = Redial(worker.learner, options, "Flower server")
+    redial = Redial(worker.learner, replace(options, whom="Flower server"))
     while True:
         try:
             with open_channel(grpc, options, arguments) as channel:

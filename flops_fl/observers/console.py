@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import reduce
@@ -27,6 +26,7 @@ from flops_fl.core.failures import KINDS, Kind, alike
 from flops_fl.core.observer import Observer, RunInfo
 from flops_fl.limits import REMIND
 from flops_fl.observers.presence import Presence
+from flops_fl.observers.reminder import Reminder
 from flops_fl.process.lines import stamp
 from flops_fl.process.prints import last_lines, log_of
 from flops_fl.text import counted, paragraph, sentence, some
@@ -47,7 +47,7 @@ class ConsoleObserver(Observer):
     ) -> None:
         self._console = console
         self._prints = prints
-        self._reminder = _Reminder(self._remind, remind)
+        self._reminder = Reminder(self._remind, remind)
         self._wait = ""
         self._progress: Progress | None = None
         self._bar: TaskID | None = None
@@ -89,12 +89,16 @@ class ConsoleObserver(Observer):
         if self._awaited:  # during a stage the bar says more
             return
         count = len(present)
-        if self._progress is not None and self._bar is not None:
+        if count >= minimum and not self._rounds:
+            self._idle()
+        elif self._progress is not None and self._bar is not None:
             total = max(minimum, count)
             self._progress.reset(self._bar, total=total, completed=count, description="joining")
         elif count < minimum:
             self._wait = f"{count} of {minimum} learners present ({some(present) or 'nobody'})"
             self._reminder.begin()
+        else:
+            self._wait = ""
         self._presence.present(present, minimum, listed=self._progress is None)
 
     def on_cut_off(self, learner: str, reason: str, seconds: float) -> None:
@@ -106,16 +110,26 @@ class ConsoleObserver(Observer):
     def on_stage(self, round: int, stage: Stage, learners: Sequence[str]) -> None:
         self._awaited, self._failed = set(learners), 0
         self._wait = f"{self._named(round)} {stage}"
-        if self._progress is not None and self._bar is not None:
-            self._progress.reset(self._bar, total=len(learners), description=self._wait)
-        else:
-            self._reminder.begin()
+        self._begin(len(learners))
 
     def on_answer(self, round: int, stage: Stage, learner: str, failure: str | None) -> None:
         self._awaited.discard(learner)
         self._failed += failure is not None
         if self._progress is not None and self._bar is not None:
             self._progress.advance(self._bar)
+        if not self._awaited and not self._rounds:
+            self._idle()
+
+    def _idle(self) -> None:
+        """A cluster awaits no learner: its next stage comes from its root."""
+        self._wait = "waiting for the root"
+        self._begin(None)
+
+    def _begin(self, total: int | None) -> None:
+        if self._progress is not None and self._bar is not None:
+            self._progress.reset(self._bar, total=total, description=self._wait)
+        else:
+            self._reminder.begin()
 
     def on_initial(self, record: RoundRecord) -> None:
         self._say(f"{self._named(0)}, the initial model")
@@ -125,10 +139,11 @@ class ConsoleObserver(Observer):
         self._history.append(record)
         self._best = best
         mark = "  best so far" if best and best.round == record.round else ""
+        # Rounds of a cluster have no figures: its learners evaluate the root's model.
+        figures = f"loss {_figure(record.loss)}  accuracy {_figure(record.accuracy)}  "
         self._say(
             f"{self._named(record.round)}  {record.seconds:7.2f} s  "
-            f"loss {_figure(record.loss)}  accuracy {_figure(record.accuracy)}  "
-            f"{_who(record)}{mark}"
+            f"{figures if self._rounds else ''}{_who(record)}{mark}"
         )
         self._say_strategys(record)
         self._say_failures(record)
@@ -138,7 +153,7 @@ class ConsoleObserver(Observer):
                 f"  accuracy {record.accuracy:g}, expected a share from 0 to 1: is it in percent?"
             )
             self._say(said, "yellow")
-        if record.not_evaluated and not self._unevaluated:
+        if record.not_evaluated and self._rounds and not self._unevaluated:
             self._unevaluated = True
             why = record.not_evaluated.partition(": ")[0]  # the failures are listed above
             said = f"  not evaluated: {why}. A round without figures cannot become the best"
@@ -201,9 +216,11 @@ class ConsoleObserver(Observer):
         of = f" of {self._rounds}" if self._rounds else ""
         table.add_row("rounds", f"{len(self._history)}{of} in {seconds:.1f} s")
         last = self._history[-1]
-        table.add_row("last", f"loss {_figure(last.loss)}, accuracy {_figure(last.accuracy)}")
-        table.add_row("best", self._best_row())
-        table.add_row("learners", f"{_who(last)} in the last round, {failures} failures")
+        if self._rounds:
+            table.add_row("last", f"loss {_figure(last.loss)}, accuracy {_figure(last.accuracy)}")
+            table.add_row("best", self._best_row())
+        failed = counted(failures, "failure")
+        table.add_row("learners", f"{_who(last)} in the last round, {failed}")
         return table
 
     def _best_row(self) -> str:
@@ -220,7 +237,8 @@ class ConsoleObserver(Observer):
     def _remind(self, since: float, seconds: float) -> None:
         clock = time.strftime("%H:%M:%S", time.localtime(since))
         text = f"{self._wait}: {self._awaiting()}" if self._awaited else self._wait
-        self._say(f"{text}, since {clock} ({seconds:.0f} s)", "dim")
+        if text:
+            self._say(f"{text}, since {clock} ({seconds:.0f} s)", "dim")
 
     def _say(self, text: str, style: str = "") -> None:
         line = stamp(terminal=self._console.is_terminal) + text
@@ -239,41 +257,6 @@ class _Awaited(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text(self._text(), style="dim")
-
-
-class _Reminder:
-    """Reports a long wait: first after some seconds, then after pauses that double.
-
-    Beginning another wait costs nothing, since the thread looks at the clock when it wakes up.
-    """
-
-    def __init__(self, say: Callable[[float, float], None], after: float) -> None:
-        self._say = say
-        self._after = after
-        self._began = time.monotonic()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="flops-console", daemon=True)
-
-    def start(self) -> None:
-        self._began = time.monotonic()
-        self._thread.start()
-
-    def begin(self) -> None:
-        """Take note that another wait has begun."""
-        self._began = time.monotonic()
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    def _run(self) -> None:
-        began, pause = self._began, self._after
-        while not self._stopped.wait(began + pause - time.monotonic()):
-            if began == self._began:
-                waited = time.monotonic() - began
-                self._say(time.time() - waited, waited)
-                pause *= 2
-            else:
-                began, pause = self._began, self._after
 
 
 def _figure(value: float | None) -> str:

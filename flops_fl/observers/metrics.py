@@ -35,6 +35,8 @@ class MetricsObserver(Observer):
         self._fit_seconds = gauge("fit_seconds", "Seconds of the last round's fit")
         self._loss = gauge("loss", "Loss of the global model")
         self._accuracy = gauge("accuracy", "Accuracy of the global model")
+        for unknown in (self._loss, self._accuracy):
+            unknown.set(float("nan"))  # 0 would be a figure, of a cluster or before the first round
         self._sent = counter("sent_bytes", "Bytes sent to learners")
         self._received = counter("received_bytes", "Bytes received from learners")
         self._answers = counter("answers", "Learners' answers", "stage", "outcome")

@@ -33,7 +33,13 @@ def describe(options: AggregatorOptions, repo: Checkout, strategy: Strategy) -> 
         strategy=options.strategy,
         seed=options.seed,
         rounds=0 if options.is_cluster else options.rounds,
-        options={**strategy.options, **options.cohort, **options.bounds},
+        options={
+            **strategy.options,
+            **options.cohort,
+            **options.bounds,
+            # Versions of a cluster's model count them: they cannot change in a run.
+            **({"rounds_of_a_cycle": options.rounds} if options.is_cluster else {}),
+        },
     )
 
 

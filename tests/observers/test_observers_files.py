@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import time
 from dataclasses import replace
 
@@ -342,9 +343,31 @@ def test_a_log_says_who_is_awaited_when_a_wait_is_long():
     observer.on_end("failed", "why")
 
 
-def wait_for_words(stream, words):
+def test_a_clusters_log_says_when_it_waits_for_its_root_and_has_no_figures():
+    stream = io.StringIO()
+    observer = ConsoleObserver(Console(file=stream, width=200), remind=0.05)
+    observer.on_start(replace(RUN, rounds=0), [])
+    observer.on_wait(["l0"], 2)
+    wait_for_words(stream, ["1 of 2 learners present (l0), since "])
+    observer.on_wait(["l0", "l1"], 2)
+    wait_for_words(stream, ["waiting for the root, since "])
+    observer.on_stage(1, "fit", ["l0", "l1"])
+    wait_for_words(stream, ["round 1 fit: awaiting l0, l1, since "])
+    observer.on_answer(1, "fit", "l0", None)
+    observer.on_answer(1, "fit", "l1", None)
+    observer.on_round(replace(record(1, None, None), not_evaluated="nobody was asked"), None)
+    seen = len(stream.getvalue())
+    wait_for_words(stream, ["waiting for the root, since "], seen)
+    observer.on_end("completed", None)
+    said = stream.getvalue()
+    assert "round 1     1.50 s  2 learners" in said
+    for word in ("loss", "best", "evaluated", " , since"):
+        assert word not in said
+
+
+def wait_for_words(stream, words, after=0):
     end = time.monotonic() + 10
-    while not all(word in stream.getvalue() for word in words):
+    while not all(word in stream.getvalue()[after:] for word in words):
         assert time.monotonic() < end, stream.getvalue()
         time.sleep(0.01)
 
@@ -359,6 +382,17 @@ def test_metrics_name_who_is_awaited_and_count_returns():
     assert abs(value("flops_awaited_since_seconds", {"learner": "b"}) - time.time()) < 5
     assert value("flops_awaited_since_seconds", {"learner": "a"}) is None
     assert value("flops_reconnects_total") == 1
+
+
+def test_loss_and_accuracy_that_nobody_knows_are_no_figures():
+    health = Health()
+    metrics = MetricsObserver(health)
+    value = health.registry.get_sample_value
+    metrics.on_round(record(1, None, None), None)
+    assert math.isnan(value("flops_loss"))
+    assert math.isnan(value("flops_accuracy"))
+    metrics.on_round(record(2), None)
+    assert (value("flops_loss"), value("flops_accuracy")) == (1.0, 0.5)
 
 
 def test_metrics_tell_who_is_connected_from_who_is_expected_back():

@@ -56,6 +56,19 @@ def test_a_cluster_without_learners_says_so_and_its_root_goes_on_without(tree, p
     assert processes.result(root)["rounds"][-1]["learners"] == ["l1"]
 
 
+def test_a_cluster_without_a_root_names_it_and_its_option_also_to_its_learners(tree, processes):
+    lonely = tree.cluster("c0", 1, "--connect-timeout", 1)
+    learner = tree.learners(["l1"], above="c0")
+    processes.finish(lonely, code=4)
+    processes.finish(learner, code=4)
+    said = processes.stderr(lonely)
+    assert "0 of 1 learners present" in said
+    assert f"no root at {processes.address} for " in said
+    assert "(--connect-timeout)" in said
+    told = processes.stderr(learner)
+    assert f"failed: at this cluster's aggregator: no root at {processes.address}" in told
+
+
 def marks(folder):
     return sorted(path.name for path in folder.glob("mark*-fit-*"))
 
@@ -77,17 +90,21 @@ def test_a_cluster_that_is_killed_goes_on_with_its_cycle(tree, processes, slow_r
             wait_until(lambda: len(list(processes.folder.glob(of_c0))) >= 9, 90)  # second cycle
             os.kill(clusters["c0"].pid, signal.SIGKILL)
             clusters["c0"].wait()
+            other = tree.cluster("c0", 2, "--rounds", 2, "--resume")
+            processes.finish(other, code=2)  # its versions would name other models
+            assert "'rounds_of_a_cycle': 3" in processes.stderr(other)
             clusters["c0"] = tree.cluster("c0", 2, "--rounds", 3, "--resume")
         result = processes.result(root)
         for cluster in clusters.values():
             processes.finish(cluster)
         fits = len(list(processes.folder.glob(f"mark-{output}-*-fit-*")))
-        return result, fits
+        return result, fits, clusters["c0"]
 
-    calm, fits = run("calm", kills=False)
+    calm, fits, _ = run("calm", kills=False)
     assert fits == 4 * 3 * 3
-    disturbed, again = run("killed", kills=True)
+    disturbed, again, resumed = run("killed", kills=True)
     assert disturbed["model_sha256"] == calm["model_sha256"]
+    assert "if that has ended meanwhile nobody says so" in processes.stderr(resumed)
     assert again == fits  # nobody trained a task twice
 
 

@@ -27,6 +27,9 @@ class DialOptions:
     keepalive: float = limits.KEEPALIVE
     remind: float = limits.REMIND
     stay: bool = False
+    whom: str = "aggregator"
+    again: str = "--reconnect-timeout"
+    """The option that sets `reconnect_timeout`."""
     on_event: Callable[[str, str], None] = lambda learner, event: None
     """Called with the learner and, in words, what happened."""
     on_presence: Callable[[str, bool], None] = lambda learner, connected: None
@@ -35,10 +38,10 @@ class DialOptions:
 class Redial:
     """The waits of one learner between its conversations."""
 
-    def __init__(self, learner: str, options: DialOptions, whom: str = "aggregator") -> None:
+    def __init__(self, learner: str, options: DialOptions) -> None:
         self._learner = learner
         self._options = options
-        self._whom = f"{whom} at {options.address}"
+        self._whom = f"{options.whom} at {options.address}"
         self._wait = options.backoff
         self._last_contact = time.monotonic()
         self._welcomed = self._connected = False
@@ -68,11 +71,11 @@ class Redial:
         away = time.monotonic() - self._last_contact
         limit, name = self._options.connect_timeout, "--connect-timeout"
         if self._welcomed:
-            limit, name = self._options.reconnect_timeout, "--reconnect-timeout"
+            limit, name = self._options.reconnect_timeout, self._options.again
         if away > limit and not patient:
             raise Unreachable(
                 f"no {self._whom} for {away:.0f} s ({name}): {why}. Check the address, and that "
-                "the aggregator runs"
+                f"the {self._options.whom} runs"
             )
         self._tell(why, away, lost)
         # Jitter, so that a thousand learners do not return in the same moment
