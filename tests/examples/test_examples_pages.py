@@ -1,11 +1,10 @@
 """The commands that pages and READMEs tell a newcomer to type work as printed.
 
-README.md, first-repository.md, several-machines.md, and README.md of each example.
+README.md, first-repository.md, several-machines.md, hierarchy.md, and README.md of each example.
 """
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +13,13 @@ import pytest
 
 from tests.conftest import EXAMPLES, LIMIT, NUMPY, ROOT
 from tests.pages import blocks, files
+from tests.trees import free_address
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5 * LIMIT)]
 
 FIRST = (ROOT / "docs" / "first-repository.md").read_text()
 MACHINES = (ROOT / "docs" / "several-machines.md").read_text()
+CLUSTERS = (ROOT / "docs" / "hierarchy.md").read_text()
 NEEDED = {"cancer_xgboost": "xgboost", "digits_pytorch": "torch"}
 
 
@@ -41,9 +42,7 @@ def follow(tmp_path):
 
 def together(commands):
     """Commands of several actors, on a port that is free."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        here = f"127.0.0.1:{probe.getsockname()[1]}"
+    here = free_address()
     listening = commands.replace("--rounds", f"--listen {here} --rounds", 1)
     return listening.replace("127.0.0.1:8080", here)
 
@@ -71,6 +70,16 @@ def test_the_first_repository_becomes_a_model(follow, tmp_path):
     assert simulated["status"] == real["status"] == "completed"
     assert simulated["model_sha256"] == real["model_sha256"]
     assert simulated["rounds"][-1]["accuracy"] > 0.9
+
+
+def test_the_rehearsal_of_a_tree(follow, tmp_path):
+    _, block = blocks(CLUSTERS, "bash")
+    for port in (8080, 8081):
+        block = block.replace(f"127.0.0.1:{port}", free_address())
+    follow(block)
+    last = result(tmp_path / "runs" / "tree")["rounds"][-1]
+    assert last["learners"] == ["a", "l2"]
+    assert last["clusters"] == {"a": {"learners": 2, "failures": 0}}
 
 
 def test_the_rehearsal_of_several_machines(follow, tmp_path):
