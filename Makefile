@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 EXTRAS := aggregator,ui,data,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo flower bench chaos fuzz test test-all check format lock docs walk options proto clean
+.PHONY: help demo flower bench chaos fuzz test test-all check format lock docs walk screenshots options proto clean
 .PHONY: torch frameworks simulation flower-next
 
 help:  ## show this list
@@ -91,6 +91,9 @@ docs: $(VENV)/.installed  ## the docs as a site in build/site, links checked
 
 walk: $(VENV)/.installed  ## follow README and docs in a fresh clone and bare environments
 	@PYTHONPATH=. $(BIN)/python docs/make/walk.py
+
+screenshots: $(VENV)/.installed  ## write the pictures of terminals in docs/images
+	@PYTHONPATH=. $(BIN)/python docs/make/screenshots.py
 
 options: $(VENV)/.installed  ## write docs/options.md from what flops_fl/options says
 	@PYTHONPATH=. $(BIN)/python docs/make/options.py

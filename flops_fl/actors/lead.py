@@ -30,7 +30,7 @@ from flops_fl.observers.picture import PictureObserver
 from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.process.answer import Answer
 from flops_fl.process.health import Health, served
-from flops_fl.process.lines import stamp
+from flops_fl.process.lines import on_terminal, stamp
 from flops_fl.process.memory import return_large_blocks
 from flops_fl.process.prints import LEARNERS
 from flops_fl.process.signals import told_of_signals
@@ -231,7 +231,7 @@ def _leave(run: Run, ending: Ending, answer: Answer | None) -> dict[str, Any]:
     if status == "interrupted":
         early = " before its first round was done: start it again, or"
         when = ":" if run.training.state.round else early
-        now = stamp(terminal=sys.stderr.isatty())
+        now = stamp(terminal=on_terminal(sys.stderr))
         sys.stderr.write(f"{now}interrupted{when} go on with --resume\n")  # as run_main does
     return document
 

@@ -16,6 +16,11 @@ def stamp(*, terminal: bool) -> str:
     return "" if terminal else time.strftime("%Y-%m-%d %H:%M:%S ")
 
 
+def on_terminal(stream: TextIO) -> bool:
+    """Whether a stream is a terminal, even while rich shows a bar there and stands before it."""
+    return bool(getattr(stream, "rich_proxied_file", stream).isatty())
+
+
 def speak(stream: TextIO | None = None) -> None:
     """Write our log records as lines to `stream`; by default to sys.stderr at the time of each.
 
@@ -36,5 +41,5 @@ class _Lines(logging.Handler):
         stream = self._stream or sys.stderr
         with suppress(OSError, ValueError):  # user code may have closed it
             warning = "warning: " if record.levelno >= logging.WARNING else ""
-            stream.write(f"{stamp(terminal=stream.isatty())}{warning}{self.format(record)}\n")
+            stream.write(f"{stamp(terminal=on_terminal(stream))}{warning}{self.format(record)}\n")
             stream.flush()

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from flops_fl.errors import INTERRUPTED
-from flops_fl.process.lines import stamp
+from flops_fl.process.lines import on_terminal, stamp
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -93,7 +93,7 @@ def _leave_children_alone() -> None:
 
 def _end(number: int, frame: FrameType | None) -> None:
     with suppress(OSError, ValueError):
-        said = f"{stamp(terminal=sys.stderr.isatty())}interrupted\n"
+        said = f"{stamp(terminal=on_terminal(sys.stderr))}interrupted\n"
         os.write(sys.stderr.fileno(), said.encode())
     os._exit(INTERRUPTED)
 
