@@ -26,6 +26,7 @@ from flops_fl.net.address import Address
 log = logging.getLogger(__name__)
 
 PATIENCE = 10.0  # seconds to wait for a request, or for the client to take a piece of an answer
+UNASKED = 64  # connections that have not sent their request yet; beyond these the oldest is closed
 STREAMS = 16  # streamed answers open at the same time; each occupies a thread
 NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 """The Content-Security-Policy of answers that are not HTML pages."""
@@ -75,6 +76,29 @@ class Health:
         return Answer(status=503, body=f"{why}\n".encode()) if why else Answer(body=b"ready\n")
 
 
+class _Unasked:
+    """Connections whose request has not come yet. Who drips one may not use up the process's files,
+    for learners need them, nor keep others from asking.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[socket.socket, None] = {}
+
+    def add(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._open[connection] = None
+            if len(self._open) > UNASKED:
+                oldest = next(iter(self._open))
+                del self._open[oldest]
+                with suppress(OSError):  # it is gone already
+                    oldest.shutdown(socket.SHUT_RDWR)
+
+    def remove(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._open.pop(connection, None)
+
+
 @contextmanager
 def served(health: Health, listen: Address | None) -> Iterator[int | None]:
     """Serve until the context ends; gives the port. Without an address, do nothing and give None.
@@ -89,11 +113,13 @@ def served(health: Health, listen: Address | None) -> Iterator[int | None]:
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
 
     streams = threading.BoundedSemaphore(STREAMS)
+    unasked = _Unasked()
 
     class Handler(BaseHTTPRequestHandler):
         timeout = PATIENCE  # a silent client does not hold a thread for ever
 
         def do_GET(self) -> None:
+            unasked.remove(self.connection)
             answer = health.answer(self.path.partition("?")[0])
             with suppress(OSError):  # the client has gone, or does not read
                 if answer.pieces is None:
@@ -133,9 +159,18 @@ def served(health: Health, listen: Address | None) -> Iterator[int | None]:
     class Server(ThreadingHTTPServer):
         address_family = family
         daemon_threads = True
+        request_queue_size = UNASKED
 
         def server_bind(self) -> None:
             TCPServer.server_bind(self)  # HTTPServer.server_bind would look up the host's name
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            unasked.add(request)
+            super().process_request(request, client_address)
+
+        def shutdown_request(self, request: Any) -> None:
+            unasked.remove(request)
+            super().shutdown_request(request)
 
     try:
         server = Server((listen.host, listen.port), Handler)

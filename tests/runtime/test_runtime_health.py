@@ -6,6 +6,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 
 import grpc
 import pytest
@@ -115,3 +116,24 @@ def test_a_port_in_use_is_named(processes, run_cli, tmp_path):
     assert code == 2
     assert f"--metrics {address}: " in err
     assert "Choose another port" in err
+
+
+def test_requests_that_never_end_leave_files_for_learners_and_an_answer_for_others(
+    processes, digits
+):
+    """200 of them, of a process that may open 160 files. Each sends its first line, and waits."""
+    address = free_address()
+    host, _, port = address.rpartition(":")
+    few_files = ["bash", "-c", 'ulimit -n 160; exec "$@"', "-"]
+    options = ["--listen", processes.address, "--output", processes.folder / "run", "--json"]
+    options += ["--no-tracking", "--rounds", 1, "--min-clients", 2, "--metrics", address]
+    aggregator = processes.start("aggregator", NUMPY, *options, wrapper=few_files)
+    wait_for_port(processes.address)
+    with ExitStack() as stack:
+        for _ in range(200):
+            silent = stack.enter_context(socket.create_connection((host, int(port)), 10))
+            silent.sendall(b"GET /metrics HTTP/1.1\r\n")
+        assert get(address, "/healthz") == (200, "alive\n")
+        for index in range(2):
+            processes.learner(NUMPY, digits / f"part-{index}", f"l{index}")
+        assert processes.result(aggregator)["rounds"][0]["learners"] == ["l0", "l1"]
