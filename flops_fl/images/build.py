@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -75,16 +76,27 @@ def build(repo: Checkout, wanted: Wanted, out: Path) -> Built:
 
     Raises:
         RepositoryError: what the repository lists cannot be installed.
-        UsageError: there is no base image, no uv, or no network; or `out` is something else.
-        OSError: there is no room.
+        UsageError: there is no base image, no uv, no network, or no room; or `out` is something
+            else.
     """
     out = out.absolute()  # uv has another working folder
     earlier = Layout(out)
     if out.exists() and not earlier.exists and (out.is_file() or any(out.iterdir())):
         raise UsageError(f"--out {out} is there and is no OCI layout: give another folder")
+    try:
+        return _build(repo, wanted, out, earlier if earlier.exists else None)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UsageError(
+            f"no room is left beside {out} or in uv's cache: make room, or give folders on other "
+            "disks (--out, UV_CACHE_DIR)"
+        ) from None
+
+
+def _build(repo: Checkout, wanted: Wanted, out: Path, cache: Layout | None) -> Built:
     with _aside(out) as (folder, work):
         layout = Layout.create(folder)
-        cache = earlier if earlier.exists else None
         bases = [fetch_base(wanted.base, each, layout, cache) for each in wanted.platforms]
         python = bases[0].python
         if any(base.python != python for base in bases):

@@ -15,6 +15,7 @@ from flops_fl.images.needs import Dropped
 from flops_fl.images.push import push
 from flops_fl.options.images import ImageOptions
 from flops_fl.process.answer import Answer
+from flops_fl.process.signals import raise_on_signals
 from flops_fl.repo.source import checkout
 
 LARGEST = 12
@@ -27,6 +28,7 @@ def build_images(options: ImageOptions, answer: Answer) -> None:
     Raises:
         FlopsError: see `build` and `push`.
     """
+    raise_on_signals()
     wanted = Wanted(
         roles=options.roles,
         platforms=options.platform,

@@ -8,6 +8,7 @@ Two runs give the same bytes: a pyc names its source by a hash and not by a time
 order of a fixed hash seed, and each process has imported the same modules before.
 """
 
+import signal
 import sys
 import warnings
 from importlib._bootstrap_external import _code_to_hash_pyc  # type: ignore
@@ -17,6 +18,7 @@ from pathlib import Path
 
 def main() -> None:
     """Compile all files that the list names."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends without a traceback; the caller reports it
     warnings.simplefilter("ignore")
     for line in Path(sys.argv[1]).read_text("utf-8").splitlines():
         source, target, name = line.split("\t")

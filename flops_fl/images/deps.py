@@ -24,6 +24,7 @@ from flops_fl.images.uv import Target
 from flops_fl.options.images import DepsOptions
 from flops_fl.process.answer import Answer
 from flops_fl.process.files import atomic
+from flops_fl.process.signals import raise_on_signals
 from flops_fl.repo.source import checkout
 
 PATIENCE = 1800.0  # seconds for one cycle of user code and MLflow's inference
@@ -36,6 +37,7 @@ def propose_dependencies(options: DepsOptions, answer: Answer) -> None:
         RepositoryError: a file cannot be read, the code fails, or no versions fit together.
         UsageError: uv or the network is missing, or the repository is not on this disk.
     """
+    raise_on_signals()
     if options.write and not Path(options.repo).is_dir():
         raise UsageError(f"--write {options.repo}: expected a folder, which can be written")
     with checkout(options.repo) as repo:

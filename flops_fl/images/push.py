@@ -21,7 +21,8 @@ def push(built: Built, registry: str) -> list[str]:
         UsageError: the registry cannot be reached, or refuses.
     """
     layout = Layout(built.folder)
-    pushed = []
+    pushed: list[str] = []
+    other = ""
     for name, top in built.tags.items():
         full = f"{registry.rstrip('/')}/{name}"
         reference = Reference.parse(full)
@@ -29,7 +30,7 @@ def push(built: Built, registry: str) -> list[str]:
         inner = _manifests(top, layout)
         for manifest in inner:
             for blob in _blobs(manifest, layout):
-                if to.push(blob, layout):
+                if to.push(blob, layout, other):
                     log.info("pushed %s (%.0f MB)", blob.digest, blob.size / 1e6)
         for manifest in inner:
             if manifest is not top:
@@ -37,6 +38,7 @@ def push(built: Built, registry: str) -> list[str]:
         to.push_manifest(top, layout, reference.tag)
         log.info("pushed %s", full)
         pushed.append(f"{full}@{top.digest}")
+        other = reference.name
     return pushed
 
 

@@ -111,8 +111,11 @@ class Registry:
         if written.descriptor("").digest != blob.digest:
             raise UsageError(f"{self._at} gave other bytes for {blob.digest}: try again")
 
-    def push(self, blob: Descriptor, layout: Layout) -> bool:
-        """Send a blob; returns whether the registry did not have it.
+    def push(self, blob: Descriptor, layout: Layout, other: str = "") -> bool:
+        """Send a blob; returns whether that was necessary.
+
+        Args:
+            other: A name at the registry from which it may take the blob over.
 
         Raises:
             UsageError: the registry does not take it.
@@ -122,7 +125,10 @@ class Registry:
                 return False
         except FileNotFoundError:
             pass
-        with self._call("POST", "blobs/uploads/") as answer:
+        taken = f"?{urlencode({'mount': blob.digest, 'from': other})}" if other else ""
+        with self._call("POST", f"blobs/uploads/{taken}") as answer:
+            if answer.status == 201:
+                return False
             place = urljoin(self._at.url, answer.headers["Location"])
         joint = "&" if "?" in place else "?"
         headers = {

@@ -5,6 +5,7 @@ Flower brings uv. It takes wheels alone here: a source package would be built fo
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -102,7 +103,7 @@ def _reason(said: str) -> Exception:
     """What uv has reported, in one sentence, as an error of its kind."""
     text = re.sub(r"\s+", " ", said.partition("\nhint:")[0]).replace("error: ", "", 1).strip()
     if "No space left" in said or "os error 28" in said:
-        return OSError(28, "no space left", os.environ.get("UV_CACHE_DIR", "uv's cache"))
+        return OSError(errno.ENOSPC, "no space left for uv")
     because = text.partition("cause: ")[2] or text
     because = re.sub(r",? we can conclude that your requirements are unsatisfiable\.?", "", because)
     if "No solution found" in said and "network was disabled" not in said:

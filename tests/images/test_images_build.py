@@ -179,6 +179,10 @@ def test_images_are_pushed_once(image, repo):
         assert json.loads(kept.manifests[at])["mediaType"] == INDEX
         assert any("scope=repository%3Asome-one%2Fdigits-model%2Flearner%3Apull%2Cpush" in call
                    for call in kept.calls)  # fmt: skip
+        both = [names for names in kept.places.values() if len(names) == 2]
+        assert len(both) == 5  # base and dependencies of each platform, and here one runtime
+        sent = [call for call in kept.calls if call.startswith("PUT") and "/uploads/" in call]
+        assert len(set(sent)) == len(kept.blobs)  # what both have was sent once
         kept.calls.clear()
         image("--push", kept.address)
         assert not [call for call in kept.calls if call.startswith("POST")]
@@ -228,14 +232,21 @@ def test_without_uv_one_sentence_says_so(image, monkeypatch, tmp_path):
         image()
 
 
-def test_a_build_that_ends_early_leaves_what_was_there(image, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (OSError(28, "No space left on device"), "no room is left beside .*/out or in uv's cache"),
+        (KeyboardInterrupt(), ""),
+    ],
+)
+def test_a_build_that_ends_early_leaves_what_was_there(image, tmp_path, monkeypatch, end, said):
     before = image()
 
     def fail(*_):
-        raise OSError(28, "No space left on device")
+        raise end
 
     monkeypatch.setattr(building, "write_layer", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UsageError if said else KeyboardInterrupt, match=said):
         image()
     monkeypatch.undo()
     assert [path.name for path in tmp_path.glob("*out*")] == ["out"]

@@ -12,6 +12,7 @@ import zipfile
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs
 
 from flops_fl.images.layers import Member, write_layer
 from flops_fl.images.layout import CONFIG, INDEX, MANIFEST, Descriptor, Layout, index_of
@@ -78,6 +79,8 @@ class Registry:
 
     def __init__(self):
         self.blobs, self.manifests, self.kinds, self.calls = {}, {}, {}, []
+        self.places = {}
+        """The names under which a blob that was pushed is there."""
         self.token = ""
         """Asked of every call, if there is one."""
         self.address = ""
@@ -101,6 +104,9 @@ def registry():
             if self.command != "HEAD":
                 self.wfile.write(body)
 
+        def name(self):
+            return re.fullmatch(r"/v2/(.*)/(?:blobs|manifests)/.*", self.path)[1]
+
         def let_in(self):
             kept.calls.append(f"{self.command} {self.path}")
             if self.path.startswith("/token"):
@@ -118,16 +124,24 @@ def registry():
             name = self.path.rpartition("/")[2]
             if "/manifests/" in self.path and name in kept.manifests:
                 self.answer(200, kept.manifests[name], Content_Type=kept.kinds[name])
-            elif "/blobs/" in self.path and name in kept.blobs:
-                self.answer(200, kept.blobs[name])
+            elif "/blobs/" in self.path and self.name() in kept.places.get(name, [self.name()]):
+                found = kept.blobs.get(name)
+                self.answer(404 if found is None else 200, found or b"")
             else:
                 self.answer(404)
 
         do_HEAD = do_GET  # noqa: N815
 
         def do_POST(self):
-            if self.let_in():
-                self.answer(202, Location=f"{self.path}1?state=2")
+            if not self.let_in():
+                return
+            place, _, query = self.path.partition("?")
+            told = parse_qs(query)
+            if told and told["from"][0] in kept.places.get(told["mount"][0], ()):
+                kept.places[told["mount"][0]].add(self.name())
+                self.answer(201)
+            else:
+                self.answer(202, Location=f"{place}1?state=2")
 
         def do_PUT(self):
             content = self.rfile.read(int(self.headers["Content-Length"]))
@@ -143,6 +157,7 @@ def registry():
                 self.answer(201 if missing <= known else 400)
             else:
                 kept.blobs[digest] = content
+                kept.places.setdefault(digest, set()).add(self.name())
                 self.answer(201 if f"sha256%3A{digest[7:]}" in self.path else 400)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
