@@ -87,8 +87,8 @@ def _run(program: str, lines: Sequence[str], work: Path) -> None:
             running.callback(process.kill)
             processes.append(process)
         for process in processes:
-            if process.wait():
-                raise OSError(f"{program} cannot compile ({process.returncode})")
+            if code := process.wait():
+                raise OSError(code, f"{program} cannot compile ({code})")
 
 
 def _interpreter(python: str) -> str | None:

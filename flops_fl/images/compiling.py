@@ -27,7 +27,11 @@ def main() -> None:
             code = compile(content, name, "exec", dont_inherit=True, optimize=0)
         except (SyntaxError, ValueError, RecursionError):
             continue
-        Path(target).write_bytes(_code_to_hash_pyc(code, source_hash(content), False))
+        compiled = _code_to_hash_pyc(code, source_hash(content), False)
+        try:
+            Path(target).write_bytes(compiled)
+        except OSError as error:
+            sys.exit(error.errno)  # the caller knows what that means
 
 
 if __name__ == "__main__":

@@ -236,7 +236,7 @@ def test_without_uv_one_sentence_says_so(image, monkeypatch, tmp_path):
     ("end", "said"),
     [
         (OSError(28, "No space left on device"), "no room is left beside .*/out or in uv's cache"),
-        (KeyboardInterrupt(), ""),
+        (KeyboardInterrupt(), None),
     ],
 )
 def test_a_build_that_ends_early_leaves_what_was_there(image, tmp_path, monkeypatch, end, said):
