@@ -7,7 +7,7 @@ FlopsError                  exit code
 │       └── NoRoom          2    the data server's quota or disk is full
 ├── RepositoryError         3    the user's ML repository: its code or its shape
 ├── FederationError         4    the federation as a whole: quorum, deadline
-│   └── Unreachable         4    no aggregator answered
+│   └── Unreachable         4    nobody answered
 ├── Refused                 5    identity or TLS: not let in
 ├── ProtocolError           4    the peer broke the wire protocol
 └── BadUpdate               -    one learner's update; only that learner fails
@@ -74,7 +74,7 @@ class FederationError(FlopsError):
 
 
 class Unreachable(FederationError):
-    """Nobody answers at the aggregator's address."""
+    """Nobody answers at the address of an aggregator or a data server."""
 
 
 class ProtocolError(FlopsError):

@@ -15,9 +15,11 @@ from prometheus_client import Counter, Gauge
 from flops_fl.actors.outcomes import Outcomes
 from flops_fl.core.seeding import seed_build, seed_data
 from flops_fl.data.local import learners_data
+from flops_fl.data.servers import FlightData
 from flops_fl.errors import FederationError
 from flops_fl.flower.client import ClientWorker, LearnerClient
 from flops_fl.flower.stock_server import serve_flower
+from flops_fl.limits import STALL_TIMEOUT
 from flops_fl.net.address import Address
 from flops_fl.net.tls import own_name
 from flops_fl.observers.notices import Notices
@@ -160,18 +162,34 @@ def _learn(options: LearnerOptions, hosting: Hosting | None) -> None:
 def _builder(
     options: LearnerOptions, repo: Path, learner: str, work: WorkFolder, setup: Setup
 ) -> Callable[[int], LearnerClient]:
+    data = _data(options)
+
     def build(seed: int) -> LearnerClient:
         return build_learner(
-            repo, learner, options.data, options.data_tags, work=work, setup=setup, seed=seed
+            repo, learner, data, options.data_tags, work=work, setup=setup, seed=seed
         )
 
     return build
 
 
+def _data(options: LearnerOptions) -> Path | FlightData | None:
+    if not isinstance(options.data, tuple):
+        return options.data
+    return FlightData(
+        servers=options.data,
+        tls=options.tls(),
+        cache=options.data_cache,
+        connect_timeout=options.connect_timeout,
+        max_backoff=options.max_backoff,
+        stall_timeout=STALL_TIMEOUT,
+        keepalive=options.keepalive,
+    )
+
+
 def build_learner(
     folder: Path,
     learner: str,
-    data: Path | None,
+    data: Path | FlightData | None,
     tags: Sequence[str] = (),
     *,
     work: WorkFolder | None = None,

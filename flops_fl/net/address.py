@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
+PLAIN, WITH_TLS = "grpc", "grpc+tls"  # schemes of Arrow Flight's locations
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -47,3 +49,28 @@ def _is_ip(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class DataServer:
+    """Where a data server is, and whether it is dialled with TLS."""
+
+    address: Address
+    tls: bool
+
+    @classmethod
+    def parse(cls, text: str) -> DataServer:
+        """Read ``grpc://HOST:PORT`` or ``grpc+tls://HOST:PORT``.
+
+        Raises:
+            ValueError: `text` is neither.
+        """
+        scheme, _, rest = text.partition("://")
+        if scheme not in (PLAIN, WITH_TLS):
+            raise ValueError(
+                f"{text!r} is no data server, expected {PLAIN}://HOST:PORT or {WITH_TLS}://HOST:PORT"
+            )
+        return cls(Address.parse(rest), scheme == WITH_TLS)
+
+    def __str__(self) -> str:
+        return f"{WITH_TLS if self.tls else PLAIN}://{self.address}"

@@ -12,9 +12,10 @@ from __future__ import annotations
 import socket
 import ssl
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from flops_fl.net.address import Address
+from flops_fl.net.identity import Role
 from flops_fl.net.tls import Tls, hosts_in
 
 PATIENCE = 5.0  # seconds for a connection and for each answer of a handshake
@@ -26,33 +27,47 @@ _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_L
 _NOT_YET_VALID, _EXPIRED, _OTHER_PURPOSE, _OTHER_HOST, _OTHER_IP = 9, 10, 26, 62, 64
 
 
-def tls_fault(address: Address, tls: Tls | None) -> str | None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ends:
+    """What the two ends are called in messages, and how TLS is switched on and off."""
+
+    here: str = "learner"
+    there: str = "aggregator"
+    role: Role = "aggregator"
+    option: str = "--aggregator"
+    with_tls: str = "--tls-ca instead of --insecure"
+    without: str = "with --insecure, without --tls-ca"
+
+
+def tls_fault(address: Address, tls: Tls | None, ends: Ends = Ends()) -> str | None:
     """What is wrong with TLS to `address`; None if nothing is wrong or the reason is unknown."""
     if tls is None:
-        return _wants_tls(address)
+        return _wants_tls(address, ends)
     try:
         _shake(address, tls)
     except ssl.SSLCertVerificationError as error:
-        return _their_certificate(address, tls, error)
+        return _their_certificate(address, tls, error, ends)
     except ssl.SSLError as error:
         if error.reason not in _NO_TLS:
             return None
-        without = "without --tls-ca" if address.loopback else "with --insecure, without --tls-ca"
+        without = ends.without
+        if address.loopback:
+            without = without.removeprefix("with --insecure, ")
         return (
-            f"{address} does not use TLS: start the aggregator with --tls-cert and --tls-key, or "
-            f"this learner {without}"
+            f"{address} does not use TLS: start the {ends.there} with --tls-cert and --tls-key, or "
+            f"this {ends.here} {without}"
         )
     except OSError:
         return None
-    return _our_certificate(address, tls) if _turned_away(address, tls) else None
+    return _our_certificate(address, tls, ends) if _turned_away(address, tls) else None
 
 
-def _wants_tls(address: Address) -> str | None:
+def _wants_tls(address: Address, ends: Ends) -> str | None:
     try:
         _shake(address, Tls())
     except OSError:
         return None
-    return f"{address} uses TLS and this learner does not: give --tls-ca instead of --insecure"
+    return f"{address} uses TLS and this {ends.here} does not: give {ends.with_tls}"
 
 
 def _shake(address: Address, tls: Tls, version: ssl.TLSVersion | None = None) -> bytes:
@@ -99,7 +114,9 @@ def _turned_away(address: Address, tls: Tls) -> bool:
     return True
 
 
-def _their_certificate(address: Address, tls: Tls, error: ssl.SSLCertVerificationError) -> str:
+def _their_certificate(
+    address: Address, tls: Tls, error: ssl.SSLCertVerificationError, ends: Ends
+) -> str:
     its = f"the certificate of {address}"
     if error.verify_code == _EXPIRED:
         return f"{its} has expired: renew it, or set this machine's clock if that is wrong"
@@ -107,13 +124,13 @@ def _their_certificate(address: Address, tls: Tls, error: ssl.SSLCertVerificatio
         return f"{its} is not valid yet: set this machine's clock"
     if error.verify_code == _OTHER_PURPOSE:
         return (
-            f"{its} is not one for an aggregator: give the aggregator one that was signed with "
-            "--role aggregator"
+            f"{its} is not one for a server: give the {ends.there} one that was signed with "
+            f"--role {ends.role}"
         )
     if error.verify_code in (_OTHER_HOST, _OTHER_IP):
         return (
-            f"{its} is for {_names(address, tls)}: use one of these names in --aggregator, or have "
-            f"{address.host} put into the certificate"
+            f"{its} is for {_names(address, tls)}: use one of these names in {ends.option}, or "
+            f"have {address.host} put into the certificate"
         )
     return (
         f"{its} is not signed by the authority in --tls-ca ({error.verify_message}): give the "
@@ -130,13 +147,14 @@ def _names(address: Address, tls: Tls) -> str:
     return ", ".join(names) or "another host"
 
 
-def _our_certificate(address: Address, tls: Tls) -> str:
+def _our_certificate(address: Address, tls: Tls, ends: Ends) -> str:
     if tls.certificate is None:
         return (
             f"{address} lets nobody in without a certificate: give --tls-cert and --tls-key, "
-            "signed by the authority in the aggregator's --tls-ca"
+            f"signed by the authority in the {ends.there}'s --tls-ca"
         )
     return (
         f"{address} does not accept the certificate of {tls.names[0] if tls.names else 'nobody'}: "
-        "the authority in the aggregator's --tls-ca must have signed it, and it must not be expired"
+        f"the authority in the {ends.there}'s --tls-ca must have signed it, and it must not be "
+        "expired"
     )

@@ -74,6 +74,15 @@ class Tls:
 
         return ssl_channel_credentials(self.ca, self.key, self.certificate)
 
+    def for_flight(self) -> dict[str, bytes]:
+        """Arguments of pyarrow's Flight client, which has a gRPC of its own."""
+        files = {
+            "tls_root_certs": self.ca,
+            "cert_chain": self.certificate,
+            "private_key": self.key,
+        }
+        return {name: content for name, content in files.items() if content is not None}
+
     def for_listening(self) -> grpc.ServerCredentials:
         """Credentials for a gRPC server."""
         from grpc import ssl_server_credentials

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from flops_fl.net.address import Address
+from flops_fl.net.address import PLAIN, WITH_TLS, Address, DataServer
 from flops_fl.net.identity import EXPECTED, is_name, is_numbered
 from flops_fl.net.target import Target
 from flops_fl.text import without_secrets
@@ -138,6 +138,17 @@ def _address(value: Any) -> Any:
     return Address.parse(value) if isinstance(value, str) else value
 
 
+def _server(value: Any) -> Any:
+    return DataServer.parse(value) if isinstance(value, str) else value
+
+
+def _learners_data(value: Any) -> Any:
+    """A path, or data servers with commas."""
+    if isinstance(value, str) and value.startswith((f"{PLAIN}://", f"{WITH_TLS}://")):
+        return tuple(DataServer.parse(each) for each in _commas(value))
+    return Path(value).absolute() if isinstance(value, str | Path) else value
+
+
 def _actor(name: str) -> str:
     if not is_name(name):
         raise ValueError(EXPECTED)
@@ -178,3 +189,5 @@ Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Rate = Annotated[float, BeforeValidator(_rate), Field(gt=0, allow_inf_nan=False)]
 Targets = Annotated[list[Target], BeforeValidator(_targets)]
 HostPort = Annotated[Address, BeforeValidator(_address)]
+Server = Annotated[DataServer, BeforeValidator(_server)]
+LearnersData = Annotated[Path | tuple[DataServer, ...], BeforeValidator(_learners_data)]

@@ -7,11 +7,20 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from flops_fl import limits
+from flops_fl.net.address import WITH_TLS
 from flops_fl.net.identity import EXPECTED, is_name
 from flops_fl.options.common import HealthOptions, RepoOptions, TlsOptions
 from flops_fl.options.data import LocalDataOptions
-from flops_fl.options.described import NETWORK, PROCESS, RESULTS, WAITING, option
-from flops_fl.options.kinds import HostPort, Listing, LocalPath, ProjectId, Seconds, Threads
+from flops_fl.options.described import DATA, NETWORK, PROCESS, RESULTS, WAITING, option
+from flops_fl.options.kinds import (
+    HostPort,
+    LearnersData,
+    Listing,
+    LocalPath,
+    ProjectId,
+    Seconds,
+    Threads,
+)
 from flops_fl.options.limits import CommonLimits, LineLimits, PrintLimits
 from flops_fl.options.notices import NoticeOptions
 from flops_fl.text import sentence
@@ -28,6 +37,22 @@ class LearnerOptions(
     CommonLimits,
 ):
     """Options of ``python -m learner``."""
+
+    data: LearnersData | None = option(  # type: ignore[assignment]  # more than a path
+        "Parquet or Arrow files to train on: a folder, or one file; or data servers: "
+        "grpc://HOST:PORT, grpc+tls://HOST:PORT, several with commas",
+        DATA,
+        None,
+        metavar="PATH",
+    )
+    data_cache: LocalPath | None = option(
+        "where large data from a server are kept for the next start; default: flops-fl in the "
+        "user's cache folder",
+        DATA,
+        None,
+        metavar="FOLDER",
+        advanced=True,
+    )
 
     aggregator: HostPort = option("where the aggregator listens", NETWORK, metavar="HOST:PORT")
     learner_id: Listing = option(
@@ -82,6 +107,12 @@ class LearnerOptions(
                 f"--aggregator {self.aggregator} is another machine: give --tls-ca, or say "
                 "--insecure"
             )
+        for server in self.data if isinstance(self.data, tuple) else ():
+            if not (server.tls or server.address.loopback or self.insecure):
+                raise ValueError(
+                    f"--data {server} is another machine: give {WITH_TLS}://{server.address}, or "
+                    "say --insecure"
+                )
         for name in self.learner_id:
             if not is_name(name):
                 raise ValueError(f"--learner-id {sentence(name, 60)!r}: {EXPECTED}")

@@ -103,7 +103,7 @@ def test_a_certificate_for_one_role_is_not_taken_for_the_other(files, authority,
     authority.sign("impostor", hosts=HERE, roles=["learner"])
     authority.sign("root", hosts=HERE, roles=["aggregator"])
     with serving(tmp_path, "impostor") as address:
-        assert "is not one for an aggregator" in tls_fault(address, files())
+        assert "is not one for a server: give the aggregator one" in tls_fault(address, files())
         assert asked(address, tmp_path) == "UNAVAILABLE"
     with serving(tmp_path, "root") as address:
         assert asked(address, tmp_path) == "UNIMPLEMENTED"
