@@ -9,7 +9,8 @@ import pytest
 
 from tests.chaos import actor
 from tests.chaos.federation import LONGEST, figures
-from tests.chaos.tree import Tree
+from tests.chaos.tree import MEMBERS, Tree
+from tests.conftest import wait_until
 from tests.proxy import Proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * LONGEST)]
@@ -124,5 +125,31 @@ def test_a_link_to_the_root_that_breaks_again_and_again_repeats_no_cycle(
         between.close()
     print(f"{outages} outages")
     assert outages >= 3
+    assert figures(found) == expected
+    tree.check_fits()
+
+
+def test_a_link_that_is_away_as_often_as_it_is_there_repeats_no_cycle(
+    processes, slow_repo, quarters, calm
+):
+    """Ten seconds for a minute: cycles are longer, so each ends in an outage or lives through one.
+
+    With a minute each and cycles of 90 s the same happens, but for the pings of `--keepalive`.
+    """
+    cycles, away = 3, 10.0
+    expected = calm(cycles)
+    between = Proxy(processes.address)
+    outages = 0
+    try:
+        tree = Tree(processes, slow_repo, quarters, cycles, 4.0, through=between)
+        wait_until(lambda: all(tree.fits(name) for name in MEMBERS), 60)
+        while not tree.over():
+            between.outage(away)
+            outages += 1
+            time.sleep(2 * away)
+        found = tree.result()
+    finally:
+        between.close()
+    assert outages >= cycles
     assert figures(found) == expected
     tree.check_fits()
