@@ -122,7 +122,7 @@ class Task:
     seed: int
     config: Mapping[str, Scalar] = field(default_factory=dict)
     timeout: float = 0.0
-    """Seconds after which an answer is late, from when the task was first given; 0: not known."""
+    """Seconds after which an answer is late, from when the task is sent; 0: not known."""
 
     @property
     def key(self) -> str:

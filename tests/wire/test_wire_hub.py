@@ -2,6 +2,7 @@
 
 import asyncio
 from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from flops_fl.core.rounds import Training
 from flops_fl.types import Deadline, Evaluation, Layout, Task, Update, parameters_sha256
 from flops_fl.wire.chunks import Assembler, Chunks
 from flops_fl.wire.codec import decode, encode
+from flops_fl.wire.hub import stage as stage_
 from flops_fl.wire.hub.entries import Room
 from flops_fl.wire.hub.hub import Hub
 from flops_fl.wire.hub.stage import HubOptions
@@ -293,6 +295,33 @@ def test_what_a_learner_had_before_is_forgotten_with_its_next_task():
         assert learner.fits == 2
 
     asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+def test_who_comes_late_is_told_the_time_that_is_left(monkeypatch):
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(stage_, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    async def scenario():
+        layout = Layout.of(START)
+        hub = Hub("r", layout, HubOptions())
+        told = []
+        for _ in range(2):  # two processes, one after the other
+            learner = FakeLearner(hub, "l0", layout)
+            learner.connect()
+            await hub.gather(1, 5)
+            if not told:
+                task = Task(stage="fit", run_id="r", round=1, version=0, seed=0, timeout=30)
+                stage = hub.ask({"l0": task}, START, Deadline(timeout=30), lambda *_: None)
+            while learner.task is None:
+                await asyncio.sleep(0)
+            told.append(learner.task.timeout)
+            learner.cut()
+            await learner.stream
+            clock.now += 7
+        stage.close()
+        return told
+
+    assert asyncio.run(asyncio.wait_for(scenario(), 10)) == [30, 23]
 
 
 def test_an_aggregator_that_was_interrupted_cancels_nobodys_task():

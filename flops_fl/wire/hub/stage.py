@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flops_fl import limits
 from flops_fl.errors import ProtocolError
@@ -71,6 +71,7 @@ class Stage:
             layout, options.room, order, grant=self._grant, on_answer=self._answered
         )
         self._models: dict[str, Chunks] = {}  # the model that each learner's task is about
+        self._asked_at: dict[str, float] = {}
         self._frames: list[tuple[Task, bool, Order, bytes]] = []
         self._timers: list[asyncio.TimerHandle] = []
         self._began = time.monotonic()
@@ -85,6 +86,7 @@ class Stage:
         self._intake.ask(tasks)
         self._asked += len(tasks)
         self._models.update(dict.fromkeys(tasks, model))
+        self._asked_at.update(dict.fromkeys(tasks, time.monotonic()))
         self._frames.clear()
         timeout, names = self._deadline.timeout, list(tasks)
         self._expire_after(timeout, names, self._deadline.reason(early=False))
@@ -128,7 +130,7 @@ class Stage:
         model = None if has_it else self._models[link.learner]
         # What the learner said that it had is true until it gets this order.
         link.task = ""
-        order, frame = self._order(task, model)
+        order, frame = self._order(self._as_of_now(task, link.learner), model)
         try:
             link.outbox.send_order(order, model, frame)
         except ProtocolError as error:  # ends this learner's stream, but not the round
@@ -168,6 +170,13 @@ class Stage:
         self._fail(learner, reason)
 
     # -- helpers -------------------------------------------------------------------------
+
+    def _as_of_now(self, task: Task, learner: str) -> Task:
+        """The task with the time that is left of it, in whole seconds so that orders are alike."""
+        gone = time.monotonic() - self._asked_at[learner]
+        if gone < 1 or not task.timeout:
+            return task
+        return replace(task, timeout=max(1.0, float(round(task.timeout - gone))))
 
     def _order(self, task: Task, model: Chunks | None) -> tuple[Order, bytes]:
         """The order and its frame, encoded once for all learners that get the same order."""

@@ -88,6 +88,8 @@ class Line:
                 if goodbye.final and not self._options.stay:
                     return goodbye
                 why = goodbye.reason or "connection closed"
+                if goodbye.final:
+                    why = f"the project has ended: {why}"
             except grpc.aio.AioRpcError as error:
                 why = await asyncio.to_thread(self._faults.explain, error)
             except TimeoutError:  # a server of another kind would have answered with an error
