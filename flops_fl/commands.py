@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from flops_fl.options.learner import LearnerOptions
     from flops_fl.options.pki import EnrollOptions, InitOptions, RequestOptions, SignOptions
     from flops_fl.options.plan import PlanOptions
-    from flops_fl.options.use import EvaluateOptions, ExportOptions, ReplayOptions, RunOptions
+    from flops_fl.options.use import (
+        EvaluateOptions,
+        ExportOptions,
+        ReplayOptions,
+        RunOptions,
+        ServeOptions,
+    )
 
 Work: TypeAlias = Callable[[], int]
 """The work of a command, after its imports; returns the exit code."""
@@ -116,6 +122,12 @@ def export(options: ExportOptions, call: Call) -> Work:
     from flops_fl.use import model
 
     return partial(_done, partial(model.export, options, call.answer))
+
+
+def serve(options: ServeOptions, call: Call) -> Work:
+    from flops_fl.use import serve as serving
+
+    return partial(_done, partial(serving.serve, options))
 
 
 def plan(options: PlanOptions, call: Call) -> Work:

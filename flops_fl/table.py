@@ -111,6 +111,14 @@ COMMANDS = {
         "use:ExportOptions",
         commands.export,
     ),
+    "serve": Command(
+        "RUN|MODEL",
+        "a run's model over HTTP",
+        "Serve a model by MLflow's scoring protocol: GET /ping, POST /invocations. It is the best "
+        "of a run, or any in MLflow.",
+        "use:ServeOptions",
+        commands.serve,
+    ),
     "replay": Command(
         "RUN --round R ...",
         "a learner's past fit or failure once more",

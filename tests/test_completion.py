@@ -8,8 +8,9 @@ import pytest
 from flops_fl import cli
 from flops_fl.options.completion import Entry, script
 from flops_fl.options.described import described, flag
+from flops_fl.table import COMMANDS
 
-ENTRIES = {name: Entry(entry.line, entry.options_class) for name, entry in cli.COMMANDS.items()}
+ENTRIES = {name: Entry(entry.line, entry.options_class) for name, entry in COMMANDS.items()}
 
 ASKED = {
     "flops-fl si": ["simulate"],

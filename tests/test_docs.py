@@ -8,8 +8,8 @@ import pytest
 import flops_fl
 from docs.make.api import PUBLIC, api_page
 from docs.make.options import PAGE, options_page
-from flops_fl.cli import COMMANDS
 from flops_fl.options.described import flag
+from flops_fl.table import COMMANDS
 from tests.pages import COMMAND, ROOT, joined, marked
 
 PAGES = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/README.md")]

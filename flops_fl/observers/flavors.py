@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,25 +90,49 @@ def log_model(
         input_example: What the model predicts from. MLflow calls the model with it, and derives
             the signature; it logs the model without one if that fails.
     """
-    flavor = flavor or flavor_of(model)
-    options: dict[str, Any] = {
+    options = {
+        "name": ARTIFACT,
         "pip_requirements": list(requirements),
         "code_paths": list(code_paths),
         "input_example": input_example,
     }
+    _write("log_model", model, flavor or flavor_of(model), options)
+
+
+def save_model(
+    model: Any, folder: Path, code_paths: Sequence[str], input_example: Any = None
+) -> None:
+    """Write a model into a new folder, in the same form; its packages are those of this process."""
+    options = {
+        "path": str(folder),
+        "pip_requirements": [],
+        "code_paths": list(code_paths),
+        "input_example": input_example,
+    }
+    _write("save_model", model, flavor_of(model), options)
+
+
+def _write(verb: str, model: Any, flavor: str | None, options: dict[str, Any]) -> None:
+    """Let MLflow log or save a model.
+
+    Args:
+        verb: ``log_model`` or ``save_model``.
+        options: Those that each flavor takes.
+    """
     name = _MLFLOW_MODULE.get(flavor, flavor) if flavor else "pyfunc"
     module: Any = importlib.import_module(f"mlflow.{name}")
+    write = getattr(module, verb)
     # MLflow warns about signatures and formats, which users cannot change here. It also resets
     # warning filters, so record the warnings and drop them.
     with warnings.catch_warnings(record=True):
         if flavor is None:
-            _log_object(module, model, options)
+            write(python_model=_held(module, model), **options)
         elif flavor == "sklearn":
-            _log_sklearn(module, model, options)
+            _write_sklearn(write, model, options)
         elif flavor == "pytorch":
-            module.log_model(model, name=ARTIFACT, serialization_format="pickle", **options)
+            write(model, serialization_format="pickle", **options)
         else:
-            module.log_model(model, name=ARTIFACT, **options)
+            write(model, **options)
 
 
 def inferred_requirements(model: Any, folder: Path) -> list[str]:
@@ -123,23 +148,23 @@ def inferred_requirements(model: Any, folder: Path) -> list[str]:
     if flavor is None:
         return []
     name = _MLFLOW_MODULE.get(flavor, flavor)
-    module: Any = importlib.import_module(f"mlflow.{name}")
     models: Any = importlib.import_module("mlflow.models")
+    save_model(model, folder / "model", [])
     with warnings.catch_warnings(record=True):
-        module.save_model(model, str(folder / "model"), pip_requirements=[])
         found: list[str] = models.infer_pip_requirements(str(folder / "model"), name)
     return found
 
 
-def _log_sklearn(module: Any, model: Any, options: dict[str, Any]) -> None:
-    """Log without pickle if skops can: it supports only scikit-learn's own classes."""
+def _write_sklearn(write: Callable[..., Any], model: Any, options: dict[str, Any]) -> None:
+    """Write without pickle if skops can: it supports only scikit-learn's own classes."""
     try:
-        module.log_model(model, name=ARTIFACT, serialization_format="skops", **options)
+        write(model, serialization_format="skops", **options)
     except Exception:
-        module.log_model(model, name=ARTIFACT, serialization_format="cloudpickle", **options)
+        shutil.rmtree(options.get("path", ""), ignore_errors=True)
+        write(model, serialization_format="cloudpickle", **options)
 
 
-def _log_object(module: Any, model: Any, options: dict[str, Any]) -> None:
+def _held(module: Any, model: Any) -> Any:
     class Holder(module.PythonModel):  # type: ignore[misc]
         """Holds the user's object, and predicts with it if it can."""
 
@@ -150,4 +175,4 @@ def _log_object(module: Any, model: Any, options: dict[str, Any]) -> None:
         def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
             return self.held.predict(model_input)
 
-    module.log_model(python_model=Holder(model), name=ARTIFACT, **options)
+    return Holder(model)

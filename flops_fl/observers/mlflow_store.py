@@ -71,9 +71,7 @@ class MlflowStore:
             return
         from mlflow import MlflowClient
 
-        # Only now, because the import sets log levels, too.
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+        hush()
         if self._artifacts is not None:
             make_store(self.uri)
         client = MlflowClient(tracking_uri=self.uri)
@@ -267,6 +265,12 @@ def make_store(uri: str) -> None:
     for leftover in ("-wal", "-shm"):
         path.with_name(f"{aside.name}{leftover}").unlink(missing_ok=True)
     aside.replace(path)
+
+
+def hush() -> None:
+    """Let MLflow log errors only. Call this after importing it, which sets log levels, too."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def configure() -> None:

@@ -7,10 +7,11 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import PositiveInt, model_validator
 
-from flops_fl.options.common import Options, RepoOptions
+from flops_fl.net.address import Address
+from flops_fl.options.common import ListenOptions, Options, RepoOptions
 from flops_fl.options.data import LocalDataOptions
-from flops_fl.options.described import DATA, PROCESS, RESULTS, TRAINING, option
-from flops_fl.options.kinds import Listing, LocalPath, Threads
+from flops_fl.options.described import DATA, NETWORK, PROCESS, RESULTS, TRAINING, option
+from flops_fl.options.kinds import HostPort, Listing, LocalPath, Threads, TrackingUri
 
 
 class HandOptions(LocalDataOptions):
@@ -97,6 +98,46 @@ class ReplayOptions(Options):
         "threads of numerical libraries, as the learner had", PROCESS, 1, metavar="N"
     )
     json_: bool = option("print it as JSON", RESULTS, False, alias="json")
+
+
+class ServeOptions(ListenOptions):
+    """Options of ``flops-fl serve``."""
+
+    model: str = option(
+        "a run's folder, or a model in MLflow: models:/NAME@ALIAS, runs:/ID/...",
+        RESULTS,
+        metavar="RUN|MODEL",
+        positional=True,
+    )
+    last: bool = option("of a run: the model of the last round, not the best", RESULTS, False)
+    repo: str | None = option(
+        "where the run's repository is now; default: where result.json says that it was",
+        PROCESS,
+        None,
+        metavar="REPO",
+    )
+    tracking_uri: TrackingUri | None = option(
+        "the MLflow server of models:/ and runs:/", RESULTS, None, metavar="URI"
+    )
+    listen: HostPort = option(
+        "where to listen", NETWORK, Address("127.0.0.1", 5001), metavar="HOST:PORT"
+    )
+
+    @property
+    def here(self) -> str:
+        """Where the options are given, for messages."""
+        return "on a server"
+
+    @property
+    def in_mlflow(self) -> bool:
+        """Whether the model is one of MLflow's, not of a run's folder."""
+        return self.model.startswith(("models:/", "runs:/"))
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if self.in_mlflow and self.tracking_uri is None:
+            raise ValueError(f"{self.model} is in MLflow: say where with --tracking-uri URI")
+        return self
 
 
 class EvaluateOptions(ModelOptions, HandOptions):

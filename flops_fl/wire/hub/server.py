@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from grpc_health.v1.health import aio
 from flops_fl.errors import UsageError
 from flops_fl.limits import KEEPALIVE
 from flops_fl.net.address import Address
+from flops_fl.net.listening import bound
 from flops_fl.net.tls import Tls
 from flops_fl.wire.codec import MAX_FRAME
 from flops_fl.wire.transport import channel_arguments
@@ -98,7 +98,7 @@ async def serve(
     Raises:
         UsageError: the server cannot listen on the address, or the TLS files are not valid.
     """
-    _probe(listen)
+    bound(listen).close()  # gRPC's own error does not say that the port is in use
     server = grpc.aio.server(
         options=[
             *channel_arguments(max_message, keepalive),
@@ -149,19 +149,3 @@ def _reading(join: Join) -> Any:
             await join(frames, context)
 
     return handler
-
-
-def _probe(listen: Address) -> None:
-    """Bind the port once ourselves: gRPC's own error does not say that the port is in use."""
-    try:
-        family, kind, protocol, _, target = socket.getaddrinfo(
-            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(target)
-    except OSError as error:
-        raise UsageError(
-            f"cannot listen on {listen}: {error.strerror}. Choose another --listen, or stop "
-            "what uses that port"
-        ) from None

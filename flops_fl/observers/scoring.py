@@ -1,0 +1,56 @@
+"""MLflow's scoring server (``/ping``, ``/invocations``) around a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flops_fl.errors import UsageError
+from flops_fl.observers.flavors import example_for, save_model
+from flops_fl.observers.mlflow_store import configure, hush
+from flops_fl.text import sentence
+
+
+def as_served(model: Any, folder: Path, code_paths: Sequence[str], example: Any = None) -> Any:
+    """A user's model as MLflow serves it.
+
+    Args:
+        folder: Where MLflow may write it; it must not exist.
+        code_paths: The user's modules, which loading the model may need.
+        example: What the model predicts from; None: what the model itself tells.
+    """
+    configure()
+    from mlflow import pyfunc
+
+    hush()
+    save_model(model, folder, code_paths, example_for(model) if example is None else example)
+    return pyfunc.load_model(str(folder))
+
+
+def logged(uri: str, tracking_uri: str | None) -> Any:
+    """The model that MLflow has under ``models:/...`` or ``runs:/...``.
+
+    Raises:
+        UsageError: it has no such model, or it cannot be loaded here.
+    """
+    configure()
+    import mlflow
+
+    hush()
+    mlflow.set_tracking_uri(tracking_uri)
+    try:
+        return mlflow.pyfunc.load_model(uri)
+    except Exception as error:
+        said = sentence(str(error).partition("\n")[0])
+        raise UsageError(
+            f"{uri} cannot be loaded from {tracking_uri} ({said}): expected models:/NAME@ALIAS, "
+            "models:/NAME/VERSION or runs:/ID/logged_model_artifact"
+        ) from error
+
+
+def scoring_app(model: Any) -> Any:
+    """The server's ASGI application."""
+    from mlflow.pyfunc import scoring_server
+
+    return scoring_server.init(model)

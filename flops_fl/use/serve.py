@@ -1,0 +1,82 @@
+"""`flops-fl serve`: a model over HTTP, by MLflow's scoring protocol (``/ping``, ``/invocations``).
+
+MLflow's own server answers the requests. Its command `mlflow models serve` wants the whole of
+MLflow, a model that was logged and an environment of its own; this one wants a run's folder.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import ssl
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from flops_fl.errors import UsageError
+from flops_fl.extras import install
+from flops_fl.net.listening import bound
+from flops_fl.net.tls import Tls
+from flops_fl.observers.scoring import as_served, logged, scoring_app
+from flops_fl.options.use import ServeOptions
+from flops_fl.process.signals import raise_on_signals
+from flops_fl.repo.dependencies import code_folders
+from flops_fl.use.model import read_run
+from flops_fl.use.repository import built
+
+log = logging.getLogger(__name__)
+
+
+def serve(options: ServeOptions) -> None:
+    """Serve a model until a signal comes.
+
+    Raises:
+        UsageError: there is no such model, MLflow cannot serve it, or the address is in use.
+        RepositoryError: the repository's code fails.
+    """
+    raise_on_signals()
+    if importlib.util.find_spec("mlflow") is None:
+        raise UsageError(f"MLflow is not installed: {install('aggregator')}")
+    Tls.read(
+        options.tls_cert, options.tls_key, options.tls_ca
+    )  # a certificate that cannot be used is named now
+    with (
+        bound(options.listen) as listening,
+        tempfile.TemporaryDirectory(prefix="flops-serve-") as folder,
+    ):
+        if options.in_mlflow:
+            model = logged(options.model, options.tracking_uri)
+        else:
+            model = _of_run(options, Path(folder, "model"))
+
+        import uvicorn
+
+        config = uvicorn.Config(
+            scoring_app(model),
+            log_config=None,
+            access_log=False,
+            ssl_certfile=options.tls_cert,
+            ssl_keyfile=options.tls_key,
+            ssl_ca_certs=options.tls_ca and str(options.tls_ca),
+            ssl_cert_reqs=ssl.CERT_REQUIRED if options.tls_ca else ssl.CERT_NONE,
+        )
+        scheme = "https" if options.tls_cert else "http"
+        host, port = listening.getsockname()[:2]
+        log.info(
+            "serving %s on %s://%s:%d: POST /invocations, GET /ping",
+            options.model, scheme, host, port,
+        )  # fmt: skip
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _of_run(options: ServeOptions, folder: Path) -> Any:
+    found = read_run(Path(options.model), best=not options.last)
+    with found.repository(options.repo) as repo:
+        user = built(repo.path, None, seed=found.seed)
+        with closing(user):
+            found.require_fit(user.layout)
+            user.load(found.parameters)
+            code = sorted(map(str, [*repo.path.glob("*.py"), *code_folders(repo.path)]))
+            with user.workspace.importable():  # MLflow may import the user's modules by name
+                return as_served(user.model(), folder, code, user.input_example())

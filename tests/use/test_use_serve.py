@@ -1,0 +1,94 @@
+"""A model answers over HTTP, by MLflow's scoring protocol."""
+
+import json
+import re
+import signal
+import socket
+import ssl
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+
+import flops_fl
+from tests.conftest import EXAMPLES, NUMPY, wait_until
+from tests.use.test_use_model import made
+
+
+def served(processes, *words):
+    """The base URL of a server, once it listens."""
+    server = processes.start("flops_fl", "serve", *words, "--listen", "127.0.0.1:0")
+    wait_until(
+        lambda: " on http" in processes.stderr(server) or server.poll() is not None, seconds=90
+    )
+    found = re.search(r"https?://127.0.0.1:\d+", processes.stderr(server))
+    assert found, processes.stderr(server)
+    return server, found[0]
+
+
+def predict(url, rows, context=None):
+    body = json.dumps({"inputs": np.asarray(rows).tolist()}).encode()
+    request = urllib.request.Request(
+        f"{url}/invocations", body, {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60, context=context) as answer:
+        return np.array(json.load(answer)["predictions"])
+
+
+def test_a_runs_best_model_predicts_until_it_is_stopped(processes, digits, tmp_path):
+    run = made(tmp_path, NUMPY, digits / "part-0")
+    rows = np.linspace(0, 1, 128).reshape(2, 64)
+    server, url = served(processes, run)
+    with urllib.request.urlopen(f"{url}/ping", timeout=60) as answer:
+        assert answer.status == 200
+    assert np.allclose(predict(url, rows), flops_fl.load(run).predict(rows))
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        predict(url, [[1, 2]])
+    assert caught.value.code == 400
+    caught.value.close()
+    server.send_signal(signal.SIGTERM)
+    processes.finish(server, 130)
+    assert "Traceback" not in processes.stderr(server)
+    assert "WARNING" not in processes.stderr(server)
+
+
+@pytest.mark.slow
+def test_a_registered_model_is_served_with_tls(processes, authority, digits_28, tmp_path):
+    run = tmp_path / "run"
+    training = processes.start(
+        "flops_fl", "simulate", EXAMPLES / "mnist_sklearn", "--learners", 2, "--rounds", 1,
+        "--data", digits_28 / "part-0", "--output", run, "--register", "digits@champion",
+    )  # fmt: skip
+    processes.finish(training)
+    _, url = served(
+        processes, "models:/digits@champion", "--tracking-uri", f"sqlite:///{run}/mlflow.db",
+        *authority.options("server")[:4],
+    )  # fmt: skip
+    trusting = ssl.create_default_context(cafile=tmp_path / "authority.pem")
+    rows = np.random.default_rng(0).random((3, 784))
+    found = predict(url, rows, trusting)
+    assert (found == flops_fl.load(run).get_model().predict(rows)).all()
+
+
+def test_an_address_in_use_is_one_sentence(run_cli, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, _, err = run_cli("flops_fl", "serve", tmp_path, "--listen", f"127.0.0.1:{port}")
+    assert code == 2
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use. Choose another" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere"], "no run in nowhere"),
+        (["models:/a@b"], "models:/a@b is in MLflow: say where with --tracking-uri"),
+        (["nowhere", "--listen", "0.0.0.0:0"], "can be reached from other machines"),
+    ],
+)
+def test_what_cannot_be_served_is_named(run_cli, tmp_path, words, said):
+    code, _, err = run_cli("flops_fl", "serve", *words, "--listen", "127.0.0.1:0", *words[1:])
+    assert code == 2
+    assert said in err
+    assert "Traceback" not in err
