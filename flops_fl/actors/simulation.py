@@ -58,6 +58,8 @@ def simulate(options: SimulateOptions, answer: Answer) -> int:
                 if not options.resume:
                     shutil.rmtree(prints, ignore_errors=True)
                 place = shown(prints)
+                if parts:
+                    log.info("data: %s (--data), %s", options.data, options.partition)
                 log.info("%d learners, %d processes; they print to %s", len(ids), processes, place)
                 common = {
                     "repo": str(repo.path),
@@ -165,5 +167,4 @@ def write_parts(options: FederationOptions, ids: Sequence[str], folder: Path) ->
         remedy="make room there, raise the limit of a file's size (ulimit -f), or set TMPDIR to "
         "another folder",
     )
-    log.info("data: %s (--data), %s", options.data, options.partition)
     return folder

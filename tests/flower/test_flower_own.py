@@ -77,6 +77,8 @@ def test_a_federation_uses_it(repo, run_cli, tmp_path):
     assert "strategy mine:First: share 0.9, min_available_clients 2" in err
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["options"]["share"] == 0.9
-    code, _, err = run_cli("flops_fl", "simulate", repo, *options, "--strategy", "mine:Last")
+    code, _, err = run_cli(
+        "flops_fl", "simulate", repo, *options, "--strategy", "mine:Last", "--fresh"
+    )
     assert code == 2
     assert err.count("\n") == 1

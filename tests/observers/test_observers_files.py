@@ -266,7 +266,7 @@ def test_the_result_is_json_without_nan(tmp_path):
     assert (read["run_id"], read["status"], read["error"]) == ("r", "failed", "why")
     assert (read["failed_round"]["round"], len(read["failed_round"]["failures"])) == (2, 1)
     assert read["best"] == {"round": 1, "loss": None, "accuracy": 0.0}
-    assert read["repo"] == {"source": "s", "commit": None}
+    assert read["repo"] == {"source": "s", "commit": None, "folder": None}
 
 
 @pytest.mark.parametrize("history", [[record(1)], [record(1, None, None), record(2), record(3)]])
