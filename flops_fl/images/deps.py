@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from flops_fl.errors import DataError, RepositoryError, UsageError
+from flops_fl.errors import DataError, UsageError
 from flops_fl.images.base import MACHINES
 from flops_fl.images.lock import FILE, Lock
 from flops_fl.images.needs import Dropped, resolve
@@ -34,7 +34,7 @@ def propose_dependencies(options: DepsOptions, answer: Answer) -> None:
     """Propose the dependency file of a repository, and write it with its lock if that is wanted.
 
     Raises:
-        RepositoryError: a file cannot be read, the code fails, or no versions fit together.
+        RepositoryError: a file cannot be read, or no versions fit together.
         UsageError: uv or the network is missing, or the repository is not on this disk.
     """
     raise_on_signals()
@@ -52,7 +52,11 @@ def propose_dependencies(options: DepsOptions, answer: Answer) -> None:
         proposal = replace(proposal, dropped=[*proposal.dropped, *missed])
         asked = proposal.needs.asked(options.python, cpu=options.cpu)
         lock = replace(lock, asked=asked)
-        inferred = beyond(_inferred(repo.path, options), proposal, pins)
+        found, why = _inferred(repo.path, options)
+        inferred = beyond(found, proposal, pins)
+        if why:
+            note = f"MLflow was not asked, since the code does not run here: {why}"
+            proposal = replace(proposal, notes=[*proposal.notes, note])
         written = _write(repo.path, proposal, lock) if options.write else []
     if answer.as_json:
         answer.give(_document(proposal, lock, inferred, written))
@@ -60,8 +64,15 @@ def propose_dependencies(options: DepsOptions, answer: Answer) -> None:
         _print(proposal, lock, inferred, written)
 
 
-def _inferred(folder: Path, options: DepsOptions) -> list[str]:
-    """What MLflow finds after one cycle; without data, on the model as it is built."""
+def _inferred(folder: Path, options: DepsOptions) -> tuple[list[str], str]:
+    """What MLflow finds after one cycle; without data, on the model as it is built.
+
+    Returns:
+        Requirements, and why there are none; empty if that is MLflow's answer.
+
+    Raises:
+        DataError: the data cannot be used.
+    """
     order = {
         "folder": str(folder),
         "data": str(options.data) if options.data else None,
@@ -70,34 +81,20 @@ def _inferred(folder: Path, options: DepsOptions) -> list[str]:
     }
     with tempfile.TemporaryDirectory(prefix="flops-deps-") as temporary:
         told = Path(temporary, "answer")
-        command = [sys.executable, "-m", "flops_fl.images.inferring", json.dumps(order), str(told)]
-        with Path(temporary, "log").open("w+", errors="replace") as log:
-            try:
-                done = subprocess.run(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=PATIENCE,
-                    env={**os.environ, "MLFLOW_TRACKING_URI": f"file:{temporary}"}, check=False,
-                )  # fmt: skip
-            except subprocess.TimeoutExpired:
-                raise RepositoryError(
-                    f"one fit and one evaluation take longer than {PATIENCE:g} s: give less --data",
-                    stage="fit_model",
-                ) from None
-            log.seek(0)
-            said = log.read()
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "flops_fl.images.inferring", json.dumps(order), str(told)],
+                stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False,
+                env={**os.environ, "MLFLOW_TRACKING_URI": f"file:{temporary}"},
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return [], f"one fit and one evaluation take longer than {PATIENCE:g} s"
         if not told.exists():
-            raise RepositoryError(
-                f"the repository's code ended its process (exit code {done.returncode}): try "
-                "flops-fl check",
-                stage="fit_model",
-                traceback=said,
-            )
+            return [], f"the code ended its process (exit code {done.returncode})"
         answer = json.loads(told.read_text())
-    if "error" in answer:
-        if answer["code"] == DataError.exit_code:
-            raise DataError(answer["error"])
-        raise RepositoryError(answer["error"], stage="fit_model", traceback=answer["traceback"])
-    found: list[str] = answer.get("requirements", [])
-    return found
+    if answer.get("code") == DataError.exit_code:
+        raise DataError(answer["error"])
+    return answer.get("requirements", []), answer.get("error", "")
 
 
 def _write(folder: Path, proposal: Proposal, lock: Lock) -> list[str]:

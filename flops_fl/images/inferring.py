@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from flops_fl.errors import FlopsError, RepositoryError
+from flops_fl.errors import FlopsError
 from flops_fl.process.libraries import prepare_libraries
 
 
@@ -33,13 +33,11 @@ def main() -> None:
             model.fit()
             model.evaluate()
         with tempfile.TemporaryDirectory(prefix="flops-deps-") as folder:
-            try:
-                answer = {"requirements": inferred_requirements(model.model(), Path(folder))}
-            except ImportError as error:
-                answer = {"lacking": str(error)}
+            answer = {"requirements": inferred_requirements(model.model(), Path(folder))}
     except FlopsError as error:
-        traceback = error.traceback if isinstance(error, RepositoryError) else ""
-        answer = {"error": str(error), "traceback": traceback, "code": error.exit_code}
+        answer = {"error": str(error), "code": error.exit_code}
+    except Exception as error:  # MLflow's own, which raises many kinds
+        answer = {"error": f"{type(error).__name__}: {error}", "code": 1}
     Path(sys.argv[2]).write_text(json.dumps(answer))
 
 

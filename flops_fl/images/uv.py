@@ -110,8 +110,10 @@ def _reason(said: str) -> Exception:
         return Unsolvable(because)
     offline = "network was disabled" in said
     if offline or re.search(r"Request failed|Failed to fetch|sending request|dns error", said):
+        causes = because.split(" cause: ")
+        causes = list(dict.fromkeys((causes[0], causes[-1])))
         return UsageError(
-            f"the package index cannot be reached ({because}): check the network; with "
+            f"the package index cannot be reached ({', '.join(causes)}): check the network; with "
             "UV_OFFLINE=1 uv takes what it has downloaded before"
         )
     return Unsolvable(because)

@@ -5,9 +5,11 @@ import json
 import pytest
 
 from flops_fl.cli import run
-from flops_fl.errors import RepositoryError, UsageError
+from flops_fl.errors import DataError, RepositoryError, UsageError
 from flops_fl.images import deps
 from flops_fl.images.lock import Lock, Pin, needed_by, parse_pins
+from flops_fl.options.images import DepsOptions
+from tests.conftest import EXAMPLES
 from tests.images import tiny
 from tests.images.tiny import PYTHON, commit, names_in
 
@@ -20,7 +22,7 @@ LISTED = (
 @pytest.fixture
 def propose(repo, wheels, monkeypatch, capsys):
     """Runs flops-fl deps on a repository that imports frame and fast; gives its JSON."""
-    monkeypatch.setattr(deps, "_inferred", lambda *_: ["frame==9", "wire==9", "other==9"])
+    monkeypatch.setattr(deps, "_inferred", lambda *_: (["frame==9", "wire==9", "other==9"], ""))
     monkeypatch.setattr(
         "flops_fl.repo.imports._brings", lambda name: frozenset({"frame": {"wire"}}.get(name, ()))
     )
@@ -130,6 +132,23 @@ def test_a_repository_without_a_dependency_file_gets_one(propose, repo):
 def test_a_url_cannot_be_written(wheels):
     with pytest.raises(UsageError, match="expected a folder, which can be written"):
         run(["deps", "https://example.org/me/x.git", "--write"])
+
+
+def test_code_that_does_not_run_here_is_judged_by_its_imports(repo):
+    (repo / "model_manager.py").write_text("import frame\n")
+    options = DepsOptions(repo=str(repo))
+    found, why = deps._inferred(repo, options)
+    assert not found
+    assert "frame" in why
+
+
+def test_mlflow_is_asked_about_the_model_that_was_trained(tmp_path, digits):
+    options = DepsOptions(repo="", data=digits / "part-0")
+    found, why = deps._inferred(EXAMPLES / "mnist_sklearn", options)
+    assert "784" in why  # the example's model is for larger images, so a fit was tried
+    assert not found
+    with pytest.raises(DataError):
+        deps._inferred(EXAMPLES / "mnist_sklearn", DepsOptions(repo="", data=tmp_path / "none"))
 
 
 PIN = Pin("numpy", "numpy==2.0", ("sha256:aa", "sha256:bb"), ("pandas",))

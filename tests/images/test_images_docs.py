@@ -25,7 +25,7 @@ def shown(text):
 
 @pytest.mark.parametrize("page", ["README.md", "docs/images.md"])
 def test_the_commands_run_as_printed(page, repo, wheels, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(deps, "_inferred", lambda *_: [])
+    monkeypatch.setattr(deps, "_inferred", lambda *_: ([], ""))
     monkeypatch.chdir(tmp_path)
     places = {"path/to/repo": str(repo), "my.parquet": str(tmp_path / "my.parquet")}
     places["https://example.org/me/model.git@v1"] = f"{repo.as_uri()}@HEAD"
