@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.specifiers import SpecifierSet
+
 from flops_fl.errors import RepositoryError, UsageError
 from flops_fl.images.base import Base, fetch_base
 from flops_fl.images.bytecode import Bytecode
@@ -24,6 +26,7 @@ from flops_fl.images.lock import FILE, Lock, Pin
 from flops_fl.images.needs import Dropped, Needs, layers_of, needs_of, resolve
 from flops_fl.images.site import Site, build_site
 from flops_fl.images.uv import Target
+from flops_fl.repo.runtime import against
 from flops_fl.repo.source import CHANGES, Checkout, files_of, is_url, split_ref, told_by_git
 
 log = logging.getLogger(__name__)
@@ -102,6 +105,8 @@ def _build(repo: Checkout, wanted: Wanted, out: Path, cache: Layout | None) -> B
         if any(base.python != python for base in bases):
             said = ", ".join(f"{base.platform}: {base.python}" for base in bases)
             raise UsageError(f"--base {wanted.base} has several Pythons ({said}): give another")
+        if need := against("python", SpecifierSet(f"=={python}.*")):
+            raise UsageError(f"--base {wanted.base} has Python {python}, but {need}: give another")
         needs = needs_of(repo.path, python)
         lock, dropped, locked = _locked(repo.path, needs, bases, cpu=wanted.cpu)
         bytecode = Bytecode(python, work / "pyc")

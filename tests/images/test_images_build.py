@@ -255,6 +255,12 @@ def test_a_build_that_ends_early_leaves_what_was_there(image, tmp_path, monkeypa
     }
 
 
+def test_a_base_with_an_older_python_is_refused(repo, wheels, tmp_path):
+    base = tiny.base(tmp_path / "base", python="3.10")
+    with pytest.raises(UsageError, match=r"has Python 3.10, but flops-fl needs >=3.11: give"):
+        run(["image", str(repo), "--base", str(base), "--out", str(tmp_path / "out")])
+
+
 def test_a_folder_that_is_something_else_is_not_replaced(image, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").touch()
