@@ -34,7 +34,9 @@ LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)\s#]+)")
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are made."""
     made = {page: _content(ROOT / source) for source, page in PAGES.items()}
-    for page, text in {**made, "api.md": api_page(ROOT)}.items():
+    # Files that pages link to, such as a workflow.
+    shown = {f"examples/{file.name}": file.read_text() for file in ROOT.glob("examples/*.yml")}
+    for page, text in {**made, **shown, "api.md": api_page(ROOT)}.items():
         files.append(File.generated(config, page, content=text))
     return files
 
