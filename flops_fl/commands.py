@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flops_fl.options.data import DataServeOptions, PartitionOptions
     from flops_fl.options.federation import FlowerExportOptions, SimulateOptions
     from flops_fl.options.images import DepsOptions, ImageOptions
+    from flops_fl.options.init import InitRepoOptions
     from flops_fl.options.learner import LearnerOptions
     from flops_fl.options.pki import EnrollOptions, InitOptions, RequestOptions, SignOptions
     from flops_fl.options.plan import PlanOptions
@@ -86,6 +87,12 @@ def run(options: RunOptions, call: Call) -> Work:
     from flops_fl.use.command import run_program
 
     return partial(run_program, options, call.rest)
+
+
+def init(options: InitRepoOptions, call: Call) -> Work:
+    from flops_fl.init import command
+
+    return partial(_done, partial(command.init, options, sys.stdout))
 
 
 def check(options: CheckOptions, call: Call) -> Work:

@@ -59,6 +59,14 @@ GROUPS = {
     "pki": "Make certificates, by which actors know each other.",
 }
 COMMANDS = {
+    "init": Command(
+        "NAME --framework F",
+        "write a new ML repository",
+        "Write a new ML repository, which passes flops-fl check and trains at once. With --data "
+        "its model is made for the columns of your data.",
+        "init:InitRepoOptions",
+        commands.init,
+    ),
     "check": Command(
         "REPO",
         "find the mistakes in an ML repository",

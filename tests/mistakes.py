@@ -95,6 +95,8 @@ flops-fl learner repo --aggregator localhost:9 --data nowhere
 flops-fl learner repo --aggregator localhost:9 --data empty
 flops-fl simulate repo --learners 2 --data wrong
 flops-fl check nowhere
+flops-fl init repo --framework numpy
+flops-fl init new --framework numpy --data empty
 flops-fl data partition digits --parts 0 --tag t --out parts
 flops-fl data partition nowhere.parquet --parts 2 --tag t --out parts
 flops-fl data partition digits --parts 2 --tag t --out parts --partition dirichlet:0

@@ -14,6 +14,7 @@ from flops_fl.options.data import PartitionOptions
 from flops_fl.options.described import GROUPS, LIMITS, WAITING, described, flag
 from flops_fl.options.federation import SimulateOptions
 from flops_fl.options.help import size
+from flops_fl.options.init import InitRepoOptions
 from flops_fl.options.learner import LearnerOptions
 from flops_fl.options.pki import EnrollOptions, RequestOptions, SignOptions
 from flops_fl.options.plan import PlanOptions
@@ -147,7 +148,7 @@ def test_another_machine_wants_tls_or_a_loud_word():
 COMMANDS = [
     AggregatorOptions, LearnerOptions, SimulateOptions, PartitionOptions, RequestOptions,
     SignOptions, EnrollOptions, RunOptions, EvaluateOptions, ExportOptions,
-    PlanOptions, CheckOptions,
+    PlanOptions, CheckOptions, InitRepoOptions,
 ]  # fmt: skip
 
 
@@ -227,7 +228,10 @@ def test_commands_answer_in_one_line(run_cli, command):
     [
         (["simulat", "r"], "no command 'simulat' (did you mean simulate?). See"),
         (["data", "partitio"], "did you mean data partition?"),
-        (["nonsense"], "expected check, simulate, aggregator, learner, run, evaluate, export"),
+        (
+            ["nonsense"],
+            "expected init, check, simulate, aggregator, learner, run, evaluate",
+        ),
     ],
 )
 def test_a_misspelt_command_is_answered_with_what_may_have_been_meant(argv, said):

@@ -160,7 +160,9 @@ def _print(found: Checked, console: Console, *, tried: bool) -> None:
         if finding.traceback:
             console.print(finding.traceback.rstrip("\n"), markup=False, soft_wrap=True)
     if found.findings:
-        table = Table("", "where", "what", "what to do", show_lines=True)
+        table = Table(show_lines=True)
+        for head in ("", "where", "what", "what to do"):
+            table.add_column(head, overflow="fold")
         for finding in found.findings:
             style = "red" if finding.severity == "error" else "yellow"
             cells = (f"{finding.file}:{finding.line}", finding.what, finding.remedy)

@@ -17,7 +17,7 @@ from flops_fl.errors import UsageError
 
 LATER = 10.0  # seconds after which the parent ends a process whose own watchdog has not
 
-RAISED = "mend the code; its traceback is below"
+RAISED = "mend the code there; its traceback says how it came about"
 REMEDIES = {
     "get_model_parameters": "return the same list of NumPy arrays of numbers each time",
     "set_model_parameters": "take the list as get_model_parameters gives it",

@@ -21,13 +21,14 @@ def seed_generators(seed: int, learner: str, round: int, stage: str) -> None:
     """Seed the process's global generators; a framework's only if something has imported it."""
     text = f"{seed}/{learner}/{round}/{stage}".encode()
     value = int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
-    random.seed(value)
-    np.random.seed(value % 2**32)
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(value)  # every device's
     _seed_tensorflow(value % 2**31)
     _seed_keras(value % 2**31)
+    # These come last: keras draws from `random` when it makes its generator, the first time.
+    random.seed(value)
+    np.random.seed(value % 2**32)
 
 
 def _seed_tensorflow(value: int) -> None:

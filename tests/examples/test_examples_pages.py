@@ -94,9 +94,10 @@ def test_the_readme_on_one_machine(follow, tmp_path):
     (parts,) = (line for line in text.split("`") if line.startswith("flops-fl data partition"))
     follow(parts)
     (tmp_path / "my.parquet").symlink_to(next((tmp_path / "parts" / "part-0").iterdir()))
-    (simulate,) = (block for block in blocks(text) if "flops-fl simulate" in block)
-    (line,) = (line for line in simulate.splitlines() if line.startswith("flops-fl"))
-    follow(line.replace("path/to/repo", str(NUMPY)))
+    (block,) = (block for block in blocks(text) if "flops-fl simulate" in block)
+    check, simulate = (line for line in block.splitlines() if line.startswith("flops-fl"))
+    assert follow(check.replace("path/to/repo", str(NUMPY)))[0].endswith("0 warnings\n")
+    follow(simulate.replace("path/to/repo", str(NUMPY)))
     rounds = result(tmp_path / "runs" / "numpy_minimal")["rounds"]
     assert [len(record["learners"]) for record in rounds] == [50] * 10
 

@@ -1,0 +1,1 @@
+"""Write a new ML repository, to be changed by whoever asked for it."""
