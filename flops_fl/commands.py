@@ -19,7 +19,14 @@ from flops_fl.process.answer import Answer
 if TYPE_CHECKING:
     from flops_fl.options.aggregator import AggregatorOptions
     from flops_fl.options.check import CheckOptions
-    from flops_fl.options.data import DataServeOptions, PartitionOptions
+    from flops_fl.options.data import (
+        DataServeOptions,
+        DropOptions,
+        ListOptions,
+        PartitionOptions,
+        PutOptions,
+        ShowOptions,
+    )
     from flops_fl.options.federation import FlowerExportOptions, SimulateOptions
     from flops_fl.options.images import DepsOptions, ImageOptions
     from flops_fl.options.init import InitRepoOptions
@@ -156,9 +163,13 @@ def image(options: ImageOptions, call: Call) -> Work:
 
 
 def data_partition(options: PartitionOptions, call: Call) -> Work:
+    from flops_fl.data import remote
     from flops_fl.data.command import partition_command
 
     def work() -> int:
+        if options.out is None:
+            sys.stdout.writelines(f"{sent.name}\n" for sent in remote.put_parts(options))
+            return 0
         paths = partition_command(
             options.source,
             options.parts,
@@ -178,6 +189,37 @@ def data_serve(options: DataServeOptions, call: Call) -> Work:
     from flops_fl.actors import data_server
 
     return partial(data_server.serve_data, options)
+
+
+def data_put(options: PutOptions, call: Call) -> Work:
+    from flops_fl.data import remote
+
+    def work() -> int:
+        sent = remote.put(options.source, options.tag, options)
+        sys.stdout.write(f"{sent.name}{'' if sent.added else ': there already'}\n")
+        return 0
+
+    return work
+
+
+def data_ls(options: ListOptions, call: Call) -> Work:
+    from flops_fl.data import remote
+
+    answer = call.answer if options.json_ else None
+    return partial(_done, partial(remote.ls, options, options.tag, answer))
+
+
+def data_rm(options: DropOptions, call: Call) -> Work:
+    from flops_fl.data import remote
+
+    return partial(_done, partial(remote.rm, options, options.name))
+
+
+def data_show(options: ShowOptions, call: Call) -> Work:
+    from flops_fl.data import remote
+
+    answer = call.answer if options.json_ else None
+    return partial(_done, partial(remote.show, options, options.name, options.label, answer))
 
 
 def flower_export(options: FlowerExportOptions, call: Call) -> Work:

@@ -19,7 +19,6 @@ from flops_fl.data.servers import FlightData
 from flops_fl.errors import FederationError
 from flops_fl.flower.client import ClientWorker, LearnerClient
 from flops_fl.flower.stock_server import serve_flower
-from flops_fl.limits import STALL_TIMEOUT
 from flops_fl.net.address import Address
 from flops_fl.net.tls import own_name
 from flops_fl.observers.notices import Notices
@@ -181,7 +180,6 @@ def _data(options: LearnerOptions) -> Path | FlightData | None:
         cache=options.data_cache,
         connect_timeout=options.connect_timeout,
         max_backoff=options.max_backoff,
-        stall_timeout=STALL_TIMEOUT,
         keepalive=options.keepalive,
     )
 

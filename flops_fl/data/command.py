@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from flops_fl.data.partition import parse_scheme, partition
+from flops_fl.data.partition import Rows, parse_scheme, partition
 from flops_fl.data.parts import Part, check_tags, write_parts
 from flops_fl.data.sources import load_source
 from flops_fl.errors import UsageError
@@ -38,17 +39,27 @@ def partition_command(
         UsageError: An option or the source is not usable.
         DataError: The data is not usable, or `out` already holds other files of this tag.
     """
+    dataset, cut = cut_source(source, parts, tag, scheme=scheme, seed=seed, resize=resize)
+    planned = [Part(out / f"part-{index}", f"{tag}.{index}-", rows) for index, rows in cut.items()]
+    # Also check folders of an earlier run with more parts: OUT holds one partition of the data.
+    earlier = [path for path in out.glob("part-*") if path.is_dir()]
+    folders = sorted({part.folder for part in planned}.union(earlier))
+    return write_parts(dataset, planned, tags=[tag], folders=folders)
+
+
+def cut_source(
+    source: str, parts: int, tag: str, *, scheme: str, seed: int, resize: int | None
+) -> tuple[Any, dict[str, Rows]]:
+    """Load a source and cut it: the dataset, and each part's rows by its index.
+
+    Raises:
+        UsageError, DataError: see `partition_command`.
+    """
     check_tags([tag])
     parse_scheme(scheme)
     if parts < 1:
         raise UsageError(f"--parts {parts}: expected at least 1")
     dataset = load_source(source, resize=resize)
     digits = len(str(parts - 1))
-    planned = [
-        Part(out / f"part-{index:0{digits}}", f"{tag}.{index:0{digits}}-", rows)
-        for index, rows in enumerate(partition(dataset, parts, scheme=scheme, seed=seed))
-    ]
-    # Also check folders of an earlier run with more parts: OUT holds one partition of the data.
-    earlier = [path for path in out.glob("part-*") if path.is_dir()]
-    folders = sorted({part.folder for part in planned}.union(earlier))
-    return write_parts(dataset, planned, tags=[tag], folders=folders)
+    cut = partition(dataset, parts, scheme=scheme, seed=seed)
+    return dataset, {f"{index:0{digits}}": rows for index, rows in enumerate(cut)}

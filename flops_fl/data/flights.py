@@ -22,6 +22,7 @@ from flops_fl.data.names import tag_of
 from flops_fl.data.servers import Dialled, FlightData
 from flops_fl.data.tables import join_tables
 from flops_fl.errors import DataError, NoSuchFlight
+from flops_fl.limits import STALL_TIMEOUT
 from flops_fl.text import some
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,10 @@ class Found:
     descriptor: bytes
     version: bytes
     """Changes with the content; empty if the server does not tell."""
+    rows: int
+    """-1 if the server does not tell."""
     size: int
+    """Bytes on the server's disk; -1 if it does not tell."""
 
     def __str__(self) -> str:
         return f"{self.name} at {self.dialled.server}"
@@ -122,6 +126,7 @@ def list_flights(dialled: Dialled, tags: Sequence[str] = ()) -> list[Found]:
             ticket=info.endpoints[0].ticket.ticket,
             descriptor=info.descriptor.serialize(),
             version=info.app_metadata,
+            rows=info.total_records,
             size=info.total_bytes,
         )
         for info in infos
@@ -129,24 +134,33 @@ def list_flights(dialled: Dialled, tags: Sequence[str] = ()) -> list[Found]:
     ]
 
 
-def batches_of(flight: Found, stall: float) -> Any:
-    """The reader of a flight's batches, a step for `Dialled.call`."""
+def opened(flight: Found, client: Any) -> Any:
+    """The reader of a flight's batches.
+
+    pyarrow limits only the time of the whole call: each MiB may take as long as elsewhere.
+    """
     from pyarrow import flight as arrow
 
-    limit = stall * (2 + max(flight.size, 0) / (1 << 20))
+    limit = STALL_TIMEOUT * (2 + max(flight.size, 0) / (1 << 20))
+    options = arrow.FlightCallOptions(timeout=limit)
+    return client.do_get(arrow.Ticket(flight.ticket), options)
 
-    def step(client: Any, _: Any) -> Any:
-        options = arrow.FlightCallOptions(timeout=limit)
-        return client.do_get(arrow.Ticket(flight.ticket), options)
 
-    return step
+def read_batches(flight: Found) -> Iterator[Any]:
+    """The record batches of a flight, as they come.
+
+    Raises:
+        FlopsError: see `Dialled.call`; a connection that is cut is not made again.
+    """
+    reader = flight.dialled.call(lambda client, _: opened(flight, client))
+    while (batch := flight.dialled.call(lambda *_: next(reader, None), once=True)) is not None:
+        yield batch.data
 
 
 class _Store:
     """Tables of one load: small ones in memory, the rest in files."""
 
     def __init__(self, data: FlightData) -> None:
-        self._stall = data.stall_timeout
         self._given = data.cache
         self._used: set[Path] = set()
         self._room = IN_MEMORY
@@ -163,9 +177,8 @@ class _Store:
             os.utime(path)
             log.info("%s: from %s", flight.name, path)
             return table
-        open_batches = batches_of(flight, self._stall)
         table = flight.dialled.call(
-            lambda client, options: self._read(open_batches(client, options), flight, path)
+            lambda client, options: self._read(opened(flight, client), flight, path)
         )
         if flight.version and self._version(flight) != flight.version:
             raise NoSuchFlight(f"{flight} has been replaced while it was read")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -73,10 +73,7 @@ def write_parts(
     Raises:
         DataError: There are such files, or a folder cannot be written to.
     """
-    from datasets import Features
-
-    # Only the features. Other metadata, such as pandas', depends on the tool that wrote the source.
-    schema = Features(dataset.features).arrow_schema
+    schema = schema_of(dataset)
     plain = dataset.with_format("arrow")
     try:
         with ExitStack() as cleanup:
@@ -103,13 +100,32 @@ def _stage(dataset: Any, schema: Any, part: Part, cleanup: ExitStack) -> tuple[P
 
 def _write_parquet(dataset: Any, schema: Any, rows: NDArray[np.int64], path: Path) -> None:
     import pyarrow.parquet as pq
-    from datasets.table import embed_table_storage
 
     with pq.ParquetWriter(path, schema) as writer:
-        for start in range(0, len(rows), _GROUP):
-            table = dataset[rows[start : start + _GROUP].tolist()]
-            # Embed images that the dataset only points to, since the file will be copied elsewhere.
-            writer.write_table(embed_table_storage(table.select(schema.names).cast(schema)))
+        for table in tables_of(dataset, rows):
+            writer.write_table(table)
+
+
+def schema_of(dataset: Any) -> Any:
+    """The Arrow schema of a dataset's features.
+
+    Other metadata, such as pandas', depends on the tool that wrote the source.
+    """
+    from datasets import Features
+
+    return Features(dataset.features).arrow_schema
+
+
+def tables_of(dataset: Any, rows: NDArray[np.int64] | None = None) -> Iterator[Any]:
+    """A dataset's rows, by their numbers or all, in tables of `_GROUP` rows."""
+    from datasets.table import embed_table_storage
+
+    schema, plain = schema_of(dataset), dataset.with_format("arrow")
+    rows = np.arange(len(dataset)) if rows is None else rows
+    for start in range(0, len(rows), _GROUP):
+        table = plain[rows[start : start + _GROUP].tolist()]
+        # Embed images that the dataset only points to, since the file will be copied elsewhere.
+        yield embed_table_storage(table.select(schema.names).cast(schema))
 
 
 def _refuse_others(new: Sequence[Path], tags: Sequence[str], folders: Sequence[Path]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flops_fl import limits
 from flops_fl.errors import DataError, NoSuchFlight, Refused, Unreachable
 from flops_fl.net.address import PLAIN, WITH_TLS, DataServer
 from flops_fl.net.handshake import Ends, tls_fault
@@ -40,11 +41,10 @@ class FlightData:
 
     servers: tuple[DataServer, ...]
     tls: Tls | None
-    cache: Path | None
-    connect_timeout: float
-    max_backoff: float
-    stall_timeout: float
-    keepalive: float
+    cache: Path | None = None
+    connect_timeout: float = limits.CONNECT_TIMEOUT
+    max_backoff: float = limits.MAX_BACKOFF
+    keepalive: float = limits.KEEPALIVE
 
     def dial(self, server: DataServer) -> Dialled:
         """A client of one of the servers; it connects at its first call."""
@@ -65,8 +65,16 @@ class Dialled:
     def __exit__(self, *error: object) -> None:
         self._hang_up()
 
-    def call(self, step: Callable[[flight.FlightClient, flight.FlightCallOptions], T]) -> T:
+    def call(
+        self,
+        step: Callable[[flight.FlightClient, flight.FlightCallOptions], T],
+        *,
+        once: bool = False,
+    ) -> T:
         """Do what can be repeated; `step` gets the client and the options of a short call.
+
+        Args:
+            once: Do not repeat it.
 
         Raises:
             Unreachable: the server did not answer in time.
@@ -83,6 +91,8 @@ class Dialled:
                     return step(self._connected(), flight.FlightCallOptions(timeout=ANSWER))
             except _Away as away:
                 self._hang_up()
+                if once:
+                    raise Unreachable(f"the connection to {self.server} was cut: {away}") from None
                 fault = tls_fault(self.server.address, self._tls, ENDS)
                 if fault:
                     raise Refused(fault) from None

@@ -23,7 +23,7 @@ from typing import IO, Any
 from flops_fl.data.arriving import check_schema
 from flops_fl.data.folder import SUFFIXES
 from flops_fl.data.names import SUFFIX, check_name, check_tag, has_tag
-from flops_fl.data.put import PART, Put, writing
+from flops_fl.data.writing import PART, Put, writing
 from flops_fl.errors import DataError, NoRoom, NoSuchFlight, UsageError
 from flops_fl.text import some
 

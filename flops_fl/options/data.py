@@ -3,21 +3,72 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 
 from flops_fl import limits
-from flops_fl.net.address import Address
+from flops_fl.net.address import WITH_TLS, Address, DataServer
 from flops_fl.net.identity import Role
-from flops_fl.options.common import HealthOptions, ListenOptions, Options
-from flops_fl.options.described import DATA, LIMITS, NETWORK, option
-from flops_fl.options.kinds import HostPort, Listing, LocalPath, Seed, Size
+from flops_fl.options.common import HealthOptions, ListenOptions, Options, TlsOptions
+from flops_fl.options.described import DATA, LIMITS, NETWORK, RESULTS, WAITING, option
+from flops_fl.options.kinds import (
+    HostPort,
+    Listing,
+    LocalPath,
+    Seconds,
+    Seed,
+    Server,
+    ServerList,
+    Size,
+)
 from flops_fl.options.limits import StallLimits
 
 PORT = 11027  # of FLOps' ML data server
 
 
-class PartitionOptions(Options):
+class DialOptions(TlsOptions):
+    """How commands dial data servers."""
+
+    connect_timeout: Seconds = option(
+        "how long to try to reach a server", WAITING, limits.CONNECT_TIMEOUT, metavar="SECONDS"
+    )
+
+    @property
+    def acts_as(self) -> Role:
+        """The role that the certificate must name: any that dials will do here."""
+        return "device"
+
+    @property
+    def servers(self) -> tuple[DataServer, ...]:
+        """The servers to dial."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _safe(self) -> Self:
+        for server in self.servers:
+            if not (server.tls or server.address.loopback or self.insecure):
+                raise ValueError(
+                    f"--server {server} is another machine: give {WITH_TLS}://{server.address}, "
+                    "or say --insecure"
+                )
+        return self
+
+
+class ServerOptions(DialOptions):
+    """One data server."""
+
+    server: Server = option(
+        "the data server: grpc://HOST:PORT, grpc+tls://HOST:PORT", NETWORK, metavar="URL"
+    )
+
+    @property
+    def servers(self) -> tuple[DataServer, ...]:
+        """The servers to dial."""
+        return (self.server,)
+
+
+class PartitionOptions(DialOptions):
     """Options of ``flops-fl data partition``."""
 
     source: str = option(
@@ -28,7 +79,14 @@ class PartitionOptions(Options):
     )
     parts: PositiveInt = option("number of parts: one for each learner", DATA, metavar="N")
     tag: str = option("data tag, the first part of each file's name", DATA, metavar="TAG")
-    out: Path = option("where to write the parts", DATA, metavar="FOLDER")
+    out: Path | None = option("where to write the parts", DATA, None, metavar="FOLDER")
+    server: ServerList = option(
+        "instead of --out: where to put part I, under the tag TAG.I; several servers take turns",
+        DATA,
+        [],
+        metavar="URL",
+        repeated=True,
+    )
     partition: str = option(
         "how rows are split: iid, or dirichlet:ALPHA",
         DATA,
@@ -38,6 +96,17 @@ class PartitionOptions(Options):
     )
     seed: Seed = option("seed of the shuffle", DATA, 0, metavar="N")
     resize: PositiveInt | None = option("make images N x N", DATA, None, metavar="N")
+
+    @property
+    def servers(self) -> tuple[DataServer, ...]:
+        """The servers to dial."""
+        return tuple(self.server)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.out is None) == (not self.server):
+            raise ValueError("where shall the parts go? give one of --out and --server")
+        return self
 
 
 class DataServeOptions(ListenOptions, HealthOptions, StallLimits):
@@ -71,6 +140,37 @@ class DataServeOptions(ListenOptions, HealthOptions, StallLimits):
     def here(self) -> str:
         """Where the options are given, for messages."""
         return "on a data server"
+
+
+class PutOptions(ServerOptions):
+    """Options of ``flops-fl data put``."""
+
+    source: str = option(
+        "a Parquet file, or what data partition takes", DATA, metavar="SOURCE", positional=True
+    )
+    tag: str = option("data tag, by which learners find it", DATA, metavar="TAG")
+
+
+class ListOptions(ServerOptions):
+    """Options of ``flops-fl data ls``."""
+
+    tag: Listing = option("only data with this tag", DATA, [], metavar="TAG", repeated=True)
+    json_: bool = option("print it as JSON", RESULTS, False, alias="json")
+
+
+class DropOptions(ServerOptions):
+    """Options of ``flops-fl data rm``."""
+
+    name: str = option(
+        "the name of data, as data ls has it, or a tag", DATA, metavar="NAME", positional=True
+    )
+
+
+class ShowOptions(DropOptions):
+    """Options of ``flops-fl data show``."""
+
+    label: str = option("the column whose values are counted", DATA, "label", metavar="COLUMN")
+    json_: bool = option("print it as JSON", RESULTS, False, alias="json")
 
 
 class LocalDataOptions(Options):

@@ -29,7 +29,6 @@ def source(*servers, cache=None, tls=None, wait=20.0, scheme="grpc"):
         cache=cache,
         connect_timeout=wait,
         max_backoff=0.5,
-        stall_timeout=30.0,
         keepalive=20.0,
     )
 

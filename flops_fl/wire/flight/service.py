@@ -15,8 +15,8 @@ from pyarrow import flight
 
 from flops_fl.data.arriving import read_batch, read_schema
 from flops_fl.data.names import COUNTED, check_name
-from flops_fl.data.put import Put
 from flops_fl.data.shelf import Flight, Shelf, read_criteria
+from flops_fl.data.writing import Put
 from flops_fl.errors import DataError, FlopsError, NoRoom, NoSuchFlight, Refused
 from flops_fl.net.identity import Role
 from flops_fl.net.tls import role_in

@@ -1,0 +1,161 @@
+"""`flops-fl data put`, `ls`, `rm` and `show`: a data server in a person's hand."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from flops_fl.data.command import cut_source
+from flops_fl.data.flights import Found, list_flights, read_batches
+from flops_fl.data.names import has_tag
+from flops_fl.data.sending import Sent, rows_of, send
+from flops_fl.data.servers import Dialled, FlightData
+from flops_fl.data.tables import features_of
+from flops_fl.errors import NoSuchFlight
+from flops_fl.options.data import DialOptions, PartitionOptions, ServerOptions
+from flops_fl.process.answer import Answer
+from flops_fl.text import counted, some
+
+WIDTH = 40  # characters of the longest bar
+BARS = 30  # values of a label that are shown
+
+
+def dialling(options: DialOptions) -> FlightData:
+    """How the options say that servers are dialled."""
+    return FlightData(
+        servers=options.servers,
+        tls=options.tls(),
+        connect_timeout=options.connect_timeout,
+    )
+
+
+def put(source: str, tag: str, options: ServerOptions) -> Sent:
+    """Put a source, or a Parquet file, on the server.
+
+    Raises:
+        FlopsError: the source cannot be read, or see `send`.
+    """
+    from flops_fl.data.sources import load_source
+
+    path = Path(source)
+    is_file = path.suffix == ".parquet" and path.is_file()
+    rows = rows_of(path if is_file else load_source(source))
+    with dialling(options).dial(options.server) as dialled:
+        return send(rows, tag, dialled)
+
+
+def put_parts(options: PartitionOptions) -> list[Sent]:
+    """Cut a source, and put part I under the tag TAG.I; the servers take turns.
+
+    Raises:
+        FlopsError: see `cut_source` and `send`.
+    """
+    dataset, cut = cut_source(
+        options.source,
+        options.parts,
+        options.tag,
+        scheme=options.partition,
+        seed=options.seed,
+        resize=options.resize,
+    )
+    how = dialling(options)
+    with ExitStack() as stack:
+        dialled = [stack.enter_context(how.dial(server)) for server in how.servers]
+        return [
+            send(rows_of(dataset.select(rows)), f"{options.tag}.{index}", one)
+            for (index, rows), one in zip(cut.items(), cycle(dialled), strict=False)
+        ]
+
+
+def ls(options: ServerOptions, tags: Sequence[str], answer: Answer | None) -> None:
+    """List what the server has."""
+    with dialling(options).dial(options.server) as dialled:
+        found = sorted(list_flights(dialled, tags), key=lambda flight: flight.name)
+    if answer is not None:
+        facts = [{"name": f.name, "rows": f.rows, "bytes": f.size} for f in found]
+        answer.give({"server": str(options.server), "flights": facts})
+        return
+    for flight in found:
+        sys.stdout.write(f"{flight.rows:>10} rows {flight.size / 1e6:>10.2f} MB  {flight.name}\n")
+
+
+def rm(options: ServerOptions, what: str) -> None:
+    """Drop the data of one name, or all of one tag.
+
+    Raises:
+        NoSuchFlight: the server has none.
+    """
+    with dialling(options).dial(options.server) as dialled:
+        for flight in _chosen(dialled, what):
+            dialled.call(partial(_drop, flight.name))
+            sys.stdout.write(f"{flight.name}: dropped\n")
+
+
+def _drop(name: str, client: Any, options: Any) -> None:
+    from pyarrow import flight as arrow
+
+    list(client.do_action(arrow.Action("drop_dataset", name.encode()), options))
+
+
+def show(options: ServerOptions, what: str, label: str, answer: Answer | None) -> None:
+    """Show rows, features and how often each label occurs, of one name or of all of a tag.
+
+    Raises:
+        NoSuchFlight: the server has none.
+    """
+    import datasets  # noqa: F401 - registers the Arrow extension types of its features
+
+    rows, features, found = 0, None, Counter[Any]()
+    with dialling(options).dial(options.server) as dialled:
+        flights = _chosen(dialled, what)
+        for flight in flights:
+            for batch in read_batches(flight):
+                features = features or features_of(str(flight), batch.schema)
+                rows += len(batch)
+                if label in batch.schema.names:
+                    for pair in batch.column(label).value_counts():
+                        found[pair["values"].as_py()] += pair["counts"].as_py()
+    names = getattr((features or {}).get(label), "names", None)
+    labels = {
+        str(names[value]) if names and isinstance(value, int) and 0 <= value < len(names)
+        else str(value): count
+        for value, count in sorted(found.items(), key=lambda pair: (str(type(pair[0])), pair[0]))
+    }  # fmt: skip
+    kinds = {name: str(kind) for name, kind in (features or {}).items()}
+    if answer is not None:
+        names = [flight.name for flight in flights]
+        answer.give({"flights": names, "rows": rows, "features": kinds, "labels": labels})
+        return
+    lines = [f"{counted(rows, 'row')} in {', '.join(flight.name for flight in flights)}"]
+    lines += [f"  {name}: {kind}" for name, kind in kinds.items()]
+    sys.stdout.write("\n".join([*lines, *_histogram(label, labels), ""]))
+
+
+def _histogram(label: str, labels: dict[str, int]) -> list[str]:
+    if not labels:
+        return []
+    most, width = max(labels.values()), max(map(len, labels))
+    lines = [f"{label}:"]
+    for name, count in list(labels.items())[:BARS]:
+        bar = "#" * max(1, round(WIDTH * count / most))
+        lines.append(f"  {name:>{width}} {bar} {count}")
+    more = len(labels) - BARS
+    return [*lines, f"  and {more} more values"] if more > 0 else lines
+
+
+def _chosen(dialled: Dialled, what: str) -> list[Found]:
+    """The flight of this name, or those of this tag."""
+    there = sorted(list_flights(dialled), key=lambda flight: flight.name)
+    chosen = [f for f in there if f.name == what] or [f for f in there if has_tag(f.name, [what])]
+    if not chosen:
+        names = some([flight.name for flight in there]) or "nothing"
+        raise NoSuchFlight(
+            f"no data at {dialled.server} have the name or tag {what}: there is {names}"
+        )
+    return chosen

@@ -1,0 +1,202 @@
+"""Senders: what is put is there once, and a learner loads what was sent."""
+
+import json
+import subprocess
+import sys
+import time
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import flops_fl.data
+from flops_fl import cli
+from flops_fl.data.flights import load_flights
+from flops_fl.data.folder import load_folder
+from flops_fl.data.sources import load_source
+from flops_fl.errors import DataError, FlopsError, NoSuchFlight, Refused, Unreachable, UsageError
+from tests.conftest import ROOT, wait_until
+from tests.data.serving import DataServer, get, listed, rows
+from tests.data.test_data_flights import source
+from tests.trees import free_address
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    started = DataServer(tmp_path_factory.mktemp("senders") / "data")
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def server(shared):
+    yield shared
+    for path in shared.folder.glob("*.parquet"):
+        path.unlink()
+
+
+@pytest.fixture
+def say(server, capsys):
+    """Run a command with the server's URL; gives what it prints."""
+
+    def run(*words):
+        assert cli.run(["data", *map(str, words), "--server", f"grpc://{server.address}"]) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def put(server, data, tag="a", **options):
+    return flops_fl.data.put(data, tag=tag, server=f"grpc://{server.address}", **options)
+
+
+def test_a_dataset_is_put_listed_shown_and_dropped(server, say):
+    name = say("put", "digits", "--tag", "digits").strip()
+    assert say("put", "digits", "--tag", "digits") == f"{name}: there already\n"
+    assert listed(server.client(), "digits") == [name]
+    assert say("ls").split() == ["1797", "rows", "0.13", "MB", name]
+    assert say("ls", "--tag", "other") == ""
+    (flight,) = json.loads(say("ls", "--tag", "digits", "--json"))["flights"]
+    assert (flight["name"], flight["rows"]) == (name, 1797)
+    shown = say("show", "digits")
+    assert shown.startswith(f"1797 rows in {name}\n  image: Image(")
+    assert f"  3 {'#' * 40} 183\n" in shown
+    assert json.loads(say("show", name, "--json"))["labels"]["0"] == 178
+    ours, theirs = load_source("digits"), load_flights(source(server), ["digits"])
+    assert theirs.features == ours.features
+    assert theirs[5]["image"].tobytes() == ours[5]["image"].tobytes()
+    assert theirs["label"] == ours["label"]
+    assert say("rm", "digits") == f"{name}: dropped\n"
+    assert listed(server.client()) == []
+    with pytest.raises(NoSuchFlight, match="have the name or tag digits: there is nothing"):
+        say("rm", "digits")
+
+
+def test_the_same_rows_get_the_same_name_in_whatever_form_they_come(server, say, tmp_path):
+    table = rows(*range(5000))
+    pq.write_table(table, tmp_path / "file.parquet", row_group_size=77)
+    names = {
+        put(server, table),
+        put(server, pa.concat_tables([table.slice(0, 10), table.slice(10)])),
+        put(server, iter(table.to_batches(max_chunksize=123))),
+        put(server, [table]),
+        say("put", tmp_path / "file.parquet", "--tag", "a").removesuffix(": there already\n"),
+    }
+    assert listed(server.client()) == [*names]
+    assert get(server.client(), *names) == table
+    put(server, rows(*range(4999)))
+    assert len(listed(server.client())) == 2
+
+
+def test_text_nulls_lists_categories_and_features_arrive(server):
+    kinds = {"words": [datasets.Value("string")], "label": datasets.ClassLabel(names=["no", "yes"])}
+    contents = {"words": [["a", None], [], None, ["ü" * 99]], "label": [0, 1, 1, None]}
+    dataset = datasets.Dataset.from_dict(contents, features=datasets.Features(kinds))
+    put(server, dataset)
+    assert load_flights(source(server), ["a"]).features == dataset.features
+    assert load_flights(source(server), ["a"])[:] == dataset[:] == contents
+    category = pa.table({"x": pa.array(["p", "q", "p"]).dictionary_encode()})
+    put(server, category, tag="b")
+    assert load_flights(source(server), ["b"])["x"] == ["p", "q", "p"]
+
+
+def test_batches_that_come_slowly_are_sent_as_they_come(server):
+    def sensor():
+        for number in range(3):
+            yield rows(number).to_batches()[0]
+            wait_until(lambda: [name for name in server.files() if name.endswith(".part")])
+
+    name = put(server, sensor())
+    assert get(server.client(), name)["x"].to_pylist() == [0.0, 1.0, 2.0]
+
+
+def test_a_source_that_breaks_leaves_nothing(server):
+    def broken():
+        yield rows(1).to_batches()[0]
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        put(server, broken())
+    wait_until(lambda: "cut off after 1 rows" in server.said())
+    assert server.files() == []
+    with pytest.raises(DataError, match="all batches of a put need the same columns"):
+        put(server, [rows(1), pa.table({"y": [1]})])
+    for nothing in ([], 5, "text", [5]):
+        with pytest.raises(DataError, match="expected|no batch to put"):
+            put(server, nothing)
+    with pytest.raises(DataError, match="has the type month_interval|features|type"):
+        put(
+            server,
+            pa.table({"x": pa.array([1], pa.uint8()).cast(pa.uint8())}).append_column(
+                "m", pa.array([pa.MonthDayNano([1, 2, 3])])
+            ),
+        )
+    with pytest.raises(UsageError, match="is no data server, expected grpc://HOST:PORT"):
+        flops_fl.data.put(rows(1), tag="a", server="localhost:11027")
+    with pytest.raises(UsageError, match=r"tag '\.\./a'"):
+        put(server, rows(1), tag="../a")
+    assert server.files() == []
+
+
+@pytest.mark.slow
+def test_a_put_that_is_cut_by_a_kill_of_the_server_is_repeated(tmp_path):
+    own = DataServer(tmp_path / "data")
+    numbers = np.random.default_rng(1).random(6_000_000)
+    pq.write_table(pa.table({"x": numbers}), tmp_path / "big.parquet")
+    words = ["put", tmp_path / "big.parquet", "--tag", "a", "--server", f"grpc://{own.address}"]
+    sender = subprocess.Popen(
+        [sys.executable, "-m", "flops_fl", "data", *map(str, words)], cwd=ROOT, stdout=-1, text=True
+    )
+    wait_until(lambda: sum(p.stat().st_size for p in own.folder.glob(".*.part")) > 1 << 20)
+    own.kill()
+    own.start(own.port)
+    out, _ = sender.communicate(timeout=90)
+    assert sender.returncode == 0
+    assert own.files() == [out.strip()]
+    assert get(own.client(), out.strip())["x"].to_numpy().tobytes() == numbers.tobytes()
+    own.stop()
+
+
+def test_nobody_there_is_said_after_the_time_given(server):
+    where = free_address()
+    began = time.monotonic()
+    with pytest.raises(Unreachable, match=f"no data server has answered at grpc://{where} for 0.3"):
+        flops_fl.data.put(rows(1), tag="a", server=f"grpc://{where}", connect_timeout=0.3)
+    assert time.monotonic() - began < 30
+
+
+def test_a_device_puts_with_its_certificate_and_a_learner_may_not(authority, tmp_path):
+    for role in ("device", "learner"):
+        authority.sign(role, uris=[f"flops://{role}/{role}"])
+    own = DataServer(tmp_path / "data", *authority.options("server"))
+
+    def files(name):
+        return {"tls_cert": tmp_path / f"{name}.pem", "tls_key": tmp_path / f"{name}.key"} | {
+            "tls_ca": tmp_path / "authority.pem"
+        }
+
+    where = f"grpc+tls://{own.address}"
+    name = flops_fl.data.put(rows(1), tag="a", server=where, **files("device"))
+    assert own.files() == [name]
+    with pytest.raises(Refused, match="the role learner does not allow to write data"):
+        flops_fl.data.put(rows(2), tag="a", server=where, **files("learner"))
+    own.stop()
+
+
+def test_partitions_are_put_under_a_tag_each(server, say, tmp_path):
+    said = say("partition", "digits", "--parts", 3, "--tag", "digits", "--seed", 5).split()
+    assert [name.rpartition(".")[0].rpartition(".")[0] for name in said] == [
+        f"digits.{number}" for number in range(3)
+    ]
+    local = ["--parts", "3", "--tag", "digits", "--seed", "5", "--out", str(tmp_path)]
+    assert cli.run(["data", "partition", "digits", *local]) == 0
+    for number in range(3):
+        ours = load_folder(tmp_path / f"part-{number}")
+        theirs = load_flights(source(server), [f"digits.{number}"])
+        assert theirs.data.table.equals(ours.data.table.cast(theirs.data.table.schema))
+    assert len(load_flights(source(server), ["digits"])) == 1797
+    for wrong in ([], ["--out", str(tmp_path), "--server", "grpc://127.0.0.1:1"]):
+        with pytest.raises(FlopsError, match="give one of --out and --server"):
+            cli.run(["data", "partition", "digits", "--parts", "2", "--tag", "d", *wrong])
