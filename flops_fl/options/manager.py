@@ -62,12 +62,10 @@ def from_manager(
         if each not in known:
             raise UsageError(f"{each} after the FLOps manager's arguments: expected {known[-1]}")
     start = _learner(places, environ, data) if role == "learner" else _aggregator(places, flags)
-    if FLAGS[1] not in flags:
-        start.notes.append(
-            f"the manager at {places[1]} and the observer at {places[2]} are not told how the "
-            "project goes: this version sends no notifications"
-        )
-    return Start([*start.options, *_defaults(role, start.options, environ)], start.notes)
+    options = ["--project-id", places[0], *start.options, *_defaults(role, start.options, environ)]
+    if FLAGS[1] not in flags and not environ.get(variable("notify")):
+        options += ["--notify", f"mqtt://{_host(places[1])},tcp://{_host(places[2])}"]
+    return Start(options, start.notes)
 
 
 def _learner(places: Sequence[str], environ: Mapping[str, str], data: Path) -> Start:
@@ -90,8 +88,8 @@ def _aggregator(places: Sequence[str], flags: Sequence[str]) -> Start:
     if role is None:
         raise UsageError(f"the aggregator type {places[4]}: expected {', '.join(TYPES)}")
     _expect(places, AGGREGATOR + (("ROOT-AGGREGATOR",) if role == "cluster" else ()))
-    project, _, _, tracking, _, rounds, *minimums = places
-    options = ["--role", role, "--project-id", project, "--rounds", rounds]
+    _, _, _, tracking, _, rounds, *minimums = places
+    options = ["--role", role, "--rounds", rounds]
     names = ("--min-available-clients", "--min-fit-clients", "--min-evaluate-clients")
     for name, value in zip(names, minimums, strict=False):
         options += [name, value]
@@ -127,6 +125,11 @@ def _defaults(role: str, given: Sequence[str], environ: Mapping[str, str]) -> li
     if not (environ.get(variable("tls_ca")) or environ.get(variable("tls_cert"))):
         options.append("--insecure")  # as FLOps is: it has no certificates
     return options
+
+
+def _host(host: str) -> str:
+    """A host of the manager's as it stands in a URL."""
+    return f"[{host}]" if host.count(":") > 1 and host[0] != "[" else host
 
 
 def _at(host: str) -> str:
