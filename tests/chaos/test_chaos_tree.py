@@ -18,8 +18,8 @@ SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
 
 # A cluster has no MLflow here; and once its root has ended, nobody is there to go on for.
 NOT_HERE = {
-    "tracking-round", "tracked-figures", "before-model", "after-model", "before-result",
-    "after-result",
+    "tracking-round", "tracked-figures", "tracked-training", "before-model", "after-model",
+    "before-result", "after-result",
 }  # fmt: skip
 OF_AGGREGATORS = [name for name in actor.AGGREGATORS if name not in NOT_HERE]
 
