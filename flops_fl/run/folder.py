@@ -1,8 +1,9 @@
 """Which folder a run gets, and whether a run in it may be replaced or resumed.
 
 A folder holds one run. By default each new run gets a folder of its own, runs/NAME, runs/NAME-2
-and so on, so nothing is overwritten. With --output the user names the folder, and a run in it is
-replaced only with --fresh. A process locks the folder in which it works.
+and so on, so nothing is overwritten. With --output the user names the folder. Then a new run sets
+the results of a finished one aside, and needs --fresh where an unfinished one is. A process locks
+the folder in which it works.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def run_folder(options: TrainingOptions, project: str, source: str) -> Iterator[
         source: The repository's path or URL, as in result.json.
 
     Raises:
-        UsageError: the folder cannot be used, a process works in it, or it holds a run and neither
-            --resume nor --fresh was given.
+        UsageError: the folder cannot be used, a process works in it, or it holds an unfinished run
+            and neither --resume nor --fresh was given.
     """
     made = options.output is None or not options.output.exists()
     made_runs = options.output is None and not RUNS.exists()
@@ -46,11 +47,10 @@ def run_folder(options: TrainingOptions, project: str, source: str) -> Iterator[
                 f"another process works in {shown(path)}: wait for its end, or choose another "
                 "--output"
             )
-        if newest_round(path) > 0 and not (options.resume or options.fresh):
-            what = "a finished run" if _finished(path) else "an unfinished run"
+        if _unfinished(path) and not (options.resume or options.fresh):
             raise UsageError(
-                f"{shown(path)} holds {what}: go on with --resume, start anew with --fresh, which "
-                "removes it, or choose another --output"
+                f"{shown(path)} holds an unfinished run: go on with --resume, start anew with "
+                "--fresh, which removes it, or choose another --output"
             )
         try:
             yield path

@@ -12,9 +12,13 @@ from flops_fl import limits
 from flops_fl.core.observer import RunInfo
 from flops_fl.core.plan import State
 from flops_fl.run.checkpoint import BEST, LAST, CheckpointWriter, remove_checkpoints, save_npz
-from flops_fl.run.result import PICTURE, RESULT, result_document, write_result
+from flops_fl.run.folder import shown
+from flops_fl.run.result import PICTURE, RESULT, read_result, result_document, write_result
 
 log = logging.getLogger(__name__)
+
+EARLIER = "earlier"  # the folder with the results of finished runs, in a run's folder
+_RESULTS = (LAST, BEST, PICTURE, RESULT)  # the last one tells whose the others are
 
 
 class FolderJournal:
@@ -23,6 +27,8 @@ class FolderJournal:
     Args:
         strategy: Returns what the strategy remembers, lists of arrays and plain values.
         keep: How many checkpoints are kept.
+        fresh: Whether a new run deletes the results of a finished run in the folder, or else sets
+            them aside.
     """
 
     def __init__(
@@ -31,7 +37,10 @@ class FolderJournal:
         run: RunInfo,
         strategy: Callable[[], Mapping[str, Any]] = lambda: {},
         keep: int = limits.CHECKPOINTS,
+        *,
+        fresh: bool = False,
     ) -> None:
+        self._fresh = fresh
         self._folder = folder
         self._run = run
         self._strategy = strategy
@@ -40,7 +49,7 @@ class FolderJournal:
         self._newest = (0, True)  # on disk: the round, and whether with its evaluation
 
     def begin(self, state: State) -> None:
-        """Write result.json as running; a new run first deletes what an earlier run left."""
+        """Write result.json as running; a new run first clears away what an earlier run left."""
         self._checkpoints = CheckpointWriter(
             self._folder, self._run, self._strategy, state.history, keep=self._keep
         )
@@ -48,7 +57,7 @@ class FolderJournal:
         self._newest = _mark(state)
         with self._tolerant("its start"):
             if state.round == 0:
-                clear(self._folder)
+                clear(self._folder, keep=not self._fresh)
             document = result_document(self._run, state, status="running")
             write_result(self._folder / RESULT, document)
             if state.round == 0:
@@ -95,11 +104,22 @@ def _mark(state: State) -> tuple[int, bool]:
     return state.round, state.pending is None
 
 
-def clear(folder: Path) -> None:
+def clear(folder: Path, *, keep: bool) -> None:
     """Delete what an earlier run left, its checkpoints first, so that no run resumes from them.
 
     MLflow's store stays, since it holds the runs of many trainings, each under its id.
+
+    Args:
+        keep: Whether the results of a finished run are moved to ``earlier/RUN-ID`` instead.
     """
     remove_checkpoints(folder)
-    for name in (RESULT, LAST, BEST, PICTURE):
+    earlier = read_result(folder)
+    if keep and earlier.get("status") == "completed":
+        aside = folder / EARLIER / Path(str(earlier.get("run_id"))).name
+        aside.mkdir(parents=True, exist_ok=True)
+        for name in _RESULTS:
+            with suppress(FileNotFoundError):
+                (folder / name).replace(aside / name)
+        log.info("the results of the finished run that was here are in %s", shown(aside))
+    for name in _RESULTS:
         (folder / name).unlink(missing_ok=True)

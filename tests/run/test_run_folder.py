@@ -2,6 +2,7 @@
 
 import json
 from contextlib import ExitStack
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,12 +26,15 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+INFO = RunInfo(
+    project_id="p", run_id="r", repo_source="s", repo_commit=None, strategy="FedAvg", seed=0,
+    rounds=3,
+)  # fmt: skip
+
+
 def played(folder, project="model", source="git@host:a/model.git", rounds=1, status="completed"):
     """A run in a folder, as its process leaves it."""
-    info = RunInfo(
-        project_id=project, run_id="r", repo_source=source, repo_commit=None, strategy="FedAvg",
-        seed=0, rounds=3,
-    )  # fmt: skip
+    info = replace(INFO, project_id=project, repo_source=source)
     journal, state = FolderJournal(folder, info), State(parameters=[np.ones(2)])
     journal.begin(state)
     for number in range(1, rounds + 1):
@@ -106,15 +110,32 @@ def test_an_output_that_is_named_is_that_folder(here):
     assert chosen(output="out", fresh=True) == chosen(output="out", resume=True) == out
 
 
-@pytest.mark.parametrize(
-    ("status", "what"), [("completed", "a finished run"), ("failed", "an unfinished run")]
-)
-def test_a_run_is_replaced_only_if_that_is_asked_for(here, status, what):
-    """A finished run, too: its model may be the work of days."""
-    out = played(here / "out", rounds=2, status=status)
-    with pytest.raises(UsageError, match=f"out holds {what}.*--resume.*--fresh.*another --output"):
+def test_an_unfinished_run_is_replaced_only_if_that_is_asked_for(here):
+    out = played(here / "out", rounds=2, status="failed")
+    said = "out holds an unfinished run.*--resume.*--fresh.*another --output"
+    with pytest.raises(UsageError, match=said):
         chosen(output="out")
     assert chosen(output="out", fresh=True) == chosen(output="out", resume=True) == out
+
+
+def test_the_results_of_a_finished_run_are_set_aside(here):
+    """Its model may be the work of days."""
+    out = played(here / "out")
+    first = (out / "result.json").read_bytes()
+    (out / "model-last.npz").write_bytes(b"first")
+    assert chosen(output="out") == out  # one that does not begin leaves all in place
+    assert (out / "result.json").read_bytes() == first
+    played(out, rounds=2)
+    assert (out / "earlier" / "r" / "result.json").read_bytes() == first
+    assert (out / "earlier" / "r" / "model-last.npz").read_bytes() == b"first"
+    assert not (out / "model-last.npz").exists()
+    assert load_checkpoint(out).state.round == 2
+
+
+def test_fresh_deletes_the_results_of_a_finished_run(here):
+    out = played(here / "out")
+    FolderJournal(out, INFO, fresh=True).begin(State(parameters=[np.ones(2)]))
+    assert not (out / "earlier").exists()
 
 
 def test_a_folder_that_was_there_stays_even_if_nothing_begins(here):
