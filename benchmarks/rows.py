@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import bare, limits, peers
+from benchmarks.data import data
 from benchmarks.flwr_run import flwr_repository, flwr_run
 from benchmarks.harness import ROOT, Table
 from benchmarks.nvflare_run import nvflare_run
@@ -230,5 +231,5 @@ def _time(*arguments: str) -> float:
 
 ALL = {
     function.__name__: function
-    for function in (overhead, bulk, memory, scale, stragglers, simulate, tree, start)
+    for function in (overhead, bulk, memory, scale, stragglers, simulate, tree, start, data)
 }
