@@ -16,8 +16,6 @@ from flops_fl.images.layers import Member
 
 log = logging.getLogger(__name__)
 
-PROCESSES = 4
-"""A fixed number, so that each compiles the same files on every machine."""
 _PROGRAM = Path(__file__).with_name("compiling.py")
 
 
@@ -74,11 +72,12 @@ def _run(program: str, lines: Sequence[str], work: Path) -> None:
     """Compile in several processes; each gets a share of the lines."""
     environment = {name: value for name, value in os.environ.items() if name[:6] != "PYTHON"}
     environment["PYTHONHASHSEED"] = "0"
+    many = len(os.sched_getaffinity(0))
     with ExitStack() as running:
         processes = []
-        for start in range(min(PROCESSES, len(lines))):
+        for start in range(min(many, len(lines))):
             share = work / f"share-{start}"
-            share.write_text("".join(lines[start::PROCESSES]), "utf-8")
+            share.write_text("".join(lines[start::many]), "utf-8")
             process = running.enter_context(
                 subprocess.Popen(
                     [program, "-P", "-s", "-S", str(_PROGRAM), str(share)], env=environment

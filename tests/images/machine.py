@@ -67,7 +67,8 @@ def _files():
     needed = set(re.findall(r"=> (/\S+) \(0x", said)) | set(
         re.findall(r"^\s+(/\S+) \(0x", said, re.M)
     )
-    needed |= set(re.findall(r"lib(?:stdc\+\+|gcc_s)\.so\.\d+ \(libc6,x86-64\) => (/\S+)", said))
+    library = r"lib(?:stdc\+\+|gcc_s|rt|m|dl|util|pthread|resolv|nss_\w+)\.so\.\d+"
+    needed |= set(re.findall(rf"{library} \(libc6,x86-64[^)]*\) => (/\S+)", said))
     for path in sorted(needed):
         yield Member(path=path.lstrip("/"), content=Path(path).resolve(), mode=0o755)
     yield Member(path="tmp", mode=0o1777)

@@ -128,7 +128,8 @@ def test_what_is_proposed_has_fewer_packages_and_is_locked(repo, tmp_path, digit
     folder = tmp_path / "mnist"
     shutil.copytree(repo, folder)
     found = flops_fl("deps", folder, "--data", digits_28 / "part-0", "--write")
-    assert [each["text"] for each in found["lines"]][1:] == ["scikit-learn==1.4.2", "scipy==1.13.0"]
+    kept = {each["text"] for each in found["lines"]}
+    assert {"numpy==1.26.4", "scikit-learn==1.4.2", "scipy==1.13.0"} <= kept
     assert {"pyyaml==6.0.1", "psutil==5.9.8"} <= {each["text"] for each in found["removed"]}
     assert found["packages"]["linux/arm64"] > 80
     assert found["mlflow"]  # it lists far more than the code imports
