@@ -2,6 +2,10 @@
 
 import importlib.util
 import marshal
+from pathlib import Path
+
+import pytest
+import sklearn
 
 from flops_fl.images.bytecode import Bytecode
 from flops_fl.images.layers import Member
@@ -9,8 +13,6 @@ from tests.images.tiny import PYTHON
 
 FILES = {
     "one": "def name(value):\n    return {'alpha', 'beta', 'gamma'} & {value}, 'shared'\n",
-    "two": "def name(other):\n    value = 'shared'\n    return value, 'alpha', other\n",
-    "three": "class Gamma:\n    beta = 'alpha'\n\n    def shared(self):\n        self.beta\n",
     "broken": "def (\n",
 }
 
@@ -28,13 +30,24 @@ def compiled(folder, names):
     return {each.path: each.content.read_bytes() for each in bytecode.of(members)}
 
 
+@pytest.mark.slow
 def test_it_depends_on_the_file_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})  # all by one process
-    together = compiled(tmp_path / "a", ["one", "two", "three"])
-    turned = compiled(tmp_path / "b", ["three", "two", "one"])
-    assert together == turned
-    for name in ("one", "two", "three"):
-        assert compiled(tmp_path / name, [name]).items() <= together.items()
+    """Of scikit-learn's files two differed, as long as the code of the file before was alive."""
+    folder = Path(sklearn.__file__).parent
+    found = {}
+    for processes in (1, 2, 3):
+        work = tmp_path / str(processes)
+        work.mkdir()
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, count=processes: range(count))
+        bytecode = Bytecode(PYTHON, work)
+        members = [
+            Member(path=f"app/{path.relative_to(folder)}", content=path)
+            for path in sorted(folder.rglob("*.py"))
+        ]
+        bytecode.make(members)
+        found[processes] = {each.path: each.content.read_bytes() for each in bytecode.of(members)}
+    assert len(found[1]) > 500
+    assert found[1] == found[2] == found[3]
 
 
 def test_it_is_what_python_looks_for(tmp_path):
