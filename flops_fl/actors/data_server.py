@@ -87,6 +87,7 @@ async def _serve(
         await stopped.wait()
     health.not_ready = "the data server is ending"
     await serving.stop(GRACE)
+    service.close()
     log.info("the data server has ended")
 
 

@@ -15,6 +15,7 @@ from flops_fl.options.described import DATA, LIMITS, NETWORK, RESULTS, WAITING, 
 from flops_fl.options.kinds import (
     HostPort,
     Listing,
+    LocalData,
     LocalPath,
     Seconds,
     Seed,
@@ -176,7 +177,7 @@ class ShowOptions(DropOptions):
 class LocalDataOptions(Options):
     """Where a learner's data are."""
 
-    data: LocalPath | None = option(
+    data: LocalData | None = option(
         "Parquet or Arrow files to train on: a folder, or one file", DATA, None, metavar="PATH"
     )
     data_tags: Listing = option(

@@ -1,6 +1,7 @@
 """Data of servers at a learner: the same rows, the same model, and clear errors."""
 
 import threading
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -14,9 +15,12 @@ from flops_fl.data.dataset import EagerDataset
 from flops_fl.data.flights import load_flights
 from flops_fl.data.folder import load_folder
 from flops_fl.data.servers import FlightData
-from flops_fl.errors import DataError, Refused, Unreachable
+from flops_fl.errors import DataError, Refused, Unreachable, UsageError
 from flops_fl.net.address import DataServer as Url
 from flops_fl.net.tls import Tls
+from flops_fl.options.learner import LearnerOptions
+from flops_fl.options.reading import build
+from flops_fl.options.use import EvaluateOptions
 from tests.conftest import NUMPY
 from tests.data.serving import DataServer, put, rows
 from tests.trees import free_address
@@ -235,3 +239,19 @@ def test_the_model_is_that_of_folders_with_the_same_rows(processes, pair, server
     assert said.count("data: 599 rows in 2 flights from grpc://127.0.0.1:") == 2
     assert "rror" not in said
     assert sums[0] == sums[1]
+
+
+def test_options_say_what_is_wrong_with_a_server():
+    learner = {"repo": ".", "aggregator": "127.0.0.1:1"}
+    for given, said in (
+        ("grpc://other:11027", r"give grpc\+tls://other:11027, or say --insecure"),
+        ("grpc://other", "'other' is not an address, expected HOST:PORT"),
+        ("grpc://127.0.0.1:1,parts", "'parts' is no data server, expected grpc://HOST:PORT or"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            build(LearnerOptions, learner | {"data": given})
+    several = build(LearnerOptions, learner | {"data": "grpc://127.0.0.1:1,grpc+tls://b:2"}).data
+    assert [str(server) for server in several] == ["grpc://127.0.0.1:1", "grpc+tls://b:2"]
+    assert build(LearnerOptions, learner | {"data": "parts"}).data == Path("parts").absolute()
+    with pytest.raises(UsageError, match="only python -m learner reads from a data server"):
+        build(EvaluateOptions, {"run": "runs/a", "data": "grpc://127.0.0.1:1"})

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import grpc
@@ -31,6 +32,7 @@ from flops_fl.wire.flight.messages import (
     first_field,
 )
 from flops_fl.wire.flight.stream import OneByOne, Stream, Turn
+from flops_fl.wire.hub.complaints import Complaints
 from flops_fl.wire.hub.server import Join
 
 log = logging.getLogger(__name__)
@@ -71,8 +73,13 @@ class FlightService:
         self._shelf = shelf
         self._stall = stall
         self._told = told
+        self._complaints = Complaints("call")
         self._readers = asyncio.Semaphore(READERS)
         self._writers = asyncio.Semaphore(WRITERS)
+
+    def close(self) -> None:
+        """Say in the log what was counted until now."""
+        self._complaints.close()
 
     @property
     def services(self) -> Mapping[str, Join]:
@@ -93,7 +100,7 @@ class FlightService:
 
     def _guarded(self, method: str, right: Right, work: Work) -> Join:
         async def join(requests: AsyncIterator[bytes], context: Any) -> None:
-            stream = Stream(requests, context, self._stall)
+            stream = Stream(requests, context, self._stall, partial(self._complaints.warn, method))
             outcome = "cut"
             try:
                 _require(context, right)
@@ -110,7 +117,7 @@ class FlightService:
                     said = "a fault of the data server: its log has more"
                     log.exception("%s from %s failed", method, stream.peer)
                 else:
-                    log.warning("%s from %s refused: %s", method, stream.peer, sentence(said))
+                    self._complaints.warn(method, stream.peer, "refused", sentence(said))
                 await context.abort(code, said)
             finally:
                 self._told(method, outcome, stream.received, stream.sent)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from flops_fl.wire.hub.link import peer_of
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -18,12 +15,19 @@ T = TypeVar("T")
 class Stream:
     """One call: its messages, each with a limit of time, and how many bytes they have."""
 
-    def __init__(self, requests: AsyncIterator[bytes], context: Any, stall: float) -> None:
+    def __init__(
+        self,
+        requests: AsyncIterator[bytes],
+        context: Any,
+        stall: float,
+        complain: Callable[[str, str, str], None],
+    ) -> None:
         self.peer = peer_of(context)
         self._context = context
         self.received = self.sent = 0
         self._requests = requests
         self._stall = stall
+        self._complain = complain
 
     async def requests(self) -> AsyncIterator[bytes]:
         """The client's messages.
@@ -55,7 +59,7 @@ class Stream:
             async with asyncio.timeout(self._stall):
                 await self._context.write(message)
         except TimeoutError:
-            log.warning("%s is cut off: it read nothing for %g s", self.peer, self._stall)
+            self._complain(self.peer, "cut off", f"it read nothing for {self._stall:g} s")
             raise asyncio.CancelledError from None
         self.sent += len(message)
 

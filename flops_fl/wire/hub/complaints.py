@@ -29,13 +29,18 @@ class _Repeats:
 
 
 class Complaints:
-    """Writes a warning, and for `INTERVAL` seconds counts those that are like it."""
+    """Writes a warning, and for `INTERVAL` seconds counts those that are like it.
 
-    def __init__(self) -> None:
+    Args:
+        who: What clients are called in the log, before their name.
+    """
+
+    def __init__(self, who: str = "learner") -> None:
+        self._who = who
         self._repeats: dict[tuple[str, str], _Repeats] = {}
 
     def warn(self, name: str, peer: str, event: str, reason: str) -> None:
-        """Say that something happened to a learner, or count it.
+        """Say that something happened to a client, or count it.
 
         Args:
             peer: Its address and port. Learners at one address are counted together.
@@ -49,7 +54,7 @@ class Complaints:
             key = (event, "other addresses")  # few: events are ours
         known = self._repeats.get(key)
         if known is None:
-            log.warning("learner %s at %s %s: %s", name, peer, event, reason)
+            log.warning("%s %s at %s %s: %s", self._who, name, peer, event, reason)
             self._repeats[key] = _Repeats(self._later(key))
             return
         known.count += 1
