@@ -13,6 +13,7 @@ from typing import Any
 from flops_fl.actors.hosts import Hosts
 from flops_fl.errors import Abort
 from flops_fl.net.address import Address
+from flops_fl.options.data import NO_DATA
 from flops_fl.options.federation import FederationOptions, SimulateOptions
 from flops_fl.options.limits import HubLimits
 from flops_fl.process.answer import Answer
@@ -28,7 +29,6 @@ _PASSED_ON = (
     "large_updates", *HubLimits.model_fields,
 )  # fmt: skip
 
-NO_DATA = "none"
 """The value of --data for a repository that brings its own data."""
 
 

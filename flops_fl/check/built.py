@@ -37,8 +37,7 @@ def try_built(order: Order, report: Report) -> None:
     folders = WorkFolders(Path(order.folder), Path(order.kept, "files"))
     build = partial(_built, order, report, folders)
     model = build("first", 0)
-    start = model.parameters()
-    layout = model.layout
+    start, layout, first = model.parameters(), model.layout, _digests(model)
     report.fact(
         tensors=len(layout.tensors), numbers=sum(array.size for array in start),
         model_bytes=layout.nbytes, opaque=layout.opaque,
@@ -49,7 +48,7 @@ def try_built(order: Order, report: Report) -> None:
     _look_at(start, layout, report)
     report.step(SET)
     _round_trip(model, start, report)
-    _build_again(model, start, build, report)
+    _build_again(model, first, build, report)
     other = build("other", 1)
     if difference := layout.difference(other.layout):
         report.remark(
@@ -79,6 +78,11 @@ def _built(
     except DataError as error:
         told = own_traceback(error, Namesakes(folder).owns)
         raise RepositoryError(str(error), stage="__init__", traceback=told) from error
+
+
+def _digests(model: ManagedModel) -> tuple[str, str]:
+    """Digests of the parameters, and of the state outside them."""
+    return parameters_sha256(model.parameters()), model.beside()
 
 
 def _look_at(start: Parameters, layout: Layout, report: Report) -> None:
@@ -172,14 +176,11 @@ def _floats(array: Array) -> Array:
     return np.nan_to_num(np.abs(array).astype(np.float64))
 
 
-def _build_again(model: ManagedModel, start: Parameters, build: Build, report: Report) -> None:
+def _build_again(model: ManagedModel, first: tuple[str, str], build: Build, report: Report) -> None:
     """Build the object again: in the same process, and from modules that are imported anew."""
-    state = model.beside()
     model.release()
-    again = model.parameters()
-    second = build("second", 0)
-    first_digest = parameters_sha256(start), state
-    if (parameters_sha256(second.parameters()), second.beside()) != first_digest:
+    again = _digests(model)
+    if _digests(build("second", 0)) != first:
         report.remark(
             "unseeded-build", "__init__",
             "two ModelManager() under one seed differ in their values: something draws from a "
@@ -187,7 +188,7 @@ def _build_again(model: ManagedModel, start: Parameters, build: Build, report: R
             "draw from random, numpy.random or the framework's global generator, or fix the seed",
             severity="warning",
         )  # fmt: skip
-    elif (parameters_sha256(again), model.beside()) != first_digest:
+    elif again != first:
         report.remark(
             "shared-state", "__init__",
             "a second ModelManager() begins with what the first one was set to: they share arrays",

@@ -21,6 +21,7 @@ from flops_fl.check.report import Order, Remark
 from flops_fl.check.trial import run_trial
 from flops_fl.errors import RepositoryError
 from flops_fl.options.check import CheckOptions
+from flops_fl.options.data import NO_DATA
 from flops_fl.process.answer import Answer
 from flops_fl.process.signals import raise_on_signals
 from flops_fl.repo.dependencies import installed_requirements
@@ -71,7 +72,7 @@ def _checked(options: CheckOptions) -> Checked:
                 kept=kept,
                 kind="built",
                 limit=options.timeout,
-                data=str(options.data.absolute()) if options.data else None,
+                data=_data(options),
                 tags=options.data_tags,
                 learner=options.learner,
             )
@@ -79,6 +80,14 @@ def _checked(options: CheckOptions) -> Checked:
             return replace(found, facts={"commit": repo.commit, **found.facts})
     except RepositoryError as raised:  # no model_manager.py
         return Checked([error("no-file", "model_manager.py", 1, str(raised), "write it")], {})
+
+
+def _data(options: CheckOptions) -> str | None:
+    """The path for an `Order`, empty for ``--data none``."""
+    if options.data is None:
+        return None
+    own = options.data.name == NO_DATA and not options.data.exists()
+    return "" if own else str(options.data.absolute())
 
 
 def check_repository(order: Order) -> Checked:
@@ -181,8 +190,8 @@ def _facts(facts: Mapping[str, Any]) -> Iterator[str]:
     if others := facts.get("others"):
         yield f"not the versions that the repository asks for: {'; '.join(others)}"
     if "tensors" in facts:
-        kind = "items without a mean" if facts["opaque"] else "tensors"
-        yield f"model: {facts['tensors']} {kind}, {_size(facts['model_bytes'])}"
+        kind = "opaque item" if facts["opaque"] else "tensor"
+        yield f"model: {counted(facts['tensors'], kind)}, {_size(facts['model_bytes'])}"
         if facts["opaque"]:
             yield (
                 "strategy: one that knows this model, such as FedXgbBagging "

@@ -13,10 +13,13 @@ from flops_fl.check.report import Order, Report
 from flops_fl.core.mean import check_update
 from flops_fl.errors import BadUpdate, RepositoryError
 from flops_fl.flower.client import ROUND, SEED, LearnerClient
+from flops_fl.flower.xgboost import LEARNERS
 from flops_fl.repo.workfolder import WorkFolders
 from flops_fl.types import Evaluation, Layout, Parameters, Scalar, Update, parameters_sha256
 
 CONFIG: Mapping[str, Scalar] = {SEED: 0, ROUND: 1}
+OPAQUE_CONFIG = {**CONFIG, LEARNERS: 1}
+"""For a model without a mean, which is made for a strategy such as FedXgbBagging."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +47,11 @@ class Fitted:
         return hashlib.sha256(repr(figures).encode()).hexdigest()
 
 
+def config_for(client: LearnerClient) -> Mapping[str, Scalar]:
+    """What an aggregator tells a learner for its first fit."""
+    return OPAQUE_CONFIG if client.model.layout.opaque else CONFIG
+
+
 def first_fit(order: Order, report: Report, folders: WorkFolders) -> Fitted:
     """Build a learner with its data, fit it once, and evaluate it.
 
@@ -54,14 +62,14 @@ def first_fit(order: Order, report: Report, folders: WorkFolders) -> Fitted:
     report.step("set_model_data")
     seconds, started = {}, time.monotonic()
     client = build_learner(
-        Path(order.folder), order.learner, Path(order.data or ""), order.tags,
+        Path(order.folder), order.learner, order.path, order.tags,
         work=folders.of("learner"),
     )  # fmt: skip
     seconds["data"] = time.monotonic() - started
     start = client.get_parameters({})
     report.step("fit_model")
     started = time.monotonic()
-    arrays, examples, _ = client.fit(start, CONFIG)
+    arrays, examples, _ = client.fit(start, config_for(client))
     seconds["fit"] = time.monotonic() - started
     update = Update(learner=order.learner, parameters=arrays, examples=examples)
     try:

@@ -45,10 +45,16 @@ class Order:
     limit: float
     """Seconds for each step."""
     data: str | None
+    """The data's path; empty for a repository that brings its own, None for no fit."""
     tags: list[str]
     learner: str
     fitted: str = ""
     """Digest of the first fit's result in another process; for ``trained``."""
+
+    @property
+    def path(self) -> Path | None:
+        """The data's path, if there is one."""
+        return Path(self.data) if self.data else None
 
     @property
     def lines(self) -> Path:

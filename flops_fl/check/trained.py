@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flops_fl.check.fits import CONFIG, Fitted, first_fit
+from flops_fl.check.fits import Fitted, config_for, first_fit
 from flops_fl.check.lasting import what_lasts
 from flops_fl.check.report import Order, Report
 from flops_fl.core.stages import refusal
-from flops_fl.data.folder import load_folder
+from flops_fl.data.local import learners_data
+from flops_fl.errors import DataError
 from flops_fl.limits import OPAQUE_UPDATE
 from flops_fl.repo.workfolder import WorkFolders
 from flops_fl.types import Layout, parameters_sha256
@@ -99,8 +100,8 @@ def _judge_evaluation(fitted: Fitted, report: Report) -> None:
 
 def _judge_counts(order: Order, fitted: Fitted, report: Report) -> None:
     try:
-        rows = load_folder(Path(order.data or ""), _tags(order)).num_rows
-    except Exception:  # it could be loaded a moment ago: no mistake of the repository
+        rows = learners_data(order.path, order.tags, order.learner)().num_rows
+    except DataError:  # the repository brings its own data
         return
     report.fact(rows=rows)
     counts = {FIT: fitted.update.examples, EVALUATE: fitted.evaluation.examples}
@@ -112,10 +113,6 @@ def _judge_counts(order: Order, fitted: Fitted, report: Report) -> None:
                 "learner in the mean",
                 severity="warning",
             )  # fmt: skip
-
-
-def _tags(order: Order) -> list[str]:
-    return [tag.replace("{id}", order.learner) for tag in order.tags]
 
 
 def _fit_again(order: Order, fitted: Fitted, report: Report) -> None:
@@ -130,7 +127,7 @@ def _fit_again(order: Order, fitted: Fitted, report: Report) -> None:
         return
     report.fact(repeatable=True)
     model = fitted.client.model
-    arrays, _, _ = fitted.client.fit(fitted.start, CONFIG)
+    arrays, _, _ = fitted.client.fit(fitted.start, config_for(fitted.client))
     if parameters_sha256(arrays) != parameters_sha256(fitted.update.parameters):
         attribute, what, remedy = what_lasts(model.manager, model.workspace.modules)
         report.remark(

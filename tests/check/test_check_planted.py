@@ -1,12 +1,14 @@
 """`flops-fl check` names a planted mistake with its place and a remedy, and nothing else."""
 
+import json
+
 import pytest
 
 from flops_fl.check.code import Code, check_code
 from flops_fl.check.command import check_repository
 from flops_fl.check.listing import check_listing
 from flops_fl.check.report import Order
-from tests.conftest import NUMPY
+from tests.conftest import EXAMPLES, NUMPY
 
 MODEL, DATA, CONDA = "model_manager.py", "data_manager.py", "conda.yaml"
 TAKE = "self.weights, self.bias = parameters"
@@ -90,15 +92,28 @@ TRAINED = [
 ]  # fmt: skip
 
 
+OPTIMIZER = "optimizer = torch.optim.Adam(self.model.parameters(), lr=2e-3)"
+CRITERION = "self.loss = nn.CrossEntropyLoss()"
+TORCH = [
+    ("lasting-state", MODEL, "self.optimizer = ", CRITERION,
+     f"{CRITERION}\n        self.{OPTIMIZER}",
+     f"        {OPTIMIZER}\n", "        optimizer = self.optimizer\n"),
+    ("state-outside", MODEL, "def get_model_parameters",
+     "self.model.state_dict().values()", "self.model.parameters()",
+     "names = self.model.state_dict().keys()", "names = dict(self.model.named_parameters()).keys()",
+     "load_state_dict(state)", "load_state_dict(state, strict=False)"),
+]  # fmt: skip
+
+
 @pytest.fixture
 def plant(tmp_path):
-    """A function that copies the NumPy example with one edit, and gives the copy."""
+    """A function that copies an example with one edit, and gives the copy."""
 
-    def plant(old, new):
+    def plant(old, new, example=NUMPY):
         repo = tmp_path / "repo"
         repo.mkdir()
         for name in (MODEL, DATA, CONDA):
-            text = (NUMPY / name).read_text()
+            text = (example / name).read_text()
             if old is None and name == DATA:
                 continue
             if old and old in text and not (name == DATA and "def" in old):
@@ -160,3 +175,42 @@ def test_what_shows_in_a_fit(plant, tmp_path, digits, rule, file, line, old, new
     repo = plant(old, new)
     found = checked(repo, tmp_path, data=str(digits / "part-0"))
     assert_only(found, repo, rule, file, line)
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+@pytest.mark.parametrize(("rule", "file", "line", "edits"), [(*row[:3], row[3:]) for row in TORCH])
+def test_what_shows_in_a_fit_of_torch(plant, tmp_path, digits, rule, file, line, edits):
+    repo = plant(*edits[:2], EXAMPLES / "digits_pytorch")
+    text = (repo / file).read_text()
+    for old, new in zip(edits[2::2], edits[3::2], strict=True):
+        assert old in text
+        text = text.replace(old, new)
+    (repo / file).write_text(text)
+    found = checked(repo, tmp_path, data=str(digits / "part-0"))
+    assert_only(found, repo, rule, file, line)
+
+
+FOREST = """
+import pickle
+class ModelManager:
+    def __init__(self): self.trees = [1]
+    def set_model_data(self): pass
+    def get_model(self): return self.trees
+    def get_model_parameters(self): return [pickle.dumps(self.trees)]
+    def set_model_parameters(self, parameters): self.trees = pickle.loads(parameters[0])
+    def fit_model(self): self.trees.append(2); return 5
+    def evaluate_model(self): return 0.5, 0.5, 5
+"""
+
+
+@pytest.mark.slow
+def test_a_pickle_is_named_and_a_repository_may_bring_its_data(tmp_path, run_cli):
+    (tmp_path / MODEL).write_text(FOREST)
+    (tmp_path / CONDA).write_text("dependencies: [python=3.11]")
+    code, out, err = run_cli("flops_fl", "check", tmp_path, "--data", "none", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert [each["rule"] for each in found["findings"]] == ["pickle"]
+    assert found["facts"]["samples"] == 5
+    assert "rows" not in found["facts"]
