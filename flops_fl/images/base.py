@@ -43,12 +43,12 @@ class Base:
     uv_platform: str
 
 
-def fetch_base(name: str, platform: str, layout: Layout, cache: Layout | None) -> Base:
+def fetch_base(name: str, platform: str, layout: Layout, cache: Layout) -> Base:
     """Take a base image over into a layout: from another one, or from a registry.
 
     Args:
         name: A folder with an OCI layout, or an image's name at a registry.
-        cache: A layout that may have its layers.
+        cache: A layout that may be there, and may have its layers.
 
     Raises:
         UsageError: there is no such image for the platform, or it has no Python.
@@ -107,7 +107,7 @@ def _chosen(
 
 
 def _from_registry(
-    name: str, platform: str, layout: Layout, cache: Layout | None
+    name: str, platform: str, layout: Layout, cache: Layout
 ) -> tuple[Descriptor, dict[str, Any]]:
     reference = Reference.parse(name)
     registry = Registry(reference)
@@ -119,7 +119,7 @@ def _from_registry(
     with layout.new_blob() as written:
         written.write(content)
     for blob in _blobs(said):
-        if cache and cache.path(blob.digest).exists():
+        if cache.holds(blob.digest):
             layout.take(blob.digest, cache)
         registry.pull(blob, layout)
     return written.descriptor(MANIFEST), said

@@ -9,9 +9,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
@@ -21,9 +21,10 @@ from flops_fl.images.base import Base, fetch_base
 from flops_fl.images.bytecode import Bytecode
 from flops_fl.images.config import Origin, code, config_of, skeleton
 from flops_fl.images.layers import Layer, write_layer
-from flops_fl.images.layout import CONFIG, INDEX, MANIFEST, Descriptor, Layout, index_of
+from flops_fl.images.layout import CONFIG, INDEX, MANIFEST, REF_NAME, Descriptor, Layout, index_of
 from flops_fl.images.lock import FILE, Lock, Pin
 from flops_fl.images.needs import Dropped, Needs, layers_of, needs_of, resolve
+from flops_fl.images.reuse import earlier_layers, made_of, told
 from flops_fl.images.site import Site, build_site
 from flops_fl.images.uv import Target
 from flops_fl.repo.runtime import against
@@ -43,8 +44,6 @@ class Image:
     manifest: Descriptor
     base: Base
     layers: Sequence[Layer]
-    packages: dict[str, dict[str, int]]
-    """Bytes of each package, by the layer that has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ def build(repo: Checkout, wanted: Wanted, out: Path) -> Built:
     if out.exists() and not earlier.exists and (out.is_file() or any(out.iterdir())):
         raise UsageError(f"--out {out} is there and is no OCI layout: give another folder")
     try:
-        return _build(repo, wanted, out, earlier if earlier.exists else None)
+        return _build(repo, wanted, out, earlier)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -97,10 +96,10 @@ def build(repo: Checkout, wanted: Wanted, out: Path) -> Built:
         ) from None
 
 
-def _build(repo: Checkout, wanted: Wanted, out: Path, cache: Layout | None) -> Built:
+def _build(repo: Checkout, wanted: Wanted, out: Path, earlier: Layout) -> Built:
     with _aside(out) as (folder, work):
         layout = Layout.create(folder)
-        bases = [fetch_base(wanted.base, each, layout, cache) for each in wanted.platforms]
+        bases = [fetch_base(wanted.base, each, layout, earlier) for each in wanted.platforms]
         python = bases[0].python
         if any(base.python != python for base in bases):
             said = ", ".join(f"{base.platform}: {base.python}" for base in bases)
@@ -110,7 +109,8 @@ def _build(repo: Checkout, wanted: Wanted, out: Path, cache: Layout | None) -> B
         needs = needs_of(repo.path, python)
         lock, dropped, locked = _locked(repo.path, needs, bases, cpu=wanted.cpu)
         bytecode = Bytecode(python, work / "pyc")
-        building = _Building(repo, wanted, needs, lock, layout, bytecode, work)
+        before = earlier_layers(earlier)
+        building = _Building(repo, wanted, needs, lock, layout, earlier, before, bytecode, work)
         images = [image for base in bases for image in building.images(base)]
         tags = {}
         for role in wanted.roles:
@@ -167,6 +167,9 @@ class _Building:
     needs: Needs
     lock: Lock
     layout: Layout
+    cache: Layout
+    earlier: Mapping[str, Layer]
+    """The layers of an earlier layout, by what they were made of."""
     bytecode: Bytecode
     work: Path
 
@@ -176,29 +179,41 @@ class _Building:
         parts = layers_of(pins, self.needs)
         if "aggregator" not in wanted.roles:
             del parts["aggregator"]
-        own = self.work / base.platform.replace("/", "-")
-        own.mkdir()
-        site = self._site(
-            base, [pin for pin in pins if pin.name in set().union(*parts.values())], own
-        )
-        sizes = {
-            title: {name: site.size(name) for name in sorted(names) if name in site.packages}
-            for title, names in parts.items()
-        }
-        layers = []
-        for title, names in parts.items():
-            frame = skeleton(base) if title == "runtime" else ()
-            log.info("writing the layer %s for %s", title, base.platform)
-            layers.append(write_layer(title, [*frame, *site.members(names)], self.layout))
-        shutil.rmtree(own)
+        layers = self._packages(base, parts)
         origin = self._origin(pins)
         for role in wanted.roles:
             files = files_of(self.repo.path)
             last = write_layer("code", code(role, self.repo.path, files, origin), self.layout)
             used = [each for each in layers if each.title != "aggregator" or role == "aggregator"]
             manifest = _manifest(role, base, [*used, last], origin, self.layout)
-            inside = {each.title: sizes[each.title] for each in used}
-            yield Image(role, base.platform, manifest, base, [*used, last], inside)
+            yield Image(role, base.platform, manifest, base, [*used, last])
+
+    def _packages(self, base: Base, parts: Mapping[str, set[str]]) -> list[Layer]:
+        """The layers of packages: from the earlier layout if they are in it."""
+        pins = self.lock.pins[base.platform]
+        chosen = {
+            title: [pin for pin in pins if pin.name in names] for title, names in parts.items()
+        }
+        keys = {title: made_of(title, chosen[title], base) for title in parts}
+        before = {title: self.earlier[key] for title, key in keys.items() if key in self.earlier}
+        layers = {t: layer for t, layer in before.items() if self.cache.holds(layer.blob.digest)}
+        for layer in layers.values():
+            log.info("taking the layer %s for %s from before", layer.title, base.platform)
+            self.layout.take(layer.blob.digest, self.cache)
+        missing = [title for title in parts if title not in layers]
+        if missing:
+            own = self.work / base.platform.replace("/", "-")
+            own.mkdir()
+            site = self._site(base, [pin for title in missing for pin in chosen[title]], own)
+            for title in missing:
+                log.info("writing the layer %s for %s", title, base.platform)
+                frame = skeleton(base) if title == "runtime" else ()
+                layer = write_layer(title, [*frame, *site.members(parts[title])], self.layout)
+                there = sorted(parts[title] & site.packages.keys())
+                sizes = {name: site.size(name) for name in there}
+                layers[title] = replace(layer, packages=sizes, made_of=keys[title])
+            shutil.rmtree(own)
+        return [layers[title] for title in parts]
 
     def _site(self, base: Base, pins: Sequence[Pin], folder: Path) -> Site:
         """The packages with their bytecode."""
@@ -225,7 +240,7 @@ def _manifest(
     role: str, base: Base, layers: Sequence[Layer], origin: Origin, layout: Layout
 ) -> Descriptor:
     config = layout.add(CONFIG, config_of(role, base, layers, origin))
-    blobs = [*base.layers, *(layer.blob for layer in layers)]
+    blobs = [*base.layers, *map(told, layers)]
     document = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
@@ -237,7 +252,7 @@ def _manifest(
 
 
 def _named(image: Descriptor, name: str) -> Descriptor:
-    return Descriptor(image.media_type, image.digest, image.size, image.platform, name)
+    return replace(image, annotations={REF_NAME: name})
 
 
 @contextmanager

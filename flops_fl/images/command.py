@@ -99,7 +99,7 @@ def document(built: Built, pushed: list[str]) -> dict[str, Any]:
                         "digest": layer.blob.digest,
                         "bytes": layer.blob.size,
                         "unpacked": layer.unpacked,
-                        "packages": image.packages.get(layer.title, {}),
+                        "packages": dict(layer.packages),
                     }
                     for layer in image.layers
                 ],
@@ -119,7 +119,7 @@ def _names(built: Built) -> list[str]:
 
 
 def _sizes(image: Image) -> dict[str, int]:
-    return {name: size for layer in image.packages.values() for name, size in layer.items()}
+    return {name: size for layer in image.layers for name, size in layer.packages.items()}
 
 
 def _size(count: int) -> str:

@@ -8,9 +8,9 @@ import struct
 import tarfile
 import zlib
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
@@ -46,6 +46,10 @@ class Layer:
     """The digest of the tar file before it was compressed."""
     unpacked: int
     """Bytes of its files."""
+    packages: Mapping[str, int] = field(default_factory=dict)
+    """The packages in it, with their bytes."""
+    made_of: str = ""
+    """A digest of all that decides on its content; empty where that is the content itself."""
 
 
 def write_layer(title: str, members: Iterable[Member], layout: Layout) -> Layer:

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,8 +34,12 @@ class Descriptor:
     size: int
     platform: str = ""
     """Such as ``linux/arm64``; of a manifest only."""
-    name: str = ""
-    """The image's name and tag, in a layout's own index."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The image's name and tag, in a layout's own index."""
+        return self.annotations.get(REF_NAME, "")
 
     def as_json(self) -> dict[str, Any]:
         """The document that stands for it in manifests and indices."""
@@ -47,8 +51,8 @@ class Descriptor:
         if self.platform:
             system, architecture = self.platform.split("/")[:2]
             said["platform"] = {"architecture": architecture, "os": system}
-        if self.name:
-            said["annotations"] = {REF_NAME: self.name}
+        if self.annotations:
+            said["annotations"] = dict(self.annotations)
         return said
 
     @classmethod
@@ -60,8 +64,8 @@ class Descriptor:
         """
         where = said.get("platform") or {}
         platform = f"{where['os']}/{where['architecture']}" if "architecture" in where else ""
-        name = (said.get("annotations") or {}).get(REF_NAME, "")
-        return cls(said["mediaType"], said["digest"], int(said["size"]), platform, name)
+        annotations = said.get("annotations") or {}
+        return cls(said["mediaType"], said["digest"], int(said["size"]), platform, annotations)
 
 
 class Blob:
@@ -104,6 +108,14 @@ class Layout:
         """The file of a blob."""
         kind, _, value = digest.partition(":")
         return self.folder / "blobs" / kind / value
+
+    def holds(self, digest: str) -> bool:
+        """Whether a blob is there, and undamaged."""
+        try:
+            with self.path(digest).open("rb") as file:
+                return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == digest
+        except OSError:
+            return False
 
     @contextmanager
     def new_blob(self) -> Iterator[Blob]:

@@ -10,7 +10,7 @@ import tarfile
 from pathlib import Path
 
 from flops_fl.images.layers import Member, write_layer
-from flops_fl.images.layout import CONFIG, INDEX, MANIFEST, Descriptor, Layout, index_of
+from flops_fl.images.layout import CONFIG, INDEX, MANIFEST, REF_NAME, Descriptor, Layout, index_of
 from tests.images.tiny import PYTHON
 
 LEFT_OUT = {
@@ -45,7 +45,7 @@ def base(folder):
         made = layout.add(MANIFEST, document)
         manifests.append(Descriptor(MANIFEST, made.digest, made.size, platform))
     top = layout.add(INDEX, index_of(manifests))
-    layout.close([Descriptor(INDEX, top.digest, top.size, name="machine:1")])
+    layout.close([Descriptor(INDEX, top.digest, top.size, annotations={REF_NAME: "machine:1"})])
     return folder
 
 

@@ -1,6 +1,7 @@
 """Base images: from a layout, from a registry; what they have decides what is installed."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from flops_fl.images.registry import Reference
 from tests.images import tiny
 
 AMD64 = "linux/amd64"
+NONE = Layout(Path("none"))
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def layout(tmp_path):
 
 def test_a_base_is_taken_from_a_layout(tmp_path, layout):
     folder = tiny.base(tmp_path / "base", python="3.12")
-    base = fetch_base(str(folder), "linux/arm64", layout, None)
+    base = fetch_base(str(folder), "linux/arm64", layout, NONE)
     assert (base.folder, base.python) == ("/usr/local/bin", "3.12")
     assert base.uv_platform == "aarch64-manylinux_2_36"
     assert base.config["architecture"] == "arm64"
@@ -34,7 +36,7 @@ def test_a_base_is_pulled_from_a_registry_with_what_it_asks_for(tmp_path, layout
         tiny.fill(kept, tiny.base(tmp_path / "base"))
         kept.token = token
         name = f"{kept.address}/me/base:1"
-        base = fetch_base(name, AMD64, layout, None)
+        base = fetch_base(name, AMD64, layout, NONE)
         assert base.uv_platform == "x86_64-manylinux_2_36"
         assert layout.path(base.layers[0].digest).exists()
         asked = [call for call in kept.calls if call.startswith("GET /token")]
@@ -57,25 +59,25 @@ def test_a_blob_with_other_bytes_is_refused(tmp_path, layout):
             if digest not in kept.manifests:
                 kept.blobs[digest] = content + b" "
         with pytest.raises(UsageError, match="gave other bytes for sha256:"):
-            fetch_base(f"{kept.address}/me/base:1", AMD64, layout, None)
+            fetch_base(f"{kept.address}/me/base:1", AMD64, layout, NONE)
 
 
 def test_a_base_that_is_not_there_is_one_sentence(tmp_path, layout):
     with tiny.registry() as kept, pytest.raises(UsageError) as told:
-        fetch_base(f"{kept.address}/me/base:2", AMD64, layout, None)
+        fetch_base(f"{kept.address}/me/base:2", AMD64, layout, NONE)
     assert str(told.value) == (
         f"{kept.address} refuses {kept.address}/me/base:2 (404 Not Found): check its name and tag"
     )
     with pytest.raises(UsageError, match="cannot be reached .*give --base a folder"):
-        fetch_base(f"{kept.address}/me/base:1", AMD64, layout, None)
+        fetch_base(f"{kept.address}/me/base:1", AMD64, layout, NONE)
     with pytest.raises(UsageError, match="is no OCI image layout"):
-        fetch_base(str(tmp_path), AMD64, layout, None)
+        fetch_base(str(tmp_path), AMD64, layout, NONE)
 
 
 def test_a_base_for_another_platform_is_refused_by_name(tmp_path, layout):
     folder = tiny.base(tmp_path / "base", "linux/arm64")
     with pytest.raises(UsageError, match=re.escape("no image for linux/amd64")):
-        fetch_base(str(folder), AMD64, layout, None)
+        fetch_base(str(folder), AMD64, layout, NONE)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +91,7 @@ def test_a_base_for_another_platform_is_refused_by_name(tmp_path, layout):
 )
 def test_wheels_are_for_the_bases_own_libc(tmp_path, layout, libc, platform):
     folder = tiny.base(tmp_path / "base", AMD64, libc=libc)
-    assert fetch_base(str(folder), AMD64, layout, None).uv_platform == platform
+    assert fetch_base(str(folder), AMD64, layout, NONE).uv_platform == platform
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,35 @@ def test_another_commit_leaves_all_layers_but_the_last(image, repo):
         assert digests[0][-1] != digests[1][-1]
 
 
+def test_layers_that_are_there_are_not_built_again(image, repo, tmp_path, monkeypatch):
+    image()
+    (repo / "model_manager.py").write_text("class ModelManager:\n    x = 1\n")
+    commit(repo)
+    fresh = image(out="other")
+    with monkeypatch.context() as patch:
+        patch.setattr(building, "build_site", None)  # which would be called for a layer
+        again = image()
+    assert {**again, "layout": ""} == {**fresh, "layout": ""}
+
+    (repo / "conda.yaml").write_text("dependencies:\n  - pip:\n      - frame==1.0\n")
+    layers = names_in(tmp_path / "out")[0][2]
+    commit(repo)
+    image()
+    assert names_in(tmp_path / "out")[0][2] != layers
+
+
+@pytest.mark.parametrize("kind", [b"{", b"\x1f\x8b"])  # documents, or layers
+def test_an_earlier_layout_that_is_damaged_is_no_obstacle(image, tmp_path, kind):
+    before = image()
+    for file in (tmp_path / "out" / "blobs" / "sha256").iterdir():
+        if file.read_bytes().startswith(kind):
+            file.unlink()  # the base's own is the same file
+            file.write_bytes(b"{}")
+    assert image()["images"] == before["images"]
+    assert all(Layout(tmp_path / "out").holds(f"sha256:{file.name}")
+               for file in (tmp_path / "out" / "blobs" / "sha256").iterdir())  # fmt: skip
+
+
 def test_images_are_called_as_flops_calls_them(image, repo):
     at = git(repo, "rev-parse", "HEAD")
     assert [*image("--role", "both")["images"]] == [

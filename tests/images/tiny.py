@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 from flops_fl.images.layers import Member, write_layer
-from flops_fl.images.layout import CONFIG, INDEX, MANIFEST, Descriptor, Layout, index_of
+from flops_fl.images.layout import CONFIG, INDEX, MANIFEST, REF_NAME, Descriptor, Layout, index_of
 
 MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -52,7 +52,9 @@ def base(folder, *platforms, python="3.11", libc=b"GNU C Library stable release 
     top = manifests[0]
     if len(manifests) > 1:
         top = layout.add(INDEX, index_of(manifests))
-    layout.close([Descriptor(top.media_type, top.digest, top.size, name="base:1")])
+    layout.close(
+        [Descriptor(top.media_type, top.digest, top.size, annotations={REF_NAME: "base:1"})]
+    )
     return folder
 
 
