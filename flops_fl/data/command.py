@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flops_fl.data.partition import Rows, parse_scheme, partition
+import numpy as np
+
+from flops_fl.data.partition import Rows, partition
 from flops_fl.data.parts import Part, check_tags, write_parts
+from flops_fl.data.schemes import parse_scheme
 from flops_fl.data.sources import load_source
 from flops_fl.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+PARTS, CLASSES = 50, 20
 
 
 def partition_command(
@@ -31,7 +40,7 @@ def partition_command(
         parts: The number of learners.
         tag: The data tag of every file.
         out: The folder for the parts' folders, created if it is missing.
-        scheme: ``iid`` or ``dirichlet:ALPHA``.
+        scheme: See `flops_fl.data.partition.partition`.
         seed: Of the shuffle and the random draws.
         resize: New width and height of images in pixels; None: unchanged.
 
@@ -62,4 +71,23 @@ def cut_source(
     dataset = load_source(source, resize=resize)
     digits = len(str(parts - 1))
     cut = partition(dataset, parts, scheme=scheme, seed=seed)
+    for line in split_table(dataset, cut):
+        log.info("%s", line)
     return dataset, {f"{index:0{digits}}": rows for index, rows in enumerate(cut)}
+
+
+def split_table(dataset: Any, cut: Sequence[Rows], label: str = "label") -> list[str]:
+    """Lines of a table: how many rows of each class a part has; none without classes.
+
+    Large tables are left out: more than `PARTS` parts, or `CLASSES` classes.
+    """
+    names = getattr(dataset.features.get(label), "names", None)
+    if not names or len(names) > CLASSES or len(cut) > PARTS:
+        return []
+    values = np.asarray(dataset.with_format("arrow")[:].column(label).fill_null(-1))
+    rows = [["part", "rows", *names]]
+    for index, part in enumerate(cut):
+        counts = np.bincount(values[part][values[part] >= 0], minlength=len(names))
+        rows.append([str(index), str(len(part)), *map(str, counts.tolist())])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{c:>{w}}" for c, w in zip(r, widths, strict=True)) for r in rows]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,34 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flops_fl.data.parts import Part, check_tags, write_parts
+from flops_fl.data.schemes import parse_scheme
 from flops_fl.errors import DataError, UsageError
 
 Rows: TypeAlias = NDArray[np.int64]
 
-SCHEMES = "iid or dirichlet:ALPHA (such as dirichlet:0.5)"
 # Draws to try until every part has a row. More would hardly help: after so many failures a part
 # is very probably empty in more than 99 of 100 draws.
 ATTEMPTS = 100
-
-
-def parse_scheme(scheme: str) -> float | None:
-    """Return the alpha of ``dirichlet:ALPHA``; None for ``iid``.
-
-    Raises:
-        UsageError: The scheme is unknown, or alpha is not a positive number.
-    """
-    if scheme == "iid":
-        return None
-    name, _, value = scheme.partition(":")
-    if name != "dirichlet":
-        raise UsageError(f"no partition scheme '{scheme}': expected {SCHEMES}")
-    try:
-        alpha = float(value)
-    except ValueError:
-        alpha = math.nan
-    if not (math.isfinite(alpha) and alpha > 0):
-        raise UsageError(f"partition scheme '{scheme}': expected an alpha above 0, as in {SCHEMES}")
-    return alpha
 
 
 def partition(
@@ -49,14 +28,18 @@ def partition(
     ``iid`` shuffles the rows and cuts them into parts whose sizes differ by at most one row.
     ``dirichlet:ALPHA`` draws for each class the parts' shares from a symmetric Dirichlet
     distribution. The smaller alpha, the fewer classes dominate a part.
+    ``shards:K`` sorts the rows by class, cuts them into K shards for each part, and deals these
+    out, so a part has few classes.
+    ``linear`` shuffles the rows; the sizes of the parts are as 1, 2, 3, ...
+    ``column:NAME`` keeps all rows of one value of this column, such as a user's id, in one part.
     Rows within a part are shuffled, since user code often takes the last rows for testing.
 
     Args:
-        dataset: A `datasets.Dataset`; for ``iid`` anything that has a length.
+        dataset: A `datasets.Dataset`; for ``iid`` and ``linear`` anything that has a length.
         parts: The number of learners that share it.
-        scheme: ``iid`` or ``dirichlet:ALPHA``.
+        scheme: One of the above.
         seed: 0 or more; the same seed gives the same parts.
-        label: The column of classes, for ``dirichlet``.
+        label: The column of classes, for ``dirichlet`` and ``shards``.
 
     Returns:
         Row numbers, one array for each part.
@@ -66,9 +49,10 @@ def partition(
         DataError: There are too few rows, no such label column, or a part would stay empty.
 
     Source: Hsu, Qi, Brown 2019, arXiv:1909.06335 (Dirichlet label skew). Shares are drawn for
-    each class as in Yurochkin et al. 2019, arXiv:1905.12022.
+    each class as in Yurochkin et al. 2019, arXiv:1905.12022. Shards: McMahan et al. 2017,
+    arXiv:1602.05629.
     """
-    alpha = parse_scheme(scheme)
+    chosen = parse_scheme(scheme)
     if parts < 1:
         raise UsageError(f"{parts} parts: expected at least 1")
     if seed < 0:
@@ -77,10 +61,16 @@ def partition(
         raise DataError(
             f"{parts} parts of {len(dataset)} rows: every part needs a row; lower the parts"
         )
-    if alpha is None:
-        order = np.random.default_rng(seed).permutation(len(dataset))
-        return list(np.array_split(order, parts))
-    return _dirichlet(_classes(dataset, label), parts, alpha, seed)
+    rng = np.random.default_rng(seed)
+    if chosen.kind == "iid":
+        return list(np.array_split(rng.permutation(len(dataset)), parts))
+    if chosen.kind == "linear":
+        return _linear(rng.permutation(len(dataset)), parts)
+    if chosen.kind == "dirichlet":
+        return _dirichlet(_classes(dataset, label, "dirichlet"), parts, chosen.alpha, seed)
+    if chosen.kind == "shards":
+        return _shards(_classes(dataset, label, "shards"), parts, chosen.shards, rng)
+    return _groups(_classes(dataset, chosen.column, scheme), parts, chosen.column, rng)
 
 
 def write_partitions(
@@ -109,21 +99,21 @@ def write_partitions(
     return write_parts(dataset, parts, tags=tags, folders=[out], remedy=remedy)
 
 
-def _classes(dataset: Any, label: str) -> Rows:
+def _classes(dataset: Any, label: str, scheme: str) -> Rows:
     """Number each row's class, from 0, in the order in which classes first occur."""
     import pyarrow as pa
 
     if label not in dataset.column_names:
         raise DataError(
-            f"no column '{label}' for dirichlet: there are {', '.join(dataset.column_names)}; "
-            "rename the column of classes, or use iid"
+            f"no column '{label}' for {scheme}: there are {', '.join(dataset.column_names)}; "
+            "rename the column, or use iid"
         )
     column = dataset.select_columns([label]).with_format("arrow")[:].column(label)
     try:
         encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
     except pa.ArrowException as error:
         raise DataError(
-            f"column '{label}' is {column.type}: dirichlet needs one class a row; use iid"
+            f"column '{label}' is {column.type}: {scheme} needs one class a row; use iid"
         ) from error
     return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
 
@@ -142,6 +132,38 @@ def _dirichlet(classes: Rows, parts: int, alpha: float, seed: int) -> list[Rows]
         f"dirichlet:{alpha:g} left a part without rows in each of {ATTEMPTS} draws "
         f"({len(classes)} rows, {parts} parts): raise alpha or lower the parts"
     )
+
+
+def _linear(order: Rows, parts: int) -> list[Rows]:
+    ends = np.rint(np.cumsum(np.arange(1, parts + 1)) * len(order) / (parts * (parts + 1) / 2))
+    cut = np.split(order, ends[:-1].astype(np.int64))
+    if not all(len(part) for part in cut):
+        raise DataError(
+            f"linear leaves a part without rows ({len(order)} rows, {parts} parts): lower the parts"
+        )
+    return cut
+
+
+def _shards(classes: Rows, parts: int, each: int, rng: np.random.Generator) -> list[Rows]:
+    if parts * each > len(classes):
+        raise DataError(
+            f"shards:{each} needs {parts * each} shards for {parts} parts, and there are only "
+            f"{len(classes)} rows: lower the parts or the shards"
+        )
+    order = rng.permutation(len(classes))
+    shards = np.array_split(order[np.argsort(classes[order], kind="stable")], parts * each)
+    dealt = rng.permutation(parts * each).reshape(parts, each)
+    return [rng.permutation(np.concatenate([shards[n] for n in own])) for own in dealt]
+
+
+def _groups(values: Rows, parts: int, column: str, rng: np.random.Generator) -> list[Rows]:
+    count = int(values.max()) + 1
+    if parts > count:
+        raise DataError(
+            f"{parts} parts, and column '{column}' has only {count} values: lower the parts"
+        )
+    own = np.array_split(rng.permutation(count), parts)
+    return [rng.permutation(np.flatnonzero(np.isin(values, groups))) for groups in own]
 
 
 def _every_part_has_rows(cuts: Rows, sizes: Rows) -> bool:

@@ -93,7 +93,7 @@ class PartitionOptions(DialOptions):
         repeated=True,
     )
     partition: str = option(
-        "how rows are split: iid, or dirichlet:ALPHA",
+        "how rows are split: iid, linear, dirichlet:ALPHA, shards:K, column:NAME",
         DATA,
         "iid",
         metavar="SCHEME",

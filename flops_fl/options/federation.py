@@ -37,7 +37,10 @@ class FederationOptions(RepoOptions, TrainingOptions, CommonLimits):
         advanced=True,
     )
     partition: str = option(
-        "how rows are split: iid, or dirichlet:ALPHA", DATA, "iid", metavar="SCHEME"
+        "how rows are split: iid, linear, dirichlet:ALPHA, shards:K, column:NAME",
+        DATA,
+        "iid",
+        metavar="SCHEME",
     )
     resize: PositiveInt | None = option("make images N x N", DATA, None, metavar="N")
     threads: Threads = option(

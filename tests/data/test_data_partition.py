@@ -27,7 +27,10 @@ DATASET = datasets.Dataset(
 parts = st.integers(1, 40)
 seeds = st.integers(0, 2**64)
 alphas = st.one_of(st.floats(0.001, 1000), st.floats(min_value=5e-324, allow_infinity=False))
-schemes = st.one_of(st.just("iid"), alphas.map("dirichlet:{!r}".format))
+schemes = st.one_of(
+    st.sampled_from(["iid", "linear", "shards:2", "column:label"]),
+    alphas.map("dirichlet:{!r}".format),
+)
 
 
 @given(parts, schemes, seeds)
@@ -46,7 +49,7 @@ def test_parts_are_a_disjoint_cover_of_all_rows_and_none_is_empty(
     assert sorted(np.concatenate(cut).tolist()) == list(range(600))
 
 
-@given(parts, st.sampled_from(["iid", "dirichlet:1"]), seeds)
+@given(parts, st.sampled_from(["iid", "linear", "dirichlet:1", "shards:3", "column:row"]), seeds)
 @settings(deadline=None, max_examples=20)
 def test_the_same_seed_gives_the_same_parts(parts: int, scheme: str, seed: int) -> None:
     one, other = (partition(DATASET, parts, scheme=scheme, seed=seed) for _ in range(2))
@@ -68,6 +71,33 @@ def class_counts(scheme: str) -> Any:
 def test_alpha_says_how_unlike_the_parts_are() -> None:
     assert (class_counts("dirichlet:1e6") == 12).mean() > 0.9
     assert (class_counts("dirichlet:0.05") == 0).mean() > 0.4
+
+
+def test_shards_give_a_part_few_classes() -> None:
+    cut = partition(DATASET, 5, scheme="shards:2", seed=1)
+    assert {len(part) for part in cut} == {120}
+    assert all(len(set(LABELS[part])) == 2 for part in cut)
+
+
+def test_linear_sizes_grow_by_equal_steps() -> None:
+    sizes = [len(part) for part in partition(DATASET, 4, scheme="linear", seed=1)]
+    assert sizes == [60, 120, 180, 240]
+
+
+def test_rows_of_one_value_of_a_column_stay_together() -> None:
+    cut = partition(DATASET, 3, scheme="column:label", seed=1)
+    owners = [{int(label) for label in LABELS[part]} for part in cut]
+    assert sorted(label for own in owners for label in own) == list(range(10))
+
+
+def test_a_table_says_how_labels_are_split(tmp_path: Path, caplog: Any) -> None:
+    caplog.set_level("INFO", "flops_fl")
+    partition_command("digits", 2, "t", tmp_path, scheme="shards:1")
+    assert [" ".join(line.split()) for line in caplog.messages] == [
+        "part rows 0 1 2 3 4 5 6 7 8 9",
+        "0 899 178 182 177 183 179 0 0 0 0 0",
+        "1 898 0 0 0 0 2 182 181 179 174 180",
+    ]
 
 
 def test_another_seed_gives_other_parts() -> None:
@@ -93,7 +123,19 @@ def test_classes_may_be_words_or_missing_and_rows_a_selection() -> None:
         ({"parts": 0}, "0 parts: expected at least 1"),
         ({"parts": 601}, "601 parts of 600 rows"),
         ({"seed": -1}, "seed -1: expected 0 or more"),
-        ({"scheme": "pareto"}, "no partition scheme 'pareto': expected iid or dirichlet:ALPHA"),
+        (
+            {"scheme": "pareto"},
+            "no partition scheme 'pareto': expected iid, linear, dirich",
+        ),
+        ({"scheme": "iid:2"}, "no partition scheme 'iid:2'"),
+        ({"scheme": "shards"}, "how many shards each part gets, 1 or more, as in iid"),
+        ({"scheme": "shards:0"}, "how many shards each part gets, 1 or more"),
+        ({"scheme": "shards:2.5"}, "how many shards each part gets, 1 or more"),
+        ({"scheme": "shards:9999"}, "lower the parts or the shards"),
+        ({"scheme": "column:"}, "expected the name of a column"),
+        ({"scheme": "column:user"}, "no column 'user' for column:user: there are row, label"),
+        ({"scheme": "column:label", "parts": 11}, "has only 10 values: lower the parts"),
+        ({"scheme": "linear", "parts": 60}, "linear leaves a part without rows"),
         ({"scheme": "dirichlet"}, "expected an alpha above 0"),
         ({"scheme": "dirichlet:0"}, "expected an alpha above 0"),
         ({"scheme": "dirichlet:-1"}, "expected an alpha above 0"),
