@@ -66,7 +66,10 @@ def check(options: CheckOptions, answer: Answer) -> int:
 
 def _checked(options: CheckOptions) -> Checked:
     try:
-        with checkout(options.repo) as repo, tempfile.TemporaryDirectory(prefix="flops-") as kept:
+        with (
+            checkout(options.repo) as repo,
+            tempfile.TemporaryDirectory(prefix="flops-check-") as kept,
+        ):
             order = Order(
                 folder=str(repo.path),
                 kept=kept,

@@ -27,7 +27,6 @@ from flops_fl.options.limits import StallLimits
 
 PORT = 11027  # of FLOps' ML data server
 
-
 NO_DATA = "none"
 """The data of a repository that brings its own."""
 
