@@ -112,5 +112,5 @@ def test_other_arguments_are_refused(tmp_path, role, text, said):
 
 
 def test_a_learner_without_data_says_where_they_would_be(tmp_path):
-    with pytest.raises(UsageError, match="no data for the tags mnist,fashion: .* FLOPS_DATA"):
+    with pytest.raises(UsageError, match="no data for the tags mnist,fashion: set FLOPS_DATA to"):
         from_manager("learner", LEARNER.split(), {}, data=tmp_path / "none")

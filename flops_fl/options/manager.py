@@ -75,9 +75,9 @@ def _learner(places: Sequence[str], environ: Mapping[str, str], data: Path) -> S
     if not environ.get(variable("data")):
         if not data.exists():
             raise UsageError(
-                f"no data for the tags {tags}: this version does not read a node's ML data server. "
-                f"Mount a folder with Parquet files named TAG.<anything>.parquet at {data}, or set "
-                f"{variable('data')}"
+                f"no data for the tags {tags}: set {variable('data')} to the node's ML data "
+                "server, such as grpc://HOST:11027, or mount a folder with Parquet files named "
+                f"TAG.<anything>.parquet at {data}"
             )
         options += ["--data", str(data)]
     return Start(options, [])

@@ -19,7 +19,7 @@ from flops_fl.errors import DataError, Refused, Unreachable, UsageError
 from flops_fl.net.address import DataServer as Url
 from flops_fl.net.tls import Tls
 from flops_fl.options.learner import LearnerOptions
-from flops_fl.options.reading import build
+from flops_fl.options.reading import build, parse
 from flops_fl.options.use import EvaluateOptions
 from tests.conftest import NUMPY
 from tests.data.serving import DataServer, put, rows
@@ -252,6 +252,9 @@ def test_options_say_what_is_wrong_with_a_server():
             build(LearnerOptions, learner | {"data": given})
     several = build(LearnerOptions, learner | {"data": "grpc://127.0.0.1:1,grpc+tls://b:2"}).data
     assert [str(server) for server in several] == ["grpc://127.0.0.1:1", "grpc+tls://b:2"]
+    words = ["repo", "--aggregator", "127.0.0.1:1"]
+    one = parse(LearnerOptions, "learner", "", words, {"FLOPS_DATA": "grpc://127.0.0.1:1"})
+    assert [str(server) for server in one.data] == ["grpc://127.0.0.1:1"]
     assert build(LearnerOptions, learner | {"data": "parts"}).data == Path("parts").absolute()
     with pytest.raises(UsageError, match="only python -m learner reads from a data server"):
         build(EvaluateOptions, {"run": "runs/a", "data": "grpc://127.0.0.1:1"})
