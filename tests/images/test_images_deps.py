@@ -142,6 +142,7 @@ def test_code_that_does_not_run_here_is_judged_by_its_imports(repo):
     assert "frame" in why
 
 
+@pytest.mark.slow
 def test_mlflow_is_asked_about_the_model_that_was_trained(tmp_path, digits):
     options = DepsOptions(repo="", data=digits / "part-0")
     found, why = deps._inferred(EXAMPLES / "mnist_sklearn", options)
