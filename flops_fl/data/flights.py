@@ -23,7 +23,7 @@ from flops_fl.data.servers import Dialled, FlightData
 from flops_fl.data.tables import join_tables
 from flops_fl.errors import DataError, NoSuchFlight
 from flops_fl.limits import STALL_TIMEOUT
-from flops_fl.text import some
+from flops_fl.text import sentence, some
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ def list_flights(dialled: Dialled, tags: Sequence[str] = ()) -> list[Found]:
     infos = dialled.call(lambda client, options: list(client.list_flights(criteria, options)))
     return [
         Found(
-            name=info.descriptor.path[0].decode(errors="replace"),
+            name=sentence(info.descriptor.path[0].decode(errors="replace")),
             dialled=dialled,
             ticket=info.endpoints[0].ticket.ticket,
             descriptor=info.descriptor.serialize(),

@@ -168,13 +168,16 @@ def test_a_server_killed_during_a_get_is_read_again_when_it_is_back(server, tmp_
     own.stop()
 
 
+NAME = r"a.\x1b[31m.parquet"
+
+
 def test_flights_of_a_plain_server_of_pyarrow_are_loaded_too():
     """FLOps' own data server is one: it tells no version, and every listing is made anew."""
 
     class Plain(fl.FlightServerBase):
         def list_flights(self, context, criteria):
             assert criteria == b'{"data_tags": ["a"]}'
-            descriptor = fl.FlightDescriptor.for_path(b"a.1.parquet")
+            descriptor = fl.FlightDescriptor.for_path(b"a.\x1b[31m.parquet")
             endpoints = [fl.FlightEndpoint(b"a.1.parquet", [])]
             yield fl.FlightInfo(rows(1).schema, descriptor, endpoints, 2, -1)
 
@@ -182,7 +185,10 @@ def test_flights_of_a_plain_server_of_pyarrow_are_loaded_too():
             return fl.RecordBatchStream(rows(3, 4))
 
     with Plain("grpc://127.0.0.1:0") as plain:
-        assert load_flights(source(f"127.0.0.1:{plain.port}"), ["a"])["x"] == [3.0, 4.0]
+        how = source(f"127.0.0.1:{plain.port}")
+        assert load_flights(how, ["a"])["x"] == [3.0, 4.0]
+        with how.dial(how.servers[0]) as dialled:  # its names may not command a terminal
+            assert [each.name for each in flights.list_flights(dialled, ["a"])] == [NAME]
 
 
 def test_tls_that_does_not_fit_is_said_in_a_sentence(server, authority, tmp_path):
