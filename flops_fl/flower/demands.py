@@ -17,6 +17,7 @@ import numpy as np
 from flops_fl.dtypes import dtype_of, kind_of
 from flops_fl.errors import RepositoryError
 from flops_fl.repo.contract import ManagedModel
+from flops_fl.text import sentence
 from flops_fl.types import Array, Parameters, Scalar, Stage
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ def say_unused(stage: Stage, names: Iterable[str]) -> None:
     """Warn once about config entries that the user's code cannot get, as it takes no config."""
     lost = sorted(set(names) - {CLIPPING_NORM, PROXIMAL_MU})
     if lost:
-        _say_unused(stage, ", ".join(lost))
+        _say_unused(stage, sentence(", ".join(lost)))
 
 
 @cache  # one warning a process, not one a task

@@ -40,9 +40,9 @@ def run_main(main: Callable[[], int], answer: Answer | None = None, *, quiet: bo
     If user code has left threads running, the process ends after `THREADS_GRACE` at the latest.
     Until then Python waits for the threads, and lets executors shut their worker processes down.
     """
-    # gRPC's own log says that a handshake failed, but not with which peer. gRPC reads this
-    # variable at import.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # gRPC's own log does not name the peer, and any stranger may make it as long as it likes. gRPC
+    # reads this variable at import.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     outlive_streams()
     allow_many_files()
     speak()

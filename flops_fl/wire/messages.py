@@ -8,9 +8,21 @@ from typing import TypeAlias
 
 from flops_fl.dtypes import OPAQUE
 from flops_fl.errors import ProtocolError
+from flops_fl.text import sentence
 from flops_fl.types import Layout, Parameters, Scalar, Setup, Task, TensorSpec
 
 PROTOCOL = 2
+REASON = 500  # characters
+
+
+class _Explained:
+    """Says why. The other side shows the reason, so it is one line without control characters."""
+
+    __slots__ = ()
+    reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", sentence(self.reason, REASON))
 
 
 def _beyond(nbytes: int | None, inline: bytes) -> bool:
@@ -46,7 +58,7 @@ class Welcome:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Refusal:
+class Refusal(_Explained):
     reason: str
     retry: bool = False
 
@@ -101,13 +113,13 @@ class Grant:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cancel:
+class Cancel(_Explained):
     key: str
     reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Goodbye:
+class Goodbye(_Explained):
     reason: str = ""
     final: bool = False
     failed: bool = False

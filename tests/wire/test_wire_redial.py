@@ -66,12 +66,20 @@ def test_only_who_was_connected_is_disconnected(redials, said):
     ]
 
 
-def test_waits_grow_and_begin_anew_after_a_welcome(redials):
+def test_waits_grow_and_begin_anew_after_a_connection_that_stood(redials, clock):
     waits = [redials.failed("x") for _ in range(20)]
     assert waits[0] <= 0.2
     assert 5 <= waits[-1] <= 10
     redials.welcomed()
+    clock.now += 11
     assert redials.failed("x") <= 0.2
+
+
+def test_waits_grow_if_the_aggregator_lets_in_and_hangs_up(redials):
+    for _ in range(20):
+        redials.welcomed()
+        wait = redials.failed("x")
+    assert wait >= 5
 
 
 def test_the_limits(redials, clock):

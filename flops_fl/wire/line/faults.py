@@ -12,6 +12,7 @@ from flops_fl.errors import ProtocolError, Refused
 from flops_fl.net.address import Address
 from flops_fl.net.handshake import tls_fault
 from flops_fl.net.tls import Tls
+from flops_fl.text import sentence
 
 # gRPC's prefix of a reason: "failed to ...; last error: UNKNOWN: ipv4:10.0.0.1:80: ".
 _GRPC = re.compile(r"failed to connect to all addresses; last error: |\w+: ipv[46]:[^ ]+: ")
@@ -55,7 +56,7 @@ class Faults:
         # Without --tls-ca gRPC uses its own list of authorities, which `tls_fault` cannot check.
         if "CERTIFICATE_VERIFY_FAILED" in details or "Hostname Verification" in details:
             raise Refused(
-                f"the certificate of {self._address} is not accepted ({details}): give the "
-                "authority that signed it as --tls-ca"
+                f"the certificate of {self._address} is not accepted ({sentence(details)}): give "
+                "the authority that signed it as --tls-ca"
             )
-        return _GRPC.sub("", details)
+        return sentence(_GRPC.sub("", details))

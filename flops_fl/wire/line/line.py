@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import grpc
 
 from flops_fl.errors import FlopsError, ProtocolError, Refused, RepositoryError
+from flops_fl.text import sentence
 from flops_fl.types import (
     Answer,
     Array,
@@ -92,6 +93,8 @@ class Line:
                     why = f"the project has ended: {why}"
             except grpc.aio.AioRpcError as error:
                 why = await asyncio.to_thread(self._faults.explain, error)
+            except ProtocolError as error:
+                raise self._redial.broke_protocol(error) from None
             except TimeoutError:  # a server of another kind would have answered with an error
                 why = f"no answer to the greeting for {self._options.greeting_timeout:g} s"
             self._outbox = None
@@ -107,7 +110,8 @@ class Line:
         outbox.send(self._hello())
         writer = asyncio.create_task(outbox.run(call.write))
         try:
-            await self._be_welcomed(call)
+            if refusal := await self._be_welcomed(call):
+                return Goodbye(reason=f"refused: {refusal.reason}")
             self._outbox = outbox
             while (frame := await call.read()) is not grpc.aio.EOF:
                 message = decode(frame)
@@ -138,16 +142,20 @@ class Line:
             version=held[1] if held else -1,
         )
 
-    async def _be_welcomed(self, call: Any) -> None:
+    async def _be_welcomed(self, call: Any) -> Refusal | None:
+        """Wait to be let in; returns a refusal after which the same Hello may succeed."""
         frame = await asyncio.wait_for(call.read(), self._options.greeting_timeout)
         if frame is grpc.aio.EOF:
             raise await failed(call)
         message = decode(frame)
         self._conversation.step(Side.AGGREGATOR, message)
-        if isinstance(message, Refusal) and not message.retry:
+        if isinstance(message, Refusal):
+            if message.retry:
+                return message
             raise Refused(message.reason)
         if isinstance(message, Welcome):
             self._redial.welcomed()
+        return None
 
     def _receive(self, message: Message, outbox: Outbox) -> None:
         if isinstance(message, Order):
@@ -157,7 +165,7 @@ class Line:
         elif isinstance(message, Grant):
             self._upload(outbox)
         elif isinstance(message, Cancel):
-            self._tell(f"task {message.key} cancelled: {message.reason}")
+            self._tell(f"task {sentence(message.key, 80)} cancelled: {message.reason}")
             self._forget()
         elif isinstance(message, Ping):
             outbox.send(Ping(answer=True))

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flops_fl import limits
-from flops_fl.errors import Unreachable
+from flops_fl.errors import ProtocolError, Unreachable
 from flops_fl.net.address import Address
 from flops_fl.net.tls import Tls
+from flops_fl.text import sentence
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,14 +44,14 @@ class Redial:
         self._options = options
         self._whom = f"{options.whom} at {options.address}"
         self._wait = options.backoff
-        self._last_contact = time.monotonic()
+        self._last_contact = self._let_in = time.monotonic()
         self._welcomed = self._connected = False
         self._said, self._pause = 0.0, 0.0
 
     def welcomed(self) -> None:
-        """The aggregator let the learner in: waits and reports start over."""
+        """The aggregator let the learner in: reports start over."""
         self._welcomed = self._connected = True
-        self._wait, self._pause = self._options.backoff, 0.0
+        self._let_in, self._pause = time.monotonic(), 0.0
         self._options.on_presence(self._learner, True)
         self._options.on_event(self._learner, f"connected to the {self._whom}")
 
@@ -68,6 +69,9 @@ class Redial:
         lost, self._connected = self._connected, False
         if lost:
             self._last_contact = time.monotonic()  # the connection was open until now
+            # An aggregator that lets in and hangs up at once is not dialled without a pause.
+            if self._last_contact - self._let_in >= self._wait:
+                self._wait = self._options.backoff
         away = time.monotonic() - self._last_contact
         limit, name = self._options.connect_timeout, "--connect-timeout"
         if self._welcomed:
@@ -83,6 +87,13 @@ class Redial:
         wait = random.SystemRandom().uniform(0.5, 1.0) * self._wait
         self._wait = min(self._wait * 2, self._options.max_backoff)
         return wait
+
+    def broke_protocol(self, error: ProtocolError) -> ProtocolError:
+        """The error of an aggregator that sends what the protocol does not allow."""
+        return ProtocolError(
+            f"the {self._whom} broke the protocol: {sentence(str(error))}. Install the same "
+            "version of flops-fl on both"
+        )
 
     def _tell(self, why: str, away: float, lost: bool) -> None:
         """Report it once, then again after `remind` seconds and ever longer pauses."""
