@@ -35,6 +35,15 @@ def paragraph(text: str, limit: int = TRACEBACK) -> str:
     return _escaped("\n".join(lines))
 
 
+def raised(error: BaseException) -> str:
+    """An exception's type and text in one line, even if its own methods raise."""
+    try:
+        said = str(error)
+    except Exception:
+        said = "its text cannot be had"
+    return f"{type(error).__name__}: {sentence(said)}"
+
+
 def some(names: Collection[str], few: int = 3) -> str:
     """The first few names in order, and how many more there are."""
     more = f" and {len(names) - few} more" if len(names) > few else ""

@@ -23,6 +23,7 @@ from flops_fl.flower.selection import Named, SeededCohort
 from flops_fl.flower.strategy import FlowerStrategy, as_parameters
 from flops_fl.flower.values import recordable
 from flops_fl.types import Array, Evaluation, Layout, Parameters, Scalar
+from flops_fl.wire.codec import LONGEST_TEXT
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ HOOKS = (
     "evaluate",
 )
 _LARGEST = 1 << 63  # protobuf's sint64 ends below it
+_MOST = 1 << 20  # bytes of a config: with a small model they fit into one message
 
 
 class _Own(FlowerStrategy):
@@ -81,15 +83,24 @@ class _Own(FlowerStrategy):
                 f"strategy {self.name} gives learner {learner} other parameters than the global "
                 "model: flops-fl sends the same model to all learners"
             )
-        return {name: self._carried(name, value) for name, value in ins.config.items()}
+        config = {name: self._carried(name, value) for name, value in ins.config.items()}
+        size = sum(_size(name) + _size(value) for name, value in config.items())
+        if size > _MOST:
+            raise FederationError(
+                f"strategy {self.name} makes a config of {size} bytes, expected at most {_MOST}: "
+                "a config is for settings; give learners other data with their repository"
+            )
+        return config
 
     def _carried(self, name: Any, value: Any) -> Scalar:
         known = value.item() if isinstance(value, np.generic) else value
         fits = not isinstance(known, int) or -_LARGEST <= known < _LARGEST
+        fits = fits and not any(isinstance(x, str) and len(x) > LONGEST_TEXT for x in (name, known))
         if not (isinstance(name, str) and isinstance(known, Scalar) and fits):
             raise FederationError(
                 f"strategy {self.name} puts {name!r:.60}: {value!r:.60} into a config: expected a "
-                "str as the key, and a bool, int of 64 bits, float, str or bytes as the value"
+                "str as the key, and a bool, int of 64 bits, float, str or bytes as the value; a "
+                f"str has at most {LONGEST_TEXT} characters"
             )
         return known
 
@@ -171,3 +182,10 @@ class FlowerOwnOpaque(_Own, FlowerOpaque):
     def read(self, made: FlowerParameters, like: Parameters) -> list[Array]:
         """See `_Own.read`."""
         return from_flower(made)
+
+
+def _size(value: Scalar) -> int:
+    """Bytes of a text or of bytes; 8 for a number."""
+    if isinstance(value, str):
+        return len(value.encode(errors="replace"))
+    return len(value) if isinstance(value, bytes) else 8

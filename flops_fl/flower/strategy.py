@@ -24,7 +24,7 @@ from flops_fl.dtypes import OPAQUE, dtype_of, kind_of
 from flops_fl.errors import FederationError, FlopsError
 from flops_fl.flower.selection import Named, SeededCohort, check_chosen
 from flops_fl.flower.values import plain, recordable
-from flops_fl.text import sentence
+from flops_fl.text import raised
 from flops_fl.types import Array, Evaluation, Layout, Parameters, Scalar, Stage, Update
 
 Bound: TypeAlias = Callable[[Update], Update] | None
@@ -120,9 +120,9 @@ class FlowerStrategy:
         except FlopsError:
             raise
         except (Exception, SystemExit) as error:
-            what = f"{type(error).__name__}: {sentence(str(error))}"
             raise FederationError(
-                f"strategy {self.name} failed {where} ({what}, {_origin(self._flower, error)})"
+                f"strategy {self.name} failed {where} ({raised(error)}, "
+                f"{_origin(self._flower, error)})"
                 f"{remedy}"
             ) from error
 
@@ -193,7 +193,7 @@ class FlowerStrategy:
         except Exception as error:  # what users' classes return is anything
             raise FederationError(
                 f"strategy {self.name} returned a {type(made).__name__} that holds no arrays "
-                f"({type(error).__name__}: {sentence(str(error))}): expected "
+                f"({raised(error)}): expected "
                 "flwr.common.ndarrays_to_parameters(arrays)"
             ) from error
         expected = [self.layout.tensors[index] for index in indices]

@@ -103,6 +103,13 @@ class Averaging(flower.FedAvg):
     """Flower's own mean."""
 
 
+class Unsaid(Exception):
+    """Has no text."""
+
+    def __str__(self):
+        raise RuntimeError
+
+
 class Wrong(flower.FedAvg):
     """Wrong in one way."""
 
@@ -126,6 +133,12 @@ class Wrong(flower.FedAvg):
             ins = FitIns(parameters, {"layers": [1, 2]})
         elif self.what == "large":
             ins = FitIns(parameters, {"seed": 1 << 63})
+        elif self.what == "text":
+            ins = FitIns(parameters, {"plan": "x" * 40_000})
+        elif self.what == "bytes":
+            ins = FitIns(parameters, {"plan": bytes(2_000_000)})
+        elif self.what == "unsaid":
+            raise Unsaid
         elif self.what == "idle":
             return []
         elif self.what == "nothing":
@@ -175,6 +188,9 @@ def test_an_initial_model_that_does_not_fit_is_refused_before_anybody_trains(wha
         ("parameters", "gives learner l. other parameters than the global model"),
         ("config", r"puts 'layers': \[1, 2\] into a config: expected"),
         ("large", "puts 'seed': 9223372036854775808 into a config: expected"),
+        ("text", "puts 'plan': 'xxx.* into a config: .*at most 32768 characters"),
+        ("bytes", "makes a config of 2000004 bytes, expected at most 1048576"),
+        ("unsaid", r"configure_fit of round 1 \(Unsaid: its text cannot be had, "),
         ("idle", "Missing: strategy .*Wrong chose none of the 2 learners present"),
         ("no pair", "failed in round 1 with 1 updates .*check --strategy-option"),
         ("nothing", r"configure_fit of round 1 .*from what class Wrong of .*_hooks.py returned\)"),
