@@ -34,6 +34,7 @@ from flops_fl.flower.xgboost import FlowerBagging
 from flops_fl.options.training import COHORT_OPTIONS
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.loader import Workspace
+from flops_fl.text import raised
 from flops_fl.types import Layout, Parameters, Scalar
 
 _QUIET: dict[str, Any] = {
@@ -240,8 +241,13 @@ def _build(
         given["initial_parameters"] = start()
     try:
         built = entry.make(**given)
-    except Exception as error:
-        raise _unbuilt(name, str(error), own) from error
+    except (Exception, SystemExit) as error:
+        raise _unbuilt(name, raised(error) if ":" in name else str(error), own) from error
+    if isinstance(built, type):
+        raise UsageError(
+            f"--strategy {name} gave the class {built.__name__}, expected an object of it: "
+            "return that, or give --strategy the class"
+        )
     _require_known_api(name, built)
     missing = [method for method in HOOKS if not callable(getattr(built, method, None))]
     if missing:

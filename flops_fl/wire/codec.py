@@ -121,6 +121,8 @@ def _fill_order(body: pb.Task, message: Order) -> None:
 def _read_order(body: pb.Task) -> Order:
     if body.stage not in get_args(Stage):
         raise ProtocolError(f"task of stage {body.stage!r}, expected fit or evaluate")
+    if body.round < 0 or body.version < 0:
+        raise ProtocolError(f"task of round {body.round} with parameters {body.version}")
     task = Task(
         stage=body.stage,  # type: ignore[arg-type]
         run_id=body.run_id,
@@ -188,7 +190,7 @@ def _read_scalars(source: Any) -> dict[str, Scalar]:
     for name in source:
         kind = source[name].WhichOneof("value")
         if kind is None:
-            raise ProtocolError(f"{name!r} has no value of a known kind")
+            raise ProtocolError(f"no value of a known kind for {name!r:.60}")
         out[name] = getattr(source[name], kind)
     return out
 

@@ -68,6 +68,21 @@ def test_what_cannot_be_found_is_said_in_one_sentence(repo):
             strategy_for(model, name, {}, seed=0)
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("return First", "gave the class First, expected an object of it"),
+        ("raise SystemExit(0)", "mine:make cannot be built: SystemExit: 0"),
+        ("raise Unsaid", "mine:make cannot be built: Unsaid: its text cannot be had"),
+    ],
+)
+def test_a_function_that_makes_no_strategy_is_refused_in_one_sentence(repo, code, said):
+    unsaid = "class Unsaid(Exception):\n    def __str__(self):\n        raise OSError"
+    (repo / "mine.py").write_text(f"{MINE}\n{unsaid}\n\ndef make():\n    {code}\n")
+    with pytest.raises(UsageError, match=said):
+        strategy_for(ManagedModel(repo), "mine:make", {}, seed=0)
+
+
 @pytest.mark.slow
 def test_a_federation_uses_it(repo, run_cli, tmp_path):
     options = ["--learners", 2, "--rounds", 2, "--no-tracking", "--output", tmp_path / "run"]

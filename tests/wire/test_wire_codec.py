@@ -192,3 +192,10 @@ def test_tensors_that_are_not_as_long_as_announced_are_refused():
 def test_surrogates_from_user_code_do_not_break_a_frame():
     failure = m.Failure(key="k", stage="fit_model", reason="bad \udcff name")
     assert decode(encode(failure)).reason == "bad ? name"
+
+
+def test_a_task_of_no_round_is_refused():
+    """Its update's chunks could not carry it."""
+    frame = encode(m.Order(task=Task(stage="fit", run_id="r", round=-1, version=0, seed=0)))
+    with pytest.raises(ProtocolError, match="task of round -1 with parameters 0"):
+        decode(frame)

@@ -40,3 +40,15 @@ def test_kinds_and_addresses_have_lines_of_their_own(caplog):
     assert caplog.messages[-1] == (
         "... and 1 more from 10.0.0.1 in the last 30 s (refused: learner id), among them b"
     )
+
+
+def test_a_reason_that_begins_with_a_value_has_a_kind(caplog):
+    async def scenario():
+        complaints = Complaints()
+        for size in (7, 8):
+            complaints.warn("a", "10.0.0.1:1", "broke the protocol", f"{size} bytes, not a Hello")
+        complaints.close()
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(scenario())
+    assert "(broke the protocol: bytes, not a Hello), among them a" in caplog.messages[-1]

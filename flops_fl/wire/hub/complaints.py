@@ -45,10 +45,11 @@ class Complaints:
         Args:
             peer: Its address and port. Learners at one address are counted together.
             event: What happened, such as ``refused``.
-            reason: Its kind is the text before the first value in it.
+            reason: Its kind is the text before the first value in it, or after, if it begins so.
         """
         host = peer.rpartition(":")[0]
-        kind = f"{event}: {_VALUE.split(reason, maxsplit=1)[0].strip()}"
+        words = (text.strip(" -") for text in _VALUE.split(reason))
+        kind = f"{event}: {next(filter(None, words), '')}"
         key = (kind, host)
         if key not in self._repeats and len(self._repeats) >= MOST_KINDS:
             key = (event, "other addresses")  # few: events are ours
