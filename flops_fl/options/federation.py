@@ -42,7 +42,7 @@ class FederationOptions(RepoOptions, TrainingOptions, CommonLimits):
         "iid",
         metavar="SCHEME",
     )
-    resize: PositiveInt | None = option("make images N x N", DATA, None, metavar="N")
+    resize: PositiveInt | None = option("make images N x N", DATA, None, metavar="N", advanced=True)
     threads: Threads = option(
         "threads of numerical libraries; 0: all cores", PROCESS, 1, metavar="N"
     )

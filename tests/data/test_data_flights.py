@@ -150,6 +150,7 @@ def test_a_server_that_is_away_is_awaited_with_a_name_and_an_end(tmp_path, caplo
     assert [len(dataset) for dataset in found] == [2]
 
 
+@pytest.mark.slow
 def test_a_server_killed_during_a_get_is_read_again_when_it_is_back(server, tmp_path, monkeypatch):
     own = DataServer(tmp_path / "data")
     table = pa.table({"x": np.arange(3_000_000)})

@@ -185,6 +185,7 @@ def test_a_device_puts_with_its_certificate_and_a_learner_may_not(authority, tmp
     own.stop()
 
 
+@pytest.mark.slow
 def test_partitions_are_put_under_a_tag_each(server, say, tmp_path):
     said = say("partition", "digits", "--parts", 3, "--tag", "digits", "--seed", 5).split()
     assert [name.rpartition(".")[0].rpartition(".")[0] for name in said] == [

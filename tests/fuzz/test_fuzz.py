@@ -105,6 +105,7 @@ def check(processes, digits, repo, tmp_path, *, streams, rounds, attack="rogue",
     print(f"{streams} streams, {len(said.splitlines())} lines, {more / 1e6:.0f} MB more")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(110)
 def test_rogues_change_nothing(processes, gated_repo, digits, tmp_path):
     check(processes, digits, gated_repo, tmp_path, streams=64, rounds=2)

@@ -169,7 +169,9 @@ def test_a_new_run_says_so_first_and_leaves_nothing_of_an_earlier_one(folder):
         (folder / name).touch()
     old = result_document(RUN, load_checkpoint(folder).state, status="completed")
     write_result(folder / "result.json", old)
-    FolderJournal(folder, replace(RUN, run_id="new"), fresh=True).begin(State(parameters=PARAMETERS))
+    FolderJournal(folder, replace(RUN, run_id="new"), fresh=True).begin(
+        State(parameters=PARAMETERS)
+    )
     found = json.loads((folder / "result.json").read_text())
     assert (found["run_id"], found["status"], found["rounds"]) == ("new", "running", [])
     names = {path.name for path in folder.iterdir()}

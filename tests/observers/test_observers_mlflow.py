@@ -121,6 +121,7 @@ def test_rounds_and_the_best_model_are_in_a_local_store(tmp_path, monkeypatch):
     assert len(models_at(observer)) == 1
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_left_half_done_is_made_whole(tmp_path):
     """A round with a run and no figures, one with figures and no end, half a model, and one
     round that was never delivered."""
@@ -268,6 +269,7 @@ def test_a_training_is_one_run_with_curves_over_its_rounds(tmp_path):
         assert (child.info.start_time, child.info.end_time) == times
 
 
+@pytest.mark.slow
 def test_a_training_that_is_taken_up_again_goes_on_in_its_run(tmp_path):
     """An interrupted process, one that finishes, one that only delivers, one with more rounds."""
     one, two, three, four = (evaluated(number, number / 8) for number in (1, 2, 3, 4))
@@ -293,6 +295,7 @@ def test_a_training_that_is_taken_up_again_goes_on_in_its_run(tmp_path):
     assert run.info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_what_was_delivered_late_ended_when_it_ended(tmp_path):
     """The first process had no store: the whole run is delivered by one that trains nothing."""
     run = training_at(finished(tmp_path, [], [evaluated(n, 0.5) for n in (1, 2, 3)]))

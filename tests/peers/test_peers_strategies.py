@@ -54,6 +54,7 @@ def play(processes, repo, digits, name, *options):
     return aggregator, result, processes.finish(learner) + processes.stderr(learner)
 
 
+@pytest.mark.slow
 def test_metrics_of_all_clients_are_aggregated_and_config_reaches_them(processes, repo, digits):
     aggregator, result, said = play(processes, repo, digits, "averaging")
     for number, record in enumerate(result["rounds"], 1):

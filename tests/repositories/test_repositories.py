@@ -43,9 +43,9 @@ def keras(backend, reaches):
 KINDS = {
     "forking": Kind(folder="forking", reaches=0.8, writes=("pool.txt",)),
     "package and files": Kind(
-        folder="package_files", reaches=0.85, needs=("yaml",), writes=("logs/fits.txt",)
+        folder="package_files", reaches=0.85, needs=("yaml",), writes=("logs/fits.txt",), slow=True
     ),
-    "prints and bars": Kind(folder="printing", reaches=0.8),
+    "prints and bars": Kind(folder="printing", reaches=0.8, slow=True),
     "bfloat16": Kind(folder="bfloat16", reaches=0.8, needs=("ml_dtypes",)),
     "text": Kind(folder="text_sklearn", reaches=0.8, needs=("sklearn",), data="texts"),
     "DataLoader workers": Kind(folder="workers_torch", reaches=0.8, needs=("torch",)),

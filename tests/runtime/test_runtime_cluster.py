@@ -47,6 +47,7 @@ def test_a_tree_with_one_round_a_cycle_gives_the_model_of_the_flat_federation(tr
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_cluster_without_learners_says_so_and_its_root_goes_on_without(tree, processes):
     root = tree.root(1, "--rounds", 2, "--min-available-clients", 1)
     lonely = tree.cluster("c0", 2, "--join-timeout", 1)

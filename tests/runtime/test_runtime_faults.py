@@ -71,6 +71,7 @@ def test_user_code_that_wants_to_end_the_process_costs_one_update(
         processes.finish(learner)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "oddity",
     [

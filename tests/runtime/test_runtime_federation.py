@@ -161,6 +161,7 @@ def test_too_few_updates_fail_the_federation_and_name_who_is_missing(
     processes.finish(learner, code=3)
 
 
+@pytest.mark.slow
 def test_a_second_process_under_one_id_is_refused_and_told_so(
     processes, digits, slow_repo, tmp_path
 ):
@@ -248,6 +249,7 @@ def test_an_interrupted_run_says_so_and_can_be_resumed(processes, digits, slow_r
         whole.stop()
 
 
+@pytest.mark.slow
 def test_resume_refuses_another_run(processes, digits, run_cli, tmp_path):
     aggregator = processes.aggregator(NUMPY, "--rounds", 1, "--min-clients", 1)
     processes.learner(NUMPY, digits / "part-0", "only")

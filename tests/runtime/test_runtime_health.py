@@ -118,6 +118,7 @@ def test_a_port_in_use_is_named(processes, run_cli, tmp_path):
     assert "Choose another port" in err
 
 
+@pytest.mark.slow
 def test_requests_that_never_end_leave_files_for_learners_and_an_answer_for_others(
     processes, digits
 ):

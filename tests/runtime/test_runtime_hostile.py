@@ -148,6 +148,7 @@ def test_what_strangers_do_is_a_line_for_each_kind_and_address(processes, digits
     assert more[0].endswith(", among them stranger-1, stranger-2, stranger-3")
 
 
+@pytest.mark.slow
 def test_the_record_of_a_learner_that_broke_the_protocol_says_so(processes, digits):
     """And not only that no answer came, which the end of its stream explains."""
 
@@ -175,6 +176,7 @@ def test_the_record_of_a_learner_that_broke_the_protocol_says_so(processes, digi
     )
 
 
+@pytest.mark.slow
 def test_the_health_service_keeps_nothing_of_what_strangers_ask_it(processes, digits):
     """gRPC's own keeps each request that watches: 200 of them took 1.2 GB."""
 

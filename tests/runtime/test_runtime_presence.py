@@ -46,6 +46,7 @@ def test_who_is_cut_off_and_back_is_said_and_told_from_who_is_slow(
     assert "a is" not in text
 
 
+@pytest.mark.slow
 def test_after_a_stock_client_has_died_the_wait_is_for_a_learner(processes, digits):
     options = ["--rounds", 2, "--min-available-clients", 2, "--remind", 1]
     aggregator = processes.aggregator(NUMPY, *options)

@@ -76,6 +76,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_both_actors_outlive_their_streams(tmp_path, processes, digits, printing_repo, way):
     for name in ("leads", "learns"):

@@ -95,6 +95,7 @@ def test_load_gives_the_repositorys_own_object(run, digits):
         last.set_model_data()
 
 
+@pytest.mark.slow
 def test_a_run_finds_its_repository_from_any_working_folder(run_cli, tmp_path, monkeypatch):
     """Also where a folder of that name is in it; and the run's folder may be anywhere."""
     shutil.copytree(NUMPY, tmp_path / "repo")

@@ -106,6 +106,7 @@ def test_the_debugger_opens_where_it_fails(sampled):
     assert "(Pdb) True" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_evaluation_gives_the_same_loss(run_cli, sampled):
     record = rounds(sampled)[-1]
     found = []
