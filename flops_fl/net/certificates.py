@@ -14,8 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from flops_fl.errors import Refused
-from flops_fl.net.identity import COMMON_NAME_BYTES, Holder, Role, read_uri
-from flops_fl.net.tls import reading_x509
+from flops_fl.net.identity import COMMON_NAME_BYTES, Holder, Role, read_uri, reading_x509
 from flops_fl.text import sentence
 
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey

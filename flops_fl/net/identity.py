@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, get_args
 from urllib.parse import quote, unquote
@@ -54,3 +56,19 @@ def read_uri(uri: str) -> tuple[Role, str] | None:
         return None
     role = next(role for role in ROLES if role == found.group(1))
     return role, unquote(found.group(2))
+
+
+@contextmanager
+def reading_x509() -> Iterator[None]:
+    """Raise a ValueError for whatever cannot be read: not all errors of cryptography are one."""
+    from cryptography import exceptions, x509
+
+    try:
+        yield
+    except (
+        exceptions.UnsupportedAlgorithm,
+        x509.DuplicateExtension,
+        x509.InvalidVersion,
+        x509.UnsupportedGeneralNameType,
+    ) as error:
+        raise ValueError(str(error)) from error

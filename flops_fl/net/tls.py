@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import datetime
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flops_fl.errors import Refused, UsageError
-from flops_fl.net.identity import Role, read_uri
+from flops_fl.net.identity import Role, read_uri, reading_x509
 
 if TYPE_CHECKING:
     import grpc
@@ -159,22 +158,6 @@ def _certificates(pem: bytes, option: str) -> Sequence[Certificate]:
             return x509.load_pem_x509_certificates(pem)
     except ValueError:
         raise UsageError(f"{option} holds no certificate: expected a PEM file") from None
-
-
-@contextmanager
-def reading_x509() -> Iterator[None]:
-    """Raise a ValueError for whatever cannot be read: not all errors of cryptography are one."""
-    from cryptography import exceptions, x509
-
-    try:
-        yield
-    except (
-        exceptions.UnsupportedAlgorithm,
-        x509.DuplicateExtension,
-        x509.InvalidVersion,
-        x509.UnsupportedGeneralNameType,
-    ) as error:
-        raise ValueError(str(error)) from error
 
 
 def _require_whole(certificate: Certificate, option: str) -> None:
