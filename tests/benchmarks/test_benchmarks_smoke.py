@@ -2,7 +2,10 @@
 
 import json
 
+import pytest
 
+
+@pytest.mark.slow
 def test_a_quick_benchmark_writes_its_figures(run_cli, tmp_path):
     figures = tmp_path / "figures.json"
     page = tmp_path / "page.md"

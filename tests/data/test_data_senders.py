@@ -52,6 +52,7 @@ def put(server, data, tag="a", **options):
     return flops_fl.data.put(data, tag=tag, server=f"grpc://{server.address}", **options)
 
 
+@pytest.mark.slow
 def test_a_dataset_is_put_listed_shown_and_dropped(server, say):
     name = say("put", "digits", "--tag", "digits").strip()
     assert say("put", "digits", "--tag", "digits") == f"{name}: there already\n"

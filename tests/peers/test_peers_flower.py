@@ -53,6 +53,7 @@ def test_stock_clients_can_be_left_out(processes, digits):
     assert processes.stderr(aggregator).count("Flower clients at 127.0.0.1 are turned away") == 1
 
 
+@pytest.mark.slow
 def test_a_stock_client_killed_in_mid_round_costs_its_update_only(processes, digits):
     """At once: nobody can come back under a number. By default a named one has ten minutes."""
     options = ["--rounds", 1, "--min-available-clients", 3]

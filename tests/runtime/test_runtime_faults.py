@@ -108,6 +108,7 @@ def test_signals_end_both_within_seconds_and_the_run_can_go_on(
     assert (tmp_path / "run" / "checkpoints" / "000000.json").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_does_not_end_the_training(processes, digits, tmp_path):
     """Files of this process may have 2 KB: neither a model nor result.json fits.
 

@@ -35,7 +35,7 @@ class ModelManager(Plain):
 """
 
 
-@pytest.mark.parametrize("method", [METHOD, FLOWER_METHOD])
+@pytest.mark.parametrize("method", [METHOD, pytest.param(FLOWER_METHOD, marks=pytest.mark.slow)])
 def test_a_message_that_swells_is_refused_before_it_does(processes, digits, method, monkeypatch):
     """2 MB of gzip would be 2 GB of zeros; nobody has even said who it is."""
 
@@ -64,7 +64,7 @@ def test_a_message_that_swells_is_refused_before_it_does(processes, digits, meth
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [METHOD, FLOWER_METHOD])
+@pytest.mark.parametrize("method", [METHOD, pytest.param(FLOWER_METHOD, marks=pytest.mark.slow)])
 def test_clients_that_never_read_cost_one_model_not_one_a_round(
     processes, digits, tmp_path, method
 ):

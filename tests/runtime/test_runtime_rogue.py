@@ -88,7 +88,7 @@ def rogue():
         (cancels, 0, "[a] task r/1/fit cancelled: \\x1b[31mred FORGED"),
         (demands, 0, "config for fit has no effect here (\\x1b[31mred FORGED"),
         (breaks, 4, "broke the protocol: task of stage"),
-        (puts_off, 4, "refused: full"),
+        pytest.param(puts_off, 4, "refused: full", marks=pytest.mark.slow),
     ],
 )
 def test_what_an_aggregator_says_is_one_short_line(processes, digits, rogue, treat, code, said):
