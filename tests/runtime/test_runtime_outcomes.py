@@ -141,5 +141,5 @@ def test_a_learner_that_is_gone_leaves_a_round_that_says_why_it_was_not_evaluate
     (record,) = processes.result(aggregator)["rounds"]
     assert (record["learners"], record["loss"]) == (["l0", "l1"], None)
     assert [failure["learner"] for failure in record["failures"]] == ["l2"]
-    said = "no learner was asked to evaluate (2 of 3 present: --min-available-clients, "
+    said = "no learner was asked to evaluate (2 of 3 present; --min-available-clients, "
     assert record["not_evaluated"].startswith(said)
