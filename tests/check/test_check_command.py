@@ -100,6 +100,7 @@ def test_a_person_gets_a_table_the_traceback_and_a_last_line(run_cli, tmp_path):
     assert "[bold]hello" in err  # what the user's code prints is not the answer
 
 
+@pytest.mark.slow
 def test_a_repository_without_its_file_is_a_finding_and_wrong_data_are_not(check, tmp_path):
     found, code = check(tmp_path)
     assert code == 3

@@ -168,6 +168,7 @@ def test_nobody_there_is_said_after_the_time_given(server):
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.slow
 def test_a_device_puts_with_its_certificate_and_a_learner_may_not(authority, tmp_path):
     for role in ("device", "learner"):
         authority.sign(role, uris=[f"flops://{role}/{role}"])

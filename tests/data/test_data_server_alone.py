@@ -35,6 +35,7 @@ def started(tmp_path):
             server.stop()
 
 
+@pytest.mark.slow
 def test_after_a_kill_during_a_put_and_a_get_all_that_was_whole_is_there(started, tmp_path):
     server = started()
     table = pa.table({"x": np.arange(4_000_000)})

@@ -156,6 +156,7 @@ def test_what_a_killed_process_left_half_done_is_made_whole(tmp_path):
     assert mlflow.sklearn.load_model(model.model_uri).predict(np.eye(4)).tolist() == [0, 1, 0, 1]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_does_not_wait_for_a_server(tmp_path, monkeypatch):
     observer = MlflowObserver(f"http://127.0.0.1:{free_port()}")
     observer.on_start(RUN, [])
@@ -222,6 +223,7 @@ def evaluated(number, accuracy):
     return replace(record(number, accuracy), loss=1 - accuracy, metrics={"f1": accuracy})
 
 
+@pytest.mark.slow
 def test_a_training_is_one_run_with_curves_over_its_rounds(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "result.json").write_text("{}")

@@ -135,6 +135,7 @@ def test_the_oldest_flower_trains_with_the_newest_and_a_native_learner(processes
     assert [client.wait(20) for client in clients] == [0, 0]
 
 
+@pytest.mark.slow
 def test_our_learners_train_for_a_stock_server(processes, digits):
     server = stock(processes, 2, script="stock_server.py")
     learners = [

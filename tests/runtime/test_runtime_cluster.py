@@ -57,6 +57,7 @@ def test_a_cluster_without_learners_says_so_and_its_root_goes_on_without(tree, p
     assert processes.result(root)["rounds"][-1]["learners"] == ["l1"]
 
 
+@pytest.mark.slow
 def test_a_cluster_without_a_root_names_it_and_its_option_also_to_its_learners(tree, processes):
     lonely = tree.cluster("c0", 1, "--connect-timeout", 1)
     learner = tree.learners(["l1"], above="c0")

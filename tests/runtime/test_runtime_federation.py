@@ -106,6 +106,7 @@ def _wait_for(pattern, folder, seconds=40, count=1):
     raise AssertionError(f"no {pattern} within {seconds} s")
 
 
+@pytest.mark.slow
 def test_a_learner_killed_in_mid_round_is_started_again_and_the_run_completes(
     processes, digits, slow_repo, tmp_path
 ):

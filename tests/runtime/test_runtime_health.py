@@ -39,6 +39,7 @@ def metrics(address):
     return {(s.name, *sorted(s.labels.values())): s.value for f in families for s in f.samples}
 
 
+@pytest.mark.slow
 def test_readiness_and_metrics_follow_a_run(processes, digits, slow_repo, tmp_path):
     theirs = free_address()
     env = {"MARK": str(tmp_path / "x"), "FIT_SECONDS": "0.7"}
@@ -106,6 +107,7 @@ def get_or_none(address, path):
         return None
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_named(processes, run_cli, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -116,6 +116,7 @@ async def _deaf(address, method, count, fingerprint, aggregator):
         return json.loads(out)
 
 
+@pytest.mark.slow
 def test_what_strangers_do_is_a_line_for_each_kind_and_address(processes, digits):
     """They may fill neither the log nor, by that, the disk."""
 

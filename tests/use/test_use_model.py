@@ -197,7 +197,9 @@ def test_the_lines_that_are_printed_load_what_was_written(
         run = made(tmp_path, kind.repo, data / "part-0")
     for suffix in kind.formats:
         if suffix == ".safetensors" and find_spec("safetensors") is None:
-            with pytest.raises(UsageError, match="pip install safetensors, or take .pt, .onnx or .npz"):
+            with pytest.raises(
+                UsageError, match="pip install safetensors, or take .pt, .onnx or .npz"
+            ):
                 command("export", run, "--out", tmp_path / "m.safetensors")
             continue
         assert exported(tmp_path, run, suffix, kind.parameters) == digest(run, kind)

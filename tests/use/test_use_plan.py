@@ -40,6 +40,7 @@ def test_levels_are_even_and_each_has_more_than_the_one_above():
 LINKS = ("--uplink", "20Mbit", "--downlink", "2.5MB/s")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clusters", [None, 2])
 def test_a_simulation_sends_what_was_calculated(run_cli, tmp_path, clusters):
     size, tree = 400_000, ["--clusters", clusters] if clusters else []

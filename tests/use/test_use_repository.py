@@ -119,6 +119,7 @@ def test_what_cannot_be_opened_is_said_in_a_sentence(repo, digits):
         flops_fl.nothing  # noqa: B018
 
 
+@pytest.mark.slow
 def test_a_program_of_the_users_own_has_the_data_of_a_learner(repo, digits, run_cli):
     code, out, err = run_cli(
         "flops_fl", "run", repo, "--data", digits, "--data-tags", "{id}", "--learner", "digits",
