@@ -44,6 +44,11 @@ def raised(error: BaseException) -> str:
     return f"{type(error).__name__}: {sentence(said)}"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, without a full stop; its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def some(names: Collection[str], few: int = 3) -> str:
     """The first few names in order, and how many more there are."""
     more = f" and {len(names) - few} more" if len(names) > few else ""

@@ -29,8 +29,6 @@ _PASSED_ON = (
     "large_updates", *HubLimits.model_fields,
 )  # fmt: skip
 
-"""The value of --data for a repository that brings its own data."""
-
 
 def simulate(options: SimulateOptions, answer: Answer) -> int:
     """Split the data into a part for each learner, and train; returns the exit code.

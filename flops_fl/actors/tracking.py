@@ -20,7 +20,7 @@ from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.options.described import LIMITS, RESULTS, described
 from flops_fl.options.training import TrainingOptions
 from flops_fl.repo.contract import ManagedModel
-from flops_fl.repo.dependencies import code_folders, installed_requirements
+from flops_fl.repo.dependencies import code_paths, installed_requirements
 from flops_fl.repo.source import Checkout
 from flops_fl.run.checkpoint import BEST, LAST, load_npz
 from flops_fl.run.result import PICTURE, RESULT
@@ -109,13 +109,11 @@ class Tracking:
                 f"the logged model's requirements: the repository asks for {said}",
                 style="yellow", highlight=False, soft_wrap=True,
             )  # fmt: skip
-        top = self._repo.path
-        code = sorted(map(str, [*top.glob("*.py"), *code_folders(top)]))
         return BestModel(
             model=model,
             flavor=self._options.model_flavor,
             requirements=requirements,
-            code_paths=code,
+            code_paths=code_paths(self._repo.path),
             input_example=example,
             register=self._options.register_,
         )

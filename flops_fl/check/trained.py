@@ -11,6 +11,7 @@ from flops_fl.core.stages import refusal
 from flops_fl.data.local import learners_data
 from flops_fl.errors import DataError
 from flops_fl.limits import OPAQUE_UPDATE
+from flops_fl.process.memory import peak_memory
 from flops_fl.repo.workfolder import WorkFolders
 from flops_fl.types import Layout, parameters_sha256
 
@@ -31,7 +32,7 @@ def try_trained(order: Order, report: Report) -> None:
         seconds={stage: round(took, 3) for stage, took in fitted.seconds.items()},
         update_bytes=Layout.of(update.parameters).nbytes, samples=update.examples,
         test_samples=evaluation.examples, loss=evaluation.loss,
-        accuracy=evaluation.metrics["accuracy"], peak_memory=_peak_memory(),
+        accuracy=evaluation.metrics["accuracy"], peak_memory=peak_memory(),
     )  # fmt: skip
     _judge_update(fitted, report)
     _judge_evaluation(fitted, report)
@@ -135,13 +136,3 @@ def _fit_again(order: Order, fitted: Fitted, report: Report) -> None:
             "a second fit from the same parameters gives another model: " + what, remedy,
             severity="warning", attribute=attribute,
         )  # fmt: skip
-
-
-def _peak_memory() -> int:
-    """The largest resident memory of this process so far, in bytes; 0 if it is not known."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return 0
-    found = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
-    return int(found[0]) * 1024 if found else 0

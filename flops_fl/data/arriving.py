@@ -11,6 +11,7 @@ from typing import Any
 
 from flops_fl.data.tables import features_of
 from flops_fl.errors import DataError
+from flops_fl.text import first_line
 
 SCHEMA_BYTES = 4 << 20  # the 21,841 class names of ImageNet take half a MB
 COLUMNS = 10_000  # with those inside of others
@@ -42,7 +43,7 @@ def read_schema(name: str, header: bytes) -> Any:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(
             f"{name} does not begin with an Arrow schema, or with one that is nested too deep "
-            f"({_line(error)}): send schema and batches as pyarrow.flight does"
+            f"({first_line(error)[:200]}): send schema and batches as pyarrow.flight does"
         ) from error
     check_schema(name, schema)
     return schema
@@ -123,8 +124,8 @@ def read_batch(name: str, schema: Any, header: bytes, body: bytes) -> Any:
         batch.validate(full=True)
     except (pa.ArrowException, OSError, ValueError, struct.error, IndexError) as error:
         raise DataError(
-            f"{name} has a damaged batch ({_line(error)}): check the sender's pyarrow, and send "
-            "it again"
+            f"{name} has a damaged batch ({first_line(error)[:200]}): check the sender's pyarrow, "
+            "and send it again"
         ) from error
     return batch
 
@@ -155,7 +156,3 @@ def _field(buffer: bytes, table: int, number: int) -> int:
         return 0
     (offset,) = struct.unpack_from("<H", buffer, vtable + at)
     return table + offset if offset else 0
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")

@@ -19,6 +19,7 @@ from typing import Any
 from flops_fl.data.names import has_tag, tag_of
 from flops_fl.data.tables import join_tables
 from flops_fl.errors import DataError
+from flops_fl.text import first_line
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def read_table(file: Path) -> Any:
         table.validate()
     except (pa.ArrowException, OSError, ValueError) as error:
         kind = "Parquet" if file.suffix == ".parquet" else "Arrow IPC"
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise DataError(
             f"{file} cannot be read as {kind} ({reason}): replace it, or move it away"
         ) from error
@@ -166,7 +167,7 @@ def _load_saved(path: Path, tags: Sequence[str]) -> Any:
         )
         dataset.set_format(**saved.format)
     except Exception as error:  # JSON, Arrow and `datasets` raise many types for damaged files
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise DataError(
             f"the dataset saved at {path} cannot be read ({reason}): save it again"
         ) from error

@@ -25,7 +25,7 @@ from flops_fl.data.folder import SUFFIXES
 from flops_fl.data.names import SUFFIX, check_name, check_tag, has_tag
 from flops_fl.data.writing import PART, Put, writing
 from flops_fl.errors import DataError, NoRoom, NoSuchFlight, UsageError
-from flops_fl.text import some
+from flops_fl.text import first_line, some
 
 log = logging.getLogger(__name__)
 
@@ -239,7 +239,7 @@ def _read_flight(name: str, file: IO[bytes], version: str) -> Flight:
         with pq.ParquetFile(file) as parquet:
             schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
+        reason = first_line(error)[:200]
         raise DataError(f"{name} cannot be read as Parquet ({reason}): put it again") from error
     check_schema(name, schema)
     size = os.fstat(file.fileno()).st_size

@@ -14,6 +14,7 @@ import numpy as np
 from flops_fl.data.folder import load_folder
 from flops_fl.errors import DataError, UsageError
 from flops_fl.extras import install
+from flops_fl.text import first_line
 from flops_fl.types import Array
 
 CHOICES = "digits, breast-cancer, fashion-mnist[:train|:test], hf:NAME[:CONFIG[:SPLIT]], or a path"
@@ -141,7 +142,7 @@ def _hub(rest: str) -> Any:
     try:
         dataset = datasets.load_dataset(name, config or None, split=split)
     except Exception as error:  # network, Hub and file readers have no common base class
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise DataError(
             f"cannot load 'hf:{rest}', split '{split}', from the Hugging Face Hub ({reason}): "
             "check the name and the network, or give the path of a Parquet file"

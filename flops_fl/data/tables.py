@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flops_fl.errors import DataError
+from flops_fl.text import first_line
 
 
 def join_tables(named: Sequence[tuple[str, Any]], *, fingerprint: str) -> Any:
@@ -42,7 +43,9 @@ def join_tables(named: Sequence[tuple[str, Any]], *, fingerprint: str) -> Any:
         dataset = datasets.Dataset(table, fingerprint=fingerprint)
     except (pa.ArrowException, ValueError, TypeError) as error:
         names = ", ".join(name for name, _ in named)
-        raise DataError(f"{names} cannot be joined into one dataset: {_line(error)}") from error
+        raise DataError(
+            f"{names} cannot be joined into one dataset: {first_line(error)}"
+        ) from error
     if not len(dataset):
         raise DataError(f"no rows in {first_name}{_others(named)}: training needs at least one")
     return wrap(dataset)
@@ -61,7 +64,7 @@ def features_of(name: str, schema: Any) -> Any:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{name} has a column type or 'huggingface' schema metadata that datasets "
-            f"{datasets.__version__} does not understand ({_line(error)}): write it again "
+            f"{datasets.__version__} does not understand ({first_line(error)}): write it again "
             "with that version"
         ) from error
 
@@ -83,7 +86,3 @@ def _say(feature: Any) -> str:
 
 def _others(named: Sequence[tuple[str, Any]]) -> str:
     return f" and {len(named) - 1} more" if len(named) > 1 else ""
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -88,13 +88,7 @@ def _chosen(
     images: Sequence[Descriptor], platform: str, name: str, layout: Layout | None = None
 ) -> Descriptor:
     """The manifest for a platform."""
-    flat: list[Descriptor] = []
-    for image in images:
-        if image.media_type == INDEX and layout:
-            inner = layout.document(image.digest)["manifests"]
-            flat += [Descriptor.read(each) for each in inner]
-        else:
-            flat.append(image)
+    flat = [each for image in images for each in (layout.manifests(image) if layout else [image])]
     for image in flat:
         where = image.platform
         if not where and layout:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -11,7 +11,6 @@ from rich.table import Table
 
 from flops_fl.images.build import Built, Image, Wanted, build
 from flops_fl.images.layout import Layout
-from flops_fl.images.needs import Dropped
 from flops_fl.images.push import push
 from flops_fl.options.images import ImageOptions
 from flops_fl.process.answer import Answer
@@ -43,17 +42,11 @@ def build_images(options: ImageOptions, answer: Answer) -> None:
         answer.give(document(built, pushed))
         return
     console = Console(stderr=True)
-    for line in notes(built.dependencies, built.dropped):
-        console.print(line, highlight=False, soft_wrap=True)
+    for each in built.dropped:
+        console.print(each.sentence(built.dependencies), highlight=False, soft_wrap=True)
     for table in tables(built):
         console.print(table)
     sys.stdout.writelines(f"{line}\n" for line in pushed or _names(built))
-
-
-def notes(file: str, dropped: Sequence[Dropped]) -> Iterator[str]:
-    """A line for each thing that a repository lists and does not get."""
-    for each in dropped:
-        yield f"{file} line {each.line}: {each.text} is not kept: {each.why}"
 
 
 def tables(built: Built) -> Iterator[Table]:

@@ -18,7 +18,7 @@ from rich.table import Table
 from flops_fl.errors import DataError, UsageError
 from flops_fl.images.base import MACHINES
 from flops_fl.images.lock import FILE, Lock
-from flops_fl.images.needs import Dropped, resolve
+from flops_fl.images.needs import resolve
 from flops_fl.images.proposal import Proposal, beyond, propose
 from flops_fl.images.uv import Target
 from flops_fl.options.images import DepsOptions
@@ -115,7 +115,7 @@ def _print(proposal: Proposal, lock: Lock, inferred: Mapping[str, str], written:
     for note in proposal.notes:
         console.print(note, soft_wrap=True)
     for each in proposal.dropped:
-        console.print(_not_kept(proposal, each), soft_wrap=True)
+        console.print(each.sentence(proposal.file), soft_wrap=True)
     for text, why in inferred.items():
         console.print(f"MLflow would list {text}: {why}", soft_wrap=True)
     for platform, pins in lock.pins.items():
@@ -124,10 +124,6 @@ def _print(proposal: Proposal, lock: Lock, inferred: Mapping[str, str], written:
         console.print(f"written: {', '.join(written)}")
     else:
         sys.stdout.write(proposal.text())
-
-
-def _not_kept(proposal: Proposal, each: Dropped) -> str:
-    return f"{proposal.file} line {each.line}: {each.text} is not kept: {each.why}"
 
 
 def _document(

@@ -161,6 +161,16 @@ class Layout:
         said = json.loads((self.folder / "index.json").read_bytes())
         return [Descriptor.read(each) for each in said["manifests"]]
 
+    def manifests(self, image: Descriptor) -> list[Descriptor]:
+        """The manifests of an image: one for each platform, or itself.
+
+        Raises:
+            OSError, ValueError, KeyError: its index cannot be read.
+        """
+        if image.media_type != INDEX:
+            return [image]
+        return [Descriptor.read(each) for each in self.document(image.digest)["manifests"]]
+
     def close(self, images: Sequence[Descriptor]) -> None:
         """Write the index: the images that are in it."""
         document = index_of(images)

@@ -34,6 +34,10 @@ class Dropped:
     line: int
     why: str
 
+    def sentence(self, file: str) -> str:
+        """What is not kept of this dependency file, and why."""
+        return f"{file} line {self.line}: {self.text} is not kept: {self.why}"
+
 
 @dataclass(frozen=True, slots=True)
 class Needs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from flops_fl.images.build import Built
-from flops_fl.images.layout import INDEX, Descriptor, Layout
+from flops_fl.images.layout import Descriptor, Layout
 from flops_fl.images.registry import Reference, Registry
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def push(built: Built, registry: str) -> list[str]:
         full = f"{registry.rstrip('/')}/{name}"
         reference = Reference.parse(full)
         to = Registry(reference)
-        inner = _manifests(top, layout)
+        inner = layout.manifests(top)
         for manifest in inner:
             for blob in _blobs(manifest, layout):
                 if to.push(blob, layout, other):
@@ -40,12 +40,6 @@ def push(built: Built, registry: str) -> list[str]:
         pushed.append(f"{full}@{top.digest}")
         other = reference.name
     return pushed
-
-
-def _manifests(top: Descriptor, layout: Layout) -> list[Descriptor]:
-    if top.media_type != INDEX:
-        return [top]
-    return [Descriptor.read(each) for each in layout.document(top.digest)["manifests"]]
 
 
 def _blobs(manifest: Descriptor, layout: Layout) -> list[Descriptor]:

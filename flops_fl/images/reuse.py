@@ -14,7 +14,7 @@ from typing import Any
 
 from flops_fl.images.base import Base
 from flops_fl.images.layers import LEVEL, Layer
-from flops_fl.images.layout import INDEX, Descriptor, Layout
+from flops_fl.images.layout import Descriptor, Layout
 from flops_fl.images.lock import Pin
 from flops_fl.images.site import own_files
 
@@ -64,10 +64,8 @@ def earlier_layers(layout: Layout) -> Mapping[str, Layer]:
     found: dict[str, Layer] = {}
     try:
         for image in layout.index() if layout.exists else ():
-            document = layout.document(image.digest)
-            inner = document["manifests"] if image.media_type == INDEX else [image.as_json()]
-            for each in inner:
-                found |= _of_manifest(layout, layout.document(each["digest"]))
+            for each in layout.manifests(image):
+                found |= _of_manifest(layout, layout.document(each.digest))
     except (OSError, ValueError, KeyError, IndexError):
         return {}
     return found

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
+from flops_fl.net.address import Address
+
 PORTS = {"mqtt": 9027, "mqtts": 8883, "tcp": 2727, "http": 80, "https": 443}
 """The schemes and their default ports; 9027 and 2727 are FLOps' own."""
 
@@ -54,5 +56,4 @@ class Target:
         return self.scheme in ("mqtts", "https")
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}{self.path}"
+        return f"{self.scheme}://{Address(self.host, self.port)}{self.path}"

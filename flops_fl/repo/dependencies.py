@@ -99,6 +99,11 @@ def sources(folder: Path) -> list[Path]:
     return sorted(files)
 
 
+def code_paths(folder: Path) -> list[str]:
+    """The repository's top-level modules and code folders, which loading its model may need."""
+    return sorted(map(str, [*folder.glob("*.py"), *code_folders(folder)]))
+
+
 def code_folders(folder: Path) -> list[Path]:
     """Top-level folders that can be imported and have Python files in them."""
     return sorted(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from flops_fl.errors import FlopsError
-from flops_fl.repo.dependencies import pip_requirements
+from flops_fl.repo.environment import read_environment
 
 OURS = ("flops-fl", "flwr", "numpy")
 
@@ -19,19 +18,14 @@ def installed_versions(folder: Path) -> dict[str, str]:
     Packages that are not installed are left out. Build tags such as ``+cpu`` are cut off.
     """
     try:
-        required = pip_requirements(folder)
+        environment = read_environment(folder)
     except (FlopsError, OSError):  # training does not need the file
-        required = []
+        environment = None
+    required = [entry.name for entry in environment.packages] if environment else []
     found = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
-    for name in (*OURS, *map(_name, required)):
+    for name in (*OURS, *required):
         try:
             found[name] = version(name).partition("+")[0]
         except (PackageNotFoundError, ValueError):
             continue
     return found
-
-
-def _name(requirement: str) -> str:
-    """The package's name in PEP 503's normal form."""
-    name = re.split(r"[^\w.-]", requirement.strip(), maxsplit=1)[0]
-    return re.sub(r"[-_.]+", "-", name).lower()

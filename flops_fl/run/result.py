@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import resource
-import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from flops_fl.core.observer import RunInfo
 from flops_fl.core.plan import State
 from flops_fl.core.rounds import Training
 from flops_fl.process.files import atomic
+from flops_fl.process.memory import peak_memory
 from flops_fl.run.census import Census
 from flops_fl.run.checkpoint import LAST, save_npz
 from flops_fl.types import RoundRecord, parameters_sha256
@@ -94,7 +92,7 @@ def result_document(
         else {"round": best.round, "loss": best.loss, "accuracy": best.accuracy},
         "model_sha256": model_sha256,
         "setups": setups or {},
-        "peak_memory_bytes": _peak_memory(),
+        "peak_memory_bytes": peak_memory(),
         "mlflow": None,
     }
     finite: dict[str, Any] = _finite(document)
@@ -154,15 +152,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
-
-
-def _peak_memory() -> int:
-    """Peak resident size of this process in bytes.
-
-    On Linux it comes from proc(5): the value of getrusage(2) includes the peak of the process that
-    started this one.
-    """
-    with suppress(OSError, StopIteration), open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

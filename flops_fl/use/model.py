@@ -18,7 +18,7 @@ from flops_fl.repo.source import Checkout, checkout_of, is_url, split_ref
 from flops_fl.run.checkpoint import BEST, LAST, load_npz
 from flops_fl.run.folder import shown
 from flops_fl.run.result import RESULT, read_result
-from flops_fl.types import Array, Layout
+from flops_fl.types import Array, Layout, Parameters
 from flops_fl.use.formats import Home, write_model
 from flops_fl.use.repository import built, in_hand
 
@@ -165,12 +165,23 @@ class RunModel:
         Raises:
             UsageError: it has another one.
         """
-        difference = layout.difference(Layout.of(self.parameters))
-        if difference:
-            raise UsageError(
-                f"{self} does not fit its repository ({difference}): give --repo with the "
-                "repository as the run had it"
-            )
+        require_fit(f"{self} does not fit its repository", self.parameters, layout)
+
+
+def require_fit(said: str, parameters: Parameters, layout: Layout) -> None:
+    """Check that parameters of a run have the layout of its repository's model.
+
+    Args:
+        said: How the message begins.
+
+    Raises:
+        UsageError: they have another one.
+    """
+    difference = layout.difference(Layout.of(parameters))
+    if difference:
+        raise UsageError(
+            f"{said} ({difference}): give --repo with the repository as the run had it"
+        )
 
 
 @contextmanager

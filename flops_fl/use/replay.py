@@ -27,8 +27,8 @@ from flops_fl.process.answer import Answer
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.run.checkpoint import Checkpoint, kept_rounds, load_round
 from flops_fl.run.folder import shown
-from flops_fl.types import Evaluation, Layout, Parameters, Scalar, Task, Update, parameters_sha256
-from flops_fl.use.model import repository_of, result_of
+from flops_fl.types import Evaluation, Parameters, Scalar, Task, Update, parameters_sha256
+from flops_fl.use.model import repository_of, require_fit, result_of
 
 _EVERYBODY: Mapping[str, Scalar] = {"fraction_fit": 1.0, "fraction_evaluate": 1.0}
 
@@ -105,12 +105,8 @@ def _data(options: ReplayOptions, seed: int) -> Iterator[tuple[Path | None, list
 
 
 def _replayed(client: LearnerClient, start: Checkpoint, options: ReplayOptions) -> dict[str, Any]:
-    difference = client.model.layout.difference(Layout.of(start.parameters))
-    if difference:
-        raise UsageError(
-            f"the checkpoint does not fit the repository ({difference}): give --repo with the "
-            "repository as the run had it"
-        )
+    said = "the checkpoint does not fit the repository"
+    require_fit(said, start.parameters, client.model.layout)
     task = Task(
         run_id=start.run.run_id,
         round=options.round,

@@ -21,7 +21,7 @@ from flops_fl.net.tls import Tls
 from flops_fl.observers.scoring import as_served, logged, scoring_app
 from flops_fl.options.use import ServeOptions
 from flops_fl.process.signals import raise_on_signals
-from flops_fl.repo.dependencies import code_folders
+from flops_fl.repo.dependencies import code_paths
 from flops_fl.use.model import read_run
 from flops_fl.use.repository import built
 
@@ -38,9 +38,8 @@ def serve(options: ServeOptions) -> None:
     raise_on_signals()
     if importlib.util.find_spec("mlflow") is None:
         raise UsageError(f"MLflow is not installed: {install('aggregator')}")
-    Tls.read(
-        options.tls_cert, options.tls_key, options.tls_ca
-    )  # a certificate that cannot be used is named now
+    # A certificate that cannot be used is named now, and not by uvicorn.
+    Tls.read(options.tls_cert, options.tls_key, options.tls_ca)
     with (
         bound(options.listen) as listening,
         tempfile.TemporaryDirectory(prefix="flops-serve-") as folder,
@@ -77,6 +76,5 @@ def _of_run(options: ServeOptions, folder: Path) -> Any:
         with closing(user):
             found.require_fit(user.layout)
             user.load(found.parameters)
-            code = sorted(map(str, [*repo.path.glob("*.py"), *code_folders(repo.path)]))
             with user.workspace.importable():  # MLflow may import the user's modules by name
-                return as_served(user.model(), folder, code, user.input_example())
+                return as_served(user.model(), folder, code_paths(repo.path), user.input_example())

@@ -139,7 +139,7 @@ class Hub:
 
     def part(self) -> None:
         """This process was interrupted and is about to `close`: learners go on with their tasks."""
-        self.links.closing = True
+        self.links.part()
 
     async def close(self, reason: str, *, final: bool, failed: bool = False) -> None:
         """Say goodbye to all. `final`: the project has ended and learners need not come back."""

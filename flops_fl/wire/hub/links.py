@@ -271,6 +271,10 @@ class Links:
         reason = self._dismissed.get(learner)
         return Refusal(reason=f"put aside: {reason}") if reason else None
 
+    def part(self) -> None:
+        """This process is about to end: let nobody in from now on."""
+        self.closing = True
+
     def close(self, reason: str, *, final: bool, failed: bool = False) -> None:
         """Say goodbye to all. `final`: the project has ended and learners need not come back."""
         self.closing = True
