@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flops_fl.data.names import tag_of
+from flops_fl.data.names import tag_of, without_data
 from flops_fl.data.servers import Dialled, FlightData
 from flops_fl.data.tables import join_tables
 from flops_fl.errors import DataError, NoSuchFlight
@@ -101,12 +101,16 @@ def _list(dialled: Sequence[Dialled], tags: Sequence[str]) -> list[Found]:
                     "twice; drop one of them (flops-fl data rm)"
                 )
             found[flight.name] = flight
+    where = ", ".join(str(one.server) for one in dialled)
     if not found:
         there = {tag_of(flight.name) for one in dialled for flight in list_flights(one)}
-        where = ", ".join(str(one.server) for one in dialled)
         asked = f"with a tag among {some(tags, _SHOWN)} " if tags else ""
         raise DataError(
             f"no data {asked}at {where}: the tags there are {some(there, _SHOWN) or 'none'}"
+        )
+    if missing := without_data(tags, found):
+        log.warning(
+            "no data at %s have a tag among %s: the others are used", where, some(missing, _SHOWN)
         )
     return [found[name] for name in sorted(found)]
 

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from flops_fl.data.names import has_tag, tag_of
+from flops_fl.data.names import has_tag, tag_of, without_data
 from flops_fl.data.tables import join_tables
 from flops_fl.errors import DataError
 from flops_fl.text import first_line
@@ -79,8 +79,7 @@ def choose_files(path: Path, tags: Sequence[str]) -> list[Path]:
             f"no file at {path} has a tag among {_some(tags)}: the tags there are {_some(there)}; "
             "a file is named TAG.<anything>.parquet"
         )
-    missing = [tag for tag in tags if not any(has_tag(file.name, [tag]) for file in chosen)]
-    if missing:
+    if missing := without_data(tags, [file.name for file in chosen]):
         log.warning("no file at %s has a tag among %s: the others are used", path, _some(missing))
     return chosen
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from flops_fl.errors import DataError, UsageError
 from flops_fl.text import sentence
@@ -18,6 +18,12 @@ _SEPARATORS = set("/\\,")  # of folders, and of tags on the command line
 def has_tag(name: str, tags: Sequence[str]) -> bool:
     """Whether a data file's name begins with one of the tags and a dot. Tags may contain dots."""
     return any(name.startswith(f"{tag}.") for tag in tags)
+
+
+def without_data(tags: Sequence[str], names: Iterable[str]) -> list[str]:
+    """The tags with which none of these names begins."""
+    there = list(names)
+    return [tag for tag in tags if not any(has_tag(name, [tag]) for name in there)]
 
 
 def tag_of(name: str) -> str:

@@ -82,6 +82,14 @@ def test_features_arrive_and_a_disagreement_names_both_flights(pair, server):
         load_flights(source(*pair), ["pets"])
 
 
+def test_a_tag_without_data_is_named(pair, server, caplog):
+    put(pair[1].client(), "digits.1.parquet", rows(1))
+    assert len(load_flights(source(*pair), ["digits", "digit"])) == 1
+    where = f"grpc://{pair[0].address}, grpc://{pair[1].address}"
+    said = f"no data at {where} have a tag among digit: the others are used"
+    assert said in caplog.messages
+
+
 def test_no_match_names_the_tags_asked_for_and_those_there(pair, server):
     with pytest.raises(DataError, match="with a tag among mnist at .*: the tags there are none"):
         load_flights(source(*pair), ["mnist"])
