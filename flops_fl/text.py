@@ -60,6 +60,15 @@ def counted(number: int, name: str) -> str:
     return f"{number} {name}" + ("" if number == 1 else "s")
 
 
+def amount(count: float, ones: str = "B") -> str:
+    """Bytes in decimal units, as links are measured, such as ``1.5 MB``."""
+    for unit in (ones, "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"
+
+
 def without_secrets(text: str) -> str:
     """Remove the credentials before the host's @ from all URLs: of other schemes than HTTP's, the
     password alone.

@@ -26,7 +26,7 @@ from flops_fl.process.answer import Answer
 from flops_fl.process.signals import raise_on_signals
 from flops_fl.repo.dependencies import installed_requirements
 from flops_fl.repo.source import checkout
-from flops_fl.text import counted
+from flops_fl.text import amount, counted
 
 BROKEN = RepositoryError.exit_code
 
@@ -194,7 +194,7 @@ def _facts(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"not the versions that the repository asks for: {'; '.join(others)}"
     if "tensors" in facts:
         kind = "opaque item" if facts["opaque"] else "tensor"
-        yield f"model: {counted(facts['tensors'], kind)}, {_size(facts['model_bytes'])}"
+        yield f"model: {counted(facts['tensors'], kind)}, {amount(facts['model_bytes'], 'bytes')}"
         if facts["opaque"]:
             yield (
                 "strategy: one that knows this model, such as FedXgbBagging "
@@ -207,15 +207,7 @@ def _facts(facts: Mapping[str, Any]) -> Iterator[str]:
             f"evaluation: {facts['test_samples']} samples in {took['evaluate']:.2f} s, loss "
             f"{facts['loss']:.4f}, accuracy {facts['accuracy']:.4f}"
         )
-        yield f"on the wire: {_size(facts['update_bytes'])} an update"
-        yield f"peak memory of a learner: {_size(facts['peak_memory'])}"
+        yield f"on the wire: {amount(facts['update_bytes'], 'bytes')} an update"
+        yield f"peak memory of a learner: {amount(facts['peak_memory'], 'bytes')}"
         if facts.get("repeatable"):
             yield "repeatable: two processes gave the same model, to the bit"
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "KB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -27,6 +28,7 @@ from flops_fl.limits import TRACKING_TIMEOUT
 from flops_fl.observers.figures import system_load
 from flops_fl.observers.mlflow_store import BestModel, MlflowStore, is_worth_another_try
 from flops_fl.observers.mlflow_training import SAMPLING, TrainingRun
+from flops_fl.observers.tries import delivered
 from flops_fl.text import sentence
 from flops_fl.types import Best, RoundRecord
 
@@ -257,20 +259,15 @@ class MlflowObserver(Observer):
 
     def _try(self, job: _Job) -> bool:
         """Try a job with back-off until it succeeds (True) or time is up (False)."""
-        wait, warned = 0.5, False
-        assert self.store is not None
-        while True:
-            self.store.training.sample()
-            try:
-                job.do()
-            except Exception as error:
-                if not warned:
-                    said = sentence(str(error).partition("\n")[0])
-                    log.warning("MLflow (%s): %s; trying again", job.name, said)
-                    warned = True
-                if self._deadline is not None and time.monotonic() + wait > self._deadline:
-                    return False
-                time.sleep(wait)
-                wait = min(wait * 2, MAX_BACKOFF)
-            else:
-                return True
+        store = self.store
+        assert store is not None
+
+        def do() -> None:
+            store.training.sample()
+            job.do()
+
+        def away(error: Exception) -> None:
+            said = sentence(str(error).partition("\n")[0])
+            log.warning("MLflow (%s): %s; trying again", job.name, said)
+
+        return delivered(do, lambda: self._deadline or math.inf, away, longest=MAX_BACKOFF)

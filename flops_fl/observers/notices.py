@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +20,7 @@ from flops_fl.core.observer import Observer, RunInfo
 from flops_fl.errors import UsageError
 from flops_fl.net.target import Target
 from flops_fl.observers.channels import Notice, channel_to
+from flops_fl.observers.tries import delivered
 from flops_fl.text import counted, sentence
 from flops_fl.types import RoundRecord
 
@@ -153,20 +155,14 @@ class _Sender:
         self._channel.close()
 
     def _sent(self, notice: Notice) -> bool:
-        wait, warned = 0.5, False
-        while True:
-            try:
-                self._channel.send(notice)
-            except OSError as error:
-                if not warned:
-                    warned = True
-                    log.warning("%s cannot be told (%s); trying again", self._target, error)
-                if time.monotonic() + wait > self._deadline:
-                    return False
-                time.sleep(wait)
-                wait = min(wait * 2, MAX_BACKOFF)
-            except Exception as error:
-                log.warning("%s is not told that it %s: %s", self._target, notice.event, error)
-                return False
-            else:
-                return True
+        def away(error: Exception) -> None:
+            log.warning("%s cannot be told (%s); trying again", self._target, error)
+
+        send = partial(self._channel.send, notice)
+        try:
+            return delivered(
+                send, lambda: self._deadline, away, longest=MAX_BACKOFF, mended=OSError
+            )
+        except Exception as error:
+            log.warning("%s is not told that it %s: %s", self._target, notice.event, error)
+            return False

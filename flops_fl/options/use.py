@@ -28,7 +28,18 @@ class RunOptions(RepoOptions, HandOptions):
     rest: ClassVar[str] = "-- PROGRAM ..."
 
 
-class ModelOptions(Options):
+class MovedOptions(Options):
+    """The repository of a run, which may have moved."""
+
+    repo: str | None = option(
+        "where the run's repository is now; default: where result.json says that it was",
+        PROCESS,
+        None,
+        metavar="REPO",
+    )
+
+
+class ModelOptions(MovedOptions):
     """The model of a run."""
 
     run: LocalPath = option(
@@ -36,12 +47,6 @@ class ModelOptions(Options):
     )
     best: bool = option("the best model; the default", RESULTS, False)
     last: bool = option("the model of the last round", RESULTS, False)
-    repo: str | None = option(
-        "where the run's repository is now; default: where result.json says that it was",
-        PROCESS,
-        None,
-        metavar="REPO",
-    )
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -59,7 +64,7 @@ class ExportOptions(ModelOptions, HandOptions):
     force: bool = option("overwrite FILE", RESULTS, False)
 
 
-class ReplayOptions(Options):
+class ReplayOptions(MovedOptions):
     """Options of ``flops-fl replay``."""
 
     run: LocalPath = option(
@@ -88,19 +93,13 @@ class ReplayOptions(Options):
     )
     partition: str = option("how it has split them", DATA, "iid", metavar="SCHEME")
     resize: PositiveInt | None = option("images were made N x N", DATA, None, metavar="N")
-    repo: str | None = option(
-        "where the run's repository is now; default: where result.json says that it was",
-        PROCESS,
-        None,
-        metavar="REPO",
-    )
     threads: Threads = option(
         "threads of numerical libraries, as the learner had", PROCESS, 1, metavar="N"
     )
     json_: bool = option("print it as JSON", RESULTS, False, alias="json")
 
 
-class ServeOptions(ListenOptions):
+class ServeOptions(ListenOptions, MovedOptions):
     """Options of ``flops-fl serve``."""
 
     model: str = option(
@@ -110,12 +109,6 @@ class ServeOptions(ListenOptions):
         positional=True,
     )
     last: bool = option("of a run: the model of the last round, not the best", RESULTS, False)
-    repo: str | None = option(
-        "where the run's repository is now; default: where result.json says that it was",
-        PROCESS,
-        None,
-        metavar="REPO",
-    )
     tracking_uri: TrackingUri | None = option(
         "the MLflow server of models:/ and runs:/", RESULTS, None, metavar="URI"
     )

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from flops_fl.core.forecast import Forecast, Link, Work, forecast, layouts
 from flops_fl.options.plan import PlanOptions
-from flops_fl.text import counted
+from flops_fl.text import amount, counted
 
 MOST_LEVELS = 3
 
@@ -38,9 +38,9 @@ def plan(options: PlanOptions, stdout: TextIO) -> None:
 def _table(found: Sequence[Forecast]) -> Table:
     columns: dict[str, Callable[[Forecast], str]] = {
         "takes": lambda each: _time(each.seconds),
-        "root sends": lambda each: _amount(each.root_sends),
-        "root receives": lambda each: _amount(each.root_receives),
-        "all links": lambda each: _amount(each.all_links),
+        "root sends": lambda each: amount(each.root_sends),
+        "root receives": lambda each: amount(each.root_receives),
+        "all links": lambda each: amount(each.all_links),
     }
     if any(each.rounds > 1 for each in found):
         columns = {"trained": lambda each: counted(each.rounds, "round"), **columns}
@@ -57,12 +57,3 @@ def _time(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.3g} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _amount(count: float) -> str:
-    """Bytes in decimal units, as links are measured."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.3g} TB"
