@@ -8,7 +8,7 @@ import pytest
 
 from flops_fl.images.config import Origin, code
 from tests.conftest import NUMPY, wait_for_port, wait_until
-from tests.observers.test_observers_notices import Broker, Listener, needs_mosquitto
+from tests.listeners import Broker, Listener, needs_mosquitto
 from tests.trees import HALVES, free_address
 
 ORIGIN = Origin("numpy", "", "", 0, "", "")
