@@ -99,6 +99,73 @@ class _Unasked:
             self._open.pop(connection, None)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = UNASKED
+
+    def __init__(self, listen: Address, health: Health) -> None:
+        self.health = health
+        self.streams = threading.BoundedSemaphore(STREAMS)
+        self.unasked = _Unasked()
+        self.address_family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+        super().__init__((listen.host, listen.port), _Request)
+
+    def server_bind(self) -> None:
+        TCPServer.server_bind(self)  # HTTPServer.server_bind would look up the host's name
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.unasked.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.unasked.remove(request)
+        super().shutdown_request(request)
+
+
+class _Request(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = PATIENCE  # a silent client does not hold a thread for ever
+
+    def do_GET(self) -> None:
+        self.server.unasked.remove(self.connection)
+        answer = self.server.health.answer(self.path.partition("?")[0])
+        streams = self.server.streams
+        with suppress(OSError):  # the client has gone, or does not read
+            if answer.pieces is None:
+                self._send(answer)
+            elif not streams.acquire(blocking=False):
+                self._send(BUSY)
+            else:
+                try:
+                    self._stream(answer, answer.pieces())
+                finally:
+                    streams.release()
+
+    def _send(self, answer: Answer) -> None:
+        self._head(answer)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        self.wfile.write(answer.body)
+
+    def _stream(self, answer: Answer, pieces: Iterator[bytes]) -> None:
+        self._head(answer)
+        self.end_headers()
+        for piece in pieces:
+            self.wfile.write(piece)
+
+    def _head(self, answer: Answer) -> None:
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.kind)
+        self.send_header("Content-Security-Policy", answer.policy)
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("Cache-Control", "no-store")
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Log nothing: probes come every few seconds."""
+
+
 @contextmanager
 def served(health: Health, listen: Address | None) -> Iterator[int | None]:
     """Serve until the context ends; gives the port. Without an address, do nothing and give None.
@@ -109,71 +176,8 @@ def served(health: Health, listen: Address | None) -> Iterator[int | None]:
     if listen is None:
         yield None
         return
-
-    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-
-    streams = threading.BoundedSemaphore(STREAMS)
-    unasked = _Unasked()
-
-    class Handler(BaseHTTPRequestHandler):
-        timeout = PATIENCE  # a silent client does not hold a thread for ever
-
-        def do_GET(self) -> None:
-            unasked.remove(self.connection)
-            answer = health.answer(self.path.partition("?")[0])
-            with suppress(OSError):  # the client has gone, or does not read
-                if answer.pieces is None:
-                    self._send(answer)
-                elif not streams.acquire(blocking=False):
-                    self._send(BUSY)
-                else:
-                    try:
-                        self._stream(answer, answer.pieces())
-                    finally:
-                        streams.release()
-
-        def _send(self, answer: Answer) -> None:
-            self._head(answer)
-            self.send_header("Content-Length", str(len(answer.body)))
-            self.end_headers()
-            self.wfile.write(answer.body)
-
-        def _stream(self, answer: Answer, pieces: Iterator[bytes]) -> None:
-            self._head(answer)
-            self.end_headers()
-            for piece in pieces:
-                self.wfile.write(piece)
-
-        def _head(self, answer: Answer) -> None:
-            self.send_response(answer.status)
-            self.send_header("Content-Type", answer.kind)
-            self.send_header("Content-Security-Policy", answer.policy)
-            self.send_header("Cross-Origin-Resource-Policy", "same-origin")
-            self.send_header("X-Content-Type-Options", "nosniff")
-            self.send_header("Referrer-Policy", "no-referrer")
-            self.send_header("Cache-Control", "no-store")
-
-        def log_message(self, format: str, *arguments: Any) -> None:
-            """Log nothing: probes come every few seconds."""
-
-    class Server(ThreadingHTTPServer):
-        address_family = family
-        daemon_threads = True
-        request_queue_size = UNASKED
-
-        def server_bind(self) -> None:
-            TCPServer.server_bind(self)  # HTTPServer.server_bind would look up the host's name
-
-        def process_request(self, request: Any, client_address: Any) -> None:
-            unasked.add(request)
-            super().process_request(request, client_address)
-
-        def shutdown_request(self, request: Any) -> None:
-            unasked.remove(request)
-            super().shutdown_request(request)
-
     try:
-        server = Server((listen.host, listen.port), Handler)
+        server = _Server(listen, health)
     except OSError as error:
         raise UsageError(
             f"--metrics {listen}: {error.strerror}. Choose another port, or stop what uses it"
