@@ -141,3 +141,13 @@ def test_the_page_of_mistakes_says_what_is_said():
     message = "python -m tests.mistakes > docs/errors.md, after a look at what has changed"
     assert done.stdout.splitlines() == written, message
     assert done.stdout.count("| `") >= 40
+
+
+def test_help_is_quick_and_imports_nothing_heavy(run_cli):
+    code, out, err = run_cli("learner", "--help", env={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert code == 0
+    assert "--aggregator" in out
+    imported = {line.rpartition("|")[2].strip() for line in err.splitlines()}
+    assert "pydantic" in imported
+    for heavy in ("mlflow", "datasets", "torch", "flwr", "numpy", "pyarrow"):
+        assert heavy not in imported

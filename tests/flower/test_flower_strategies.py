@@ -15,11 +15,13 @@ from flwr.common import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flops_fl.errors import FederationError, UsageError
-from flops_fl.flower.building import strategy_called
-from flops_fl.flower.catalogue import CATALOGUE, FOR_TENSORS, UNFIT
+from flops_fl.errors import FederationError
+from flops_fl.flower.catalogue import CATALOGUE, FOR_TENSORS
 from flops_fl.flower.kinds import FlowerOptimiser
-from flops_fl.types import Layout, Update
+from flops_fl.types import Update
+from tests.flower.halving import build, play, start, updates
+
+HALVING = "tests.flower.halving:Halving"
 
 OPTIONS = {
     "FedProx": {"proximal_mu": 0.1},
@@ -28,40 +30,7 @@ OPTIONS = {
     "Krum": {"num_malicious_clients": 1, "num_clients_to_keep": 2},
     "Bulyan": {"num_malicious_clients": 1, "to_keep": 0},
 }
-LEARNERS = 7
 OPTIMISERS = [name for name, entry in CATALOGUE.items() if entry.kind is FlowerOptimiser]
-
-
-def start(dtype="<f4"):
-    rng = np.random.default_rng(0)
-    return [rng.normal(size=(4, 3)).astype(dtype), np.array(10), rng.normal(size=5).astype(dtype)]
-
-
-def build(name, options, start, statistics=()):
-    layout = Layout.of(start)
-    return strategy_called(
-        name, options, seed=0, layout=layout, initial=lambda: start, statistics=statistics
-    )
-
-
-def updates(model, round, hostile=0):
-    rng = np.random.default_rng(round)
-    out = []
-    for number in range(LEARNERS):
-        step = 1e3 if number < hostile else 0.1
-        moved = [
-            p + np.asarray(rng.normal(size=p.shape) * step, p.dtype) if p.dtype.kind == "f" else p
-            for p in model
-        ]
-        out.append(Update(learner=f"l{number}", parameters=moved, examples=10 + number))
-    return out
-
-
-def play(strategy, round, sent):
-    aggregation = strategy.aggregation(round)
-    for update in sent:
-        aggregation.add(update)
-    return aggregation.result(0)
 
 
 @pytest.mark.parametrize("name", ["FedAvg", "FedAdam", "FedMedian"])
@@ -152,39 +121,14 @@ def test_one_hostile_learner_moves_the_mean_but_not_a_robust_strategy(name):
     assert np.abs(mean[0] - model[0]).max() > 10
 
 
-def test_the_order_of_options_and_mistakes_in_them():
-    with pytest.raises(UsageError, match="choose from .*FedAdam"):
-        build("FedNone", {}, start=start())
-    with pytest.raises(UsageError, match=r"no nonsense.*eta, beta_1"):
-        build("FedAdam", {"nonsense": 1}, start=start())
-    with pytest.raises(UsageError, match="beta"):
-        build("FedTrimmedAvg", {"beta": 0.9}, start=start())
-    with pytest.raises(UsageError, match="no module 'nowhere' in the repository"):
-        build("nowhere:Class", {}, start=start())
-    with pytest.raises(UsageError, match="no class or function 'Nothing'"):
-        build(f"{__name__}:Nothing", {}, start=start())
-    with pytest.raises(UsageError, match=r"gave a list without .*configure_fit.*flwr.server"):
-        build(f"{__name__}:updates", {"model": start(), "round": 1}, start=start())
-    for name in ("FedAdam", "FedYogi", "FedAdagrad"):
-        with pytest.raises(UsageError, match="learners' own learning rate: set it in"):
-            build(name, {"eta_l": 0.1}, start=start())
-    with pytest.raises(UsageError, match="is the mean: choose FedAvgM"):
-        build("FedOpt", {"eta": 0.1}, start=start())
-    with pytest.raises(UsageError, match="FedAvg cannot be built: it takes no eta"):
-        build("FedAvg", {"eta": 0.1}, start=start())
-    for name in UNFIT:
-        with pytest.raises(UsageError, match="does not fit"):
-            build(name, {}, start=start())
-
-
 def test_a_class_of_the_users_own():
-    strategy = build(f"{__name__}:Halving", {"share": 0.5}, start=start())
+    strategy = build(HALVING, {"share": 0.5}, start=start())
     sent = updates(start(), 1)
     np.testing.assert_allclose(play(strategy, 1, sent)[0], sent[0].parameters[0] * 0.5)
 
 
 def test_a_strategy_that_fails_is_named():
-    strategy = build(f"{__name__}:Halving", {"share": None}, start=start())
+    strategy = build(HALVING, {"share": None}, start=start())
     with pytest.raises(FederationError, match=r"Halving failed in round 1 with 7 updates"):
         play(strategy, 1, updates(start(), 1))
     with pytest.raises(FederationError, match=r"Reshaping made arrays of the shapes .*expected"):
@@ -211,53 +155,11 @@ def test_whatever_aggregate_fit_does_is_one_sentence(what, said):
 )
 def test_a_model_that_is_not_finite_fails_the_round_and_not_in_silence(name, options):
     if name == "Halving":
-        name, options = f"{__name__}:Halving", {"share": np.inf}
+        name, options = HALVING, {"share": np.inf}
     strategy = build(name, options, start=start())
     with np.errstate(all="ignore"), pytest.raises(FederationError) as caught:
         play(strategy, 1, updates(start(), 1))
     assert f"strategy {name} made NaN or infinite values (tensor 0, " in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "key", "value", "expected"),
-    [
-        ("FedAdam", "eta", "abc", r"a number \(default: 0.5\)"),
-        ("FedAdam", "eta", True, "a number"),
-        ("FedProx", "proximal_mu", "x", r"a number \(default: 0.1\)"),
-        ("FedTrimmedAvg", "beta", "abc", "a number"),
-        ("Krum", "num_malicious_clients", 0.5, "an integer"),
-        ("FedAvg", "accept_failures", "abc", "true or false"),
-        ("FedAvgM", "accept_failures", 0, "true or false"),
-        (f"{__name__}:make_halving", "twice", 2, "true or false"),
-    ],
-)
-def test_an_option_is_of_its_defaults_kind(name, key, value, expected):
-    options = {"share": 0.5, key: value} if ":" in name else {key: value}
-    said = f"cannot be built: {key} is {value!r}, expected {expected}"
-    with pytest.raises(UsageError, match=said):
-        build(name, options, start=start())
-
-
-def test_a_sentence_of_flowers_ends_once():
-    with pytest.raises(UsageError) as caught:
-        build("FedTrimmedAvg", {"beta": 0.9}, start=start())
-    assert ".." not in str(caught.value)
-
-
-def test_all_options_are_known_with_those_that_were_not_given():
-    assert build("FedTrimmedAvg", {}, start=start()).options == {
-        "accept_failures": True,
-        "beta": 0.2,
-    }
-    assert build("FedAvgM", {"server_momentum": 0.5}, start=start()).options == {
-        "accept_failures": True,
-        "server_learning_rate": 0.3,
-        "server_momentum": 0.5,
-    }
-    made = build(f"{__name__}:make_halving", {"share": 0.5}, start=start())
-    assert made.options == {"share": 0.5, "twice": False}
-    halving = build(f"{__name__}:Halving", {"share": 0.5, "min_fit_clients": 2}, start=start())
-    assert halving.options == {"share": 0.5}
 
 
 @pytest.mark.parametrize("stage", ["fit", "evaluate"])
@@ -305,19 +207,3 @@ class Returning(flower.FedAvg):
         arrays = [np.zeros(3, np.float32)]
         garbage = Parameters(tensors=[b"garbage"], tensor_type="numpy.ndarray")
         return {"list": arrays, "garbage": garbage}[self.what], {}
-
-
-def make_halving(share, twice=False):
-    return Halving(share / 2 if twice else share)
-
-
-class Halving(flower.FedAvg):
-    """The first update times a share."""
-
-    def __init__(self, share, **options):
-        super().__init__(**options)
-        self.share = share
-
-    def aggregate_fit(self, server_round, results, failures):
-        arrays = parameters_to_ndarrays(results[0][1].parameters)
-        return ndarrays_to_parameters([a * self.share for a in arrays]), {}

@@ -2,7 +2,20 @@
 
 import http.client
 import json
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+from flops_fl.core.observer import RunInfo
+from flops_fl.net.address import Address
+from flops_fl.observers.page import PageObserver
+from flops_fl.process.health import Health, served
+from flops_fl.types import LearnerFailure, RoundRecord
+
+RUN = RunInfo(
+    project_id="digits", run_id="r", repo_source="s", repo_commit=None, strategy="FedAvg", seed=1,
+    rounds=3, options={},
+)  # fmt: skip
+EVIL = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"
 
 
 def get(number, path):
@@ -31,3 +44,23 @@ class Events:
     def close(self):
         self.answer.close()
         self._connection.close()
+
+
+def record(number, **more):
+    plain = RoundRecord(
+        round=number, seconds=1.5, fit_seconds=1.0, evaluate_seconds=0.5, loss=1 / number,
+        accuracy=0.5, examples=9, bytes_down=1000, bytes_up=2000, learners=("a", "b"),
+    )  # fmt: skip
+    return replace(plain, **more)
+
+
+def failure(learner, reason="broken", traceback=""):
+    return LearnerFailure(learner=learner, stage="fit_model", reason=reason, traceback=traceback)
+
+
+@contextmanager
+def listening(observer_of=PageObserver):
+    health = Health()
+    observer = observer_of(health)
+    with served(health, Address("127.0.0.1", 0)) as number:
+        yield observer, number

@@ -8,40 +8,18 @@ import re
 import socket
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
-from itertools import islice
 
 import pytest
 
-from flops_fl.core.observer import RunInfo
-from flops_fl.net.address import Address
 from flops_fl.observers import page as module
 from flops_fl.observers.page import PageObserver
 from flops_fl.process import health as port
-from flops_fl.process.health import Health, served
-from flops_fl.types import Best, LearnerFailure, RoundRecord, Setup
+from flops_fl.process.health import Health
+from flops_fl.types import Best, Setup
 from tests.conftest import wait_until
-from tests.observers.browser import CHROMIUM, Browser
-from tests.observers.events import Events, get
-
-RUN = RunInfo(
-    project_id="digits", run_id="r", repo_source="s", repo_commit=None, strategy="FedAvg", seed=1,
-    rounds=3, options={},
-)  # fmt: skip
-EVIL = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"
-
-
-def record(number, **more):
-    plain = RoundRecord(
-        round=number, seconds=1.5, fit_seconds=1.0, evaluate_seconds=0.5, loss=1 / number,
-        accuracy=0.5, examples=9, bytes_down=1000, bytes_up=2000, learners=("a", "b"),
-    )  # fmt: skip
-    return replace(plain, **more)
-
-
-def failure(learner, reason="broken", traceback=""):
-    return LearnerFailure(learner=learner, stage="fit_model", reason=reason, traceback=traceback)
+from tests.observers.events import EVIL, RUN, Events, failure, get, listening, record
 
 
 def learners(state):
@@ -53,14 +31,6 @@ def watched():
     observer = PageObserver(Health())
     observer.on_start(RUN, [])
     return observer
-
-
-@contextmanager
-def listening(observer_of=PageObserver):
-    health = Health()
-    observer = observer_of(health)
-    with served(health, Address("127.0.0.1", 0)) as number:
-        yield observer, number
 
 
 def test_a_stage_says_who_is_awaited_and_since_when(watched):
@@ -249,85 +219,3 @@ def test_a_reader_that_stands_still_holds_no_hook_up(watched):
         hooks.join(30)
         assert not hooks.is_alive()
     stream.close()
-
-
-needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here")
-
-
-@pytest.mark.slow
-@needs_chromium
-def test_a_browser_shows_the_rounds_and_text_as_text(tmp_path):
-    with listening() as (observer, number), Browser(tmp_path) as browser:
-        observer.on_start(RUN, [])
-        browser.open(f"http://127.0.0.1:{number}/")
-        browser.until("document.getElementById('project').textContent === 'digits'")
-        observer.on_wait([EVIL, "b"], 2)
-        observer.on_stage(1, "fit", [EVIL, "b"])
-        browser.until("stage.innerText.startsWith('Round 1 fit: 2 of 2 awaited for ')")
-        observer.on_answer(1, "fit", EVIL, EVIL)
-        observer.on_answer(1, "fit", "b", None)
-        observer.on_round(record(1, failures=[failure(EVIL, EVIL, EVIL)]), None)
-        observer.on_round(record(2, clusters={EVIL: {"learners": 2, "failures": 0}}), None)
-        browser.until("document.getElementById('rounds').rows.length === 2")
-        assert browser.run("document.querySelectorAll('#loss path').length") == 1
-        assert (
-            browser.run(f"document.getElementById('rows').rows[0].innerText.includes({EVIL!r})")
-            is True
-        )
-        assert browser.run("document.querySelectorAll('script, img').length") == 1
-        assert browser.run("document.title") == "digits: round 2/3"
-        for box in ("why", "clusters", "rows"):
-            assert EVIL in browser.run(f"document.getElementById('{box}').textContent")
-        observer.on_end("completed", None)
-        browser.until("document.getElementById('status').textContent === 'completed'")
-        assert not browser.said
-
-
-@pytest.mark.slow
-@needs_chromium
-def test_a_browser_comes_back_by_itself(tmp_path):
-    class Cut(PageObserver):
-        def events(self):
-            yield from islice(super().events(), 2)  # as if the connection broke after an event
-
-    with listening(Cut) as (observer, number), Browser(tmp_path) as browser:
-        observer.on_start(RUN, [])
-        browser.open(f"http://127.0.0.1:{number}/")
-        browser.until("document.getElementById('link').textContent.startsWith('No connection')")
-        observer.on_round(record(1), None)
-        browser.until("document.getElementById('rounds').rows.length === 1")
-        assert not [said for said in browser.said if said.get("source") != "network"]
-
-
-@pytest.mark.slow
-@needs_chromium
-def test_a_browser_draws_a_thousand_learners_in_a_tenth_of_a_second(tmp_path):
-    with listening() as (observer, number), Browser(tmp_path) as browser:
-        observer.on_start(RUN, [record(n) for n in range(1, 301)])
-        names = [f"learner-{n:04}" for n in range(1000)]
-        observer.on_wait(names, 10)
-        observer.on_stage(301, "fit", names)
-        for n, name in enumerate(names[:900]):
-            observer.on_answer(301, "fit", name, "out of memory" if n % 4 == 0 else None)
-        browser.open(f"http://127.0.0.1:{number}/")
-        browser.until("rows.size > 0")
-        browser.run("""(async () => {
-            text = await (await fetch("state.json")).text();
-            again = () => {  // as after opening: no row is there yet
-                rows = new Map();
-                $("rows").replaceChildren();
-                const began = performance.now();
-                take(JSON.parse(text));
-                draw();
-                document.body.offsetHeight;  // lays it out
-                return performance.now() - began;
-            };
-        })()""")
-        # The least of many says what it costs; the rest is other processes' work, too.
-        taken = [browser.run("again()")]
-        while min(taken) >= 100 and len(taken) < 50:
-            taken.append(browser.run("again()"))
-        print(f"1000 learners drawn in {min(taken):.0f} ms")
-        assert min(taken) < 100
-        assert browser.run("document.getElementById('count').textContent").startswith("1000, ")
-        assert browser.run("$('rows').rows[0].cells[4].textContent") == "out of memory"

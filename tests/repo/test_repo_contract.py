@@ -3,7 +3,6 @@
 import inspect
 import random
 import re
-import subprocess
 import sys
 import textwrap
 
@@ -12,50 +11,10 @@ import numpy as np
 import pytest
 
 from flops_fl.data.dataset import wrap
-from flops_fl.errors import DataError, RepositoryError, UsageError
+from flops_fl.errors import DataError, RepositoryError
 from flops_fl.flower.client import ROUND, SEED, LearnerClient
 from flops_fl.repo.contract import ManagedModel
-from flops_fl.repo.dependencies import check_dependencies, pip_requirements
-from flops_fl.repo.source import checkout, split_ref
-
-GOOD = """
-    import numpy as np
-
-    class Mute(Exception):
-        def __str__(self): raise ValueError("no words")
-
-    class ModelManager:
-        def __init__(self):
-            self.p = [np.zeros(3, np.float32), np.array(1)]
-        def set_model_data(self):
-            from flops_utils.ml_repo_building_blocks import load_dataset
-            self.data = load_dataset()
-        def get_model(self): return self
-        def get_model_parameters(self): return self.p
-        def set_model_parameters(self, parameters): self.p = parameters
-        def fit_model(self):
-            self.p[0] += 1
-            return 4
-        def evaluate_model(self): return 0.5, 1, np.int64(2)
-"""
-
-
-@pytest.fixture
-def repo(tmp_path):
-    def write(model=GOOD, **others):
-        folder = tmp_path / f"repo{len(list(tmp_path.iterdir()))}"
-        folder.mkdir()
-        (folder / "model_manager.py").write_text(textwrap.dedent(model))
-        for name, text in others.items():
-            (folder / f"{name}.py").write_text(textwrap.dedent(text))
-        return folder
-
-    return write
-
-
-def replaced(old, new):
-    assert old in GOOD
-    return GOOD.replace(old, new)
+from tests.repo.good import GOOD, replaced
 
 
 def test_a_good_repository_fits_and_evaluates(repo):
@@ -327,138 +286,3 @@ def test_draws_depend_on_seed_learner_and_round_alone(repo):
     assert draw("a", 1, 1) == draw("a", 1, 1)
     others = [draw("b", 1, 1), draw("a", 2, 1), draw("a", 1, 2)]
     assert len({draw("a", 1, 1), *others}) == 4
-
-
-# -- where it comes from ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("source", "url", "ref"),
-    [
-        ("https://h/a/b.git", "https://h/a/b.git", "HEAD"),
-        ("https://h/a/b.git@main", "https://h/a/b.git", "main"),
-        ("https://h/a/b@feature/x", "https://h/a/b", "feature/x"),
-        ("https://me:pw@h/a/b", "https://me:pw@h/a/b", "HEAD"),
-        ("https://me:pw@h/a/b@v1", "https://me:pw@h/a/b", "v1"),
-        ("git@h:a/b.git", "git@h:a/b.git", "HEAD"),
-        ("git@h:a/b.git@v1", "git@h:a/b.git", "v1"),
-        ("file:///x/y@v1", "file:///x/y", "v1"),
-        ("https://h/a/b.git@release@2", "https://h/a/b.git", "release@2"),
-        ("https://me:pw@h/@scope/b@v1", "https://me:pw@h/@scope/b", "v1"),
-    ],
-)
-def test_a_ref_stands_behind_the_first_at(source, url, ref):
-    assert split_ref(source) == (url, ref)
-
-
-def _git(folder, *arguments):
-    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    done = subprocess.run(
-        ["git", "-C", folder, *identity, *arguments], check=True, capture_output=True, text=True
-    )
-    return done.stdout.strip()
-
-
-@pytest.fixture
-def origin(repo):
-    folder = repo()
-    _git(folder, "init", "-q", "-b", "main")
-    commits = []
-    for count in (4, 8):
-        text = textwrap.dedent(replaced("return 4", f"return {count}"))
-        (folder / "model_manager.py").write_text(text)
-        _git(folder, "add", ".")
-        _git(folder, "commit", "-qm", str(count))
-        commits.append(_git(folder, "rev-parse", "HEAD"))
-    _git(folder, "tag", "old", commits[0])
-    return folder, commits
-
-
-def test_a_url_is_cloned_and_its_commit_recorded(origin):
-    folder, (old, new) = origin
-    for ref, commit, count in [("", new, 8), ("@old", old, 4), (f"@{old}", old, 4)]:
-        with checkout(f"file://{folder}{ref}") as repo:
-            assert repo.commit == commit
-            assert ManagedModel(repo.path).fit() == count
-            cloned = repo.path
-        assert not cloned.exists()
-
-
-def test_a_folders_commit_and_changes_are_recorded(origin):
-    folder, (_, new) = origin
-    with (
-        pytest.raises(UsageError, match=rf"@v9 is for Git URLs.*{folder}, or file://{folder}@v9"),
-        checkout(f"{folder}@v9"),
-    ):
-        pass
-    with checkout(str(folder)) as repo:
-        assert repo.commit == new
-    (folder / "runs" / "model").mkdir(parents=True)
-    (folder / "runs" / "model" / "result.json").write_text("{}")
-    with checkout(str(folder)) as repo:
-        assert repo.commit == new  # the results of a run in the repository are no change of it
-    (folder / "more.py").write_text("")
-    with checkout(str(folder)) as repo:
-        assert repo.commit == f"{new}+changes"
-
-
-def test_a_source_that_cannot_be_had_is_a_usage_error(origin, tmp_path):
-    folder, _ = origin
-    for source in (f"file://{folder}@nowhere", f"file://{tmp_path}/none.git", "not/here"):
-        with pytest.raises(UsageError), checkout(source):
-            pass
-    with pytest.raises(UsageError) as failed, checkout("http://me:t0ken@127.0.0.1:9/a.git@v1"):
-        pass
-    assert "http://127.0.0.1:9/a.git" in str(failed.value)
-    assert "t0ken" not in str(failed.value)
-    (folder / "model_manager.py").unlink()
-    with pytest.raises(RepositoryError, match="no model_manager.py"), checkout(str(folder)):
-        pass
-
-
-# -- its dependencies ------------------------------------------------------------------------
-
-
-def test_both_names_and_both_spellings_of_dependencies_are_read(tmp_path, caplog):
-    assert pip_requirements(tmp_path) == []
-    (tmp_path / "conda.yml").write_text(
-        "dependencies:\n  - python=3.11\n  - scipy=1.2\n- pip:\n  - numpy==2.0\n\nname: x\n"
-    )
-    assert pip_requirements(tmp_path) == ["scipy==1.2.*", "numpy==2.0"]
-    assert not caplog.records  # it is read more than once, and said at the start
-    check_dependencies(tmp_path)
-    assert "line 4" in caplog.text
-    (tmp_path / "conda.yaml").write_text("dependencies: [pip, 'torch>=2', {pip: [a]}]")
-    assert pip_requirements(tmp_path) == ["torch>=2", "a"]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("[", "line 1 is not valid YAML .*: expected a conda environment"),
-        ("name: [x\n  dependencies: numpy\n", "line 2 is not valid YAML"),
-        ("dependencies: [\n- pip:\n", "line 2 is not valid YAML"),
-        ("a: b", "no list 'dependencies': expected a conda environment"),
-        ("- x", "no list 'dependencies'"),
-        ("", "no list 'dependencies'"),
-        ("\udcff", "cannot be read"),
-        ("dependencies: [1.5]", r"the dependency 1\.5: expected a package's name"),
-        ("dependencies: [{pip: numpy}]", "the dependency .*'numpy'.*expected a package's name"),
-        ("dependencies: [{npm: [a]}]", "the dependency .*'npm'"),
-    ],
-)
-def test_a_broken_dependency_file_is_named(tmp_path, text, said):
-    (tmp_path / "conda.yaml").write_bytes(text.encode(errors="surrogateescape"))
-    for read in (pip_requirements, check_dependencies):
-        with pytest.raises(RepositoryError, match=rf"conda\.yaml .*{said}"):
-            read(tmp_path)
-
-
-def test_of_a_repository_without_a_dependency_file_it_is_said_what_is_lost(tmp_path, caplog):
-    check_dependencies(tmp_path)
-    assert "no conda.yaml" in caplog.text
-    assert "MLflow" in caplog.text
-    caplog.clear()
-    (tmp_path / "conda.yml").write_text("dependencies: []")
-    check_dependencies(tmp_path)
-    assert not caplog.records

@@ -1,8 +1,17 @@
-"""The requirements of a logged model: pip's names and the installed versions."""
+"""The dependency file, and the requirements of a logged model: pip's names, installed versions."""
 
 from importlib.metadata import version
 
-from flops_fl.repo.dependencies import code_folders, installed_requirements, sources
+import pytest
+
+from flops_fl.errors import RepositoryError
+from flops_fl.repo.dependencies import (
+    check_dependencies,
+    code_folders,
+    installed_requirements,
+    pip_requirements,
+    sources,
+)
 
 CONDA = """
 channels: [conda-forge, pytorch]
@@ -51,3 +60,48 @@ def test_what_pip_cannot_read_costs_no_more_than_itself(tmp_path):
     installed = [f"numpy=={version('numpy')}", f"rich=={version('rich')}"]
     assert found == [*installed, "-r more.txt", "git+https://h/x"]
     assert [line.partition(",")[0] for line in said] == ["numpy==1.*", "rich==1.0", "'x=>1'"]
+
+
+def test_both_names_and_both_spellings_of_dependencies_are_read(tmp_path, caplog):
+    assert pip_requirements(tmp_path) == []
+    (tmp_path / "conda.yml").write_text(
+        "dependencies:\n  - python=3.11\n  - scipy=1.2\n- pip:\n  - numpy==2.0\n\nname: x\n"
+    )
+    assert pip_requirements(tmp_path) == ["scipy==1.2.*", "numpy==2.0"]
+    assert not caplog.records  # it is read more than once, and said at the start
+    check_dependencies(tmp_path)
+    assert "line 4" in caplog.text
+    (tmp_path / "conda.yaml").write_text("dependencies: [pip, 'torch>=2', {pip: [a]}]")
+    assert pip_requirements(tmp_path) == ["torch>=2", "a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[", "line 1 is not valid YAML .*: expected a conda environment"),
+        ("name: [x\n  dependencies: numpy\n", "line 2 is not valid YAML"),
+        ("dependencies: [\n- pip:\n", "line 2 is not valid YAML"),
+        ("a: b", "no list 'dependencies': expected a conda environment"),
+        ("- x", "no list 'dependencies'"),
+        ("", "no list 'dependencies'"),
+        ("\udcff", "cannot be read"),
+        ("dependencies: [1.5]", r"the dependency 1\.5: expected a package's name"),
+        ("dependencies: [{pip: numpy}]", "the dependency .*'numpy'.*expected a package's name"),
+        ("dependencies: [{npm: [a]}]", "the dependency .*'npm'"),
+    ],
+)
+def test_a_broken_dependency_file_is_named(tmp_path, text, said):
+    (tmp_path / "conda.yaml").write_bytes(text.encode(errors="surrogateescape"))
+    for read in (pip_requirements, check_dependencies):
+        with pytest.raises(RepositoryError, match=rf"conda\.yaml .*{said}"):
+            read(tmp_path)
+
+
+def test_of_a_repository_without_a_dependency_file_it_is_said_what_is_lost(tmp_path, caplog):
+    check_dependencies(tmp_path)
+    assert "no conda.yaml" in caplog.text
+    assert "MLflow" in caplog.text
+    caplog.clear()
+    (tmp_path / "conda.yml").write_text("dependencies: []")
+    check_dependencies(tmp_path)
+    assert not caplog.records

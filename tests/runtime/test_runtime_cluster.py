@@ -1,19 +1,15 @@
 """Clusters: an aggregator that is one learner to its root, in real processes."""
 
-import io
 import json
-import math
 import os
 import shutil
 import signal
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from tests.certificates import HERE
-from tests.conftest import EXAMPLES, NUMPY, wait_for_port, wait_until
+from tests.conftest import NUMPY, wait_for_port, wait_until
 from tests.trees import HALVES, LEARNERS, free_address
 
 
@@ -190,39 +186,6 @@ def test_three_levels_and_a_plain_learner_beside_a_cluster(tree, processes):
 
 
 @pytest.mark.slow
-def test_a_simulated_tree_is_told_of_its_learners_failures(run_cli, tmp_path):
-    repo = tmp_path / "repo"
-    shutil.copytree(NUMPY, repo)
-    told = ["simulate", repo, "--learners", 5, "--clusters", 2, "--rounds", 2, "--no-tracking"]
-    code, out, said = run_cli("flops_fl", *told, "--json", cwd=tmp_path)
-    assert code == 0, said
-    last = json.loads(out)["rounds"][-1]
-    assert last["clusters"]["cluster-0"] == {"learners": 3, "failures": 0}
-    assert "2 clusters of 5 learners" in said
-    code, out, said = run_cli(
-        "flops_fl", "simulate", repo, "--learners", 5, "--rounds", 2, "--no-tracking", "--json",
-        cwd=tmp_path,
-    )  # fmt: skip
-    flat = json.loads(out)["rounds"][-1]
-    assert last["accuracy"] == pytest.approx(flat["accuracy"], abs=1e-6)
-
-    code_of = (repo / "model_manager.py").read_text()
-    (repo / "model_manager.py").write_text(code_of + BROKEN)
-    code, _, said = run_cli("flops_fl", *told, cwd=tmp_path)
-    assert code == 4
-    assert "ZeroDivisionError" in said
-    assert said.count("Traceback") <= 2  # one a cluster
-
-
-BROKEN = """
-
-class ModelManager(ModelManager):
-    def fit_model(self):
-        return 1 // 0
-"""
-
-
-@pytest.mark.slow
 def test_a_cluster_is_known_by_its_certificate_at_both_ends(tree, processes, authority):
     for name, role in (("root", "aggregator"), ("c0", "cluster"), ("l1", "learner")):
         authority.sign(name, hosts=HERE, roles=[role])
@@ -284,43 +247,3 @@ def test_what_fedprox_tells_its_learners_reaches_those_of_clusters(tree, process
     processes.result(root)
     processes.finish(cluster)
     assert (tmp_path / "told").read_text().split() == ["0.25"] * 2 * 2 * 2
-
-
-@pytest.mark.slow
-def test_a_tree_of_real_digits_is_judged_by_all_learners_data(run_cli, tmp_path):
-    """Loss and accuracy at the root, calculated anew with nothing but NumPy and the data."""
-    from flops_fl.data.partition import write_partitions
-    from flops_fl.data.sources import load_source
-
-    ids = [f"learner-{index}" for index in range(6)]
-    code, out, said = run_cli(
-        "flops_fl", "simulate", EXAMPLES / "mnist_sklearn", "--learners", 6, "--clusters", 2,
-        "--cluster-rounds", 3, "--rounds", 2, "--resize", 28, "--partition", "dirichlet:1",
-        "--no-tracking", "--json", "--output", tmp_path / "run",
-    )  # fmt: skip
-    assert code == 0, said
-    last = json.loads(out)["rounds"][-1]
-    whole = load_source("digits", resize=28)
-    write_partitions(whole, ids, tmp_path / "parts", scheme="dirichlet:1", seed=0)
-    with np.load(tmp_path / "run" / "model-last.npz") as model:
-        weights, bias = model["t0"], model["t1"]
-    losses, hits = [], []
-    for name in ids:
-        rows = pq.read_table(*(tmp_path / "parts").glob(f"{name}.*.parquet")).to_pylist()
-        held = rows[len(rows) - math.ceil(len(rows) * 0.2) :]  # as the example cuts its test set
-        images = np.array([pixels_of(row["image"]) for row in held]) / 255.0
-        labels = np.array([row["label"] for row in held])
-        # One sigmoid for each class, their sum made 1: what SGDClassifier gives.
-        shares = 1 / (1 + np.exp(-(images @ weights.T + bias)))
-        shares /= shares.sum(axis=1, keepdims=True)
-        losses += (-np.log(shares[np.arange(len(labels)), labels])).tolist()
-        hits += (shares.argmax(axis=1) == labels).tolist()
-    assert last["examples"] == len(losses)
-    assert last["loss"] == pytest.approx(np.mean(losses), rel=1e-9)
-    assert last["accuracy"] == pytest.approx(np.mean(hits), rel=1e-12)
-    assert last["accuracy"] > 0.7
-
-
-def pixels_of(image):
-    """A row's image, as the Parquet file has it."""
-    return np.array(Image.open(io.BytesIO(image["bytes"])), dtype=np.float64).reshape(-1)

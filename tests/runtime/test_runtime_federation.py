@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.conftest import EXAMPLES, ROOT, wait_for_port, wait_until
+from tests.conftest import EXAMPLES, wait_for_port, wait_until
 from tests.proxy import Proxy
 
 NUMPY = EXAMPLES / "numpy_minimal"
@@ -260,35 +260,6 @@ def test_resume_refuses_another_run(processes, digits, run_cli, tmp_path):
     )
     assert code == 2
     assert "seed was 0 and is 9" in err
-
-
-def test_help_is_quick_and_imports_nothing_heavy(run_cli):
-    code, out, err = run_cli("learner", "--help", env={"PYTHONPROFILEIMPORTTIME": "1"})
-    assert code == 0
-    assert "--aggregator" in out
-    imported = {line.rpartition("|")[2].strip() for line in err.splitlines()}
-    assert "pydantic" in imported
-    for heavy in ("mlflow", "datasets", "torch", "flwr", "numpy", "pyarrow"):
-        assert heavy not in imported
-
-
-@pytest.mark.slow
-def test_the_demo_runs(run_cli):
-    # With the files it leaves in runs/, as a user has them.
-    import subprocess
-    import sys
-
-    done = subprocess.run(
-        [sys.executable, "examples/demo.py"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "accuracy 0.9" in done.stdout
-    assert (ROOT / "runs/demo/history.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_learner_that_is_cut_off_trains_on_and_delivers_without_training_again(

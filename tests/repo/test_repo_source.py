@@ -1,0 +1,95 @@
+"""Where a repository comes from: a folder, or a Git URL with a ref."""
+
+import subprocess
+import textwrap
+
+import pytest
+
+from flops_fl.errors import RepositoryError, UsageError
+from flops_fl.repo.contract import ManagedModel
+from flops_fl.repo.source import checkout, split_ref
+from tests.repo.good import replaced
+
+
+@pytest.mark.parametrize(
+    ("source", "url", "ref"),
+    [
+        ("https://h/a/b.git", "https://h/a/b.git", "HEAD"),
+        ("https://h/a/b.git@main", "https://h/a/b.git", "main"),
+        ("https://h/a/b@feature/x", "https://h/a/b", "feature/x"),
+        ("https://me:pw@h/a/b", "https://me:pw@h/a/b", "HEAD"),
+        ("https://me:pw@h/a/b@v1", "https://me:pw@h/a/b", "v1"),
+        ("git@h:a/b.git", "git@h:a/b.git", "HEAD"),
+        ("git@h:a/b.git@v1", "git@h:a/b.git", "v1"),
+        ("file:///x/y@v1", "file:///x/y", "v1"),
+        ("https://h/a/b.git@release@2", "https://h/a/b.git", "release@2"),
+        ("https://me:pw@h/@scope/b@v1", "https://me:pw@h/@scope/b", "v1"),
+    ],
+)
+def test_a_ref_stands_behind_the_first_at(source, url, ref):
+    assert split_ref(source) == (url, ref)
+
+
+def _git(folder, *arguments):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    done = subprocess.run(
+        ["git", "-C", folder, *identity, *arguments], check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def origin(repo):
+    folder = repo()
+    _git(folder, "init", "-q", "-b", "main")
+    commits = []
+    for count in (4, 8):
+        text = textwrap.dedent(replaced("return 4", f"return {count}"))
+        (folder / "model_manager.py").write_text(text)
+        _git(folder, "add", ".")
+        _git(folder, "commit", "-qm", str(count))
+        commits.append(_git(folder, "rev-parse", "HEAD"))
+    _git(folder, "tag", "old", commits[0])
+    return folder, commits
+
+
+def test_a_url_is_cloned_and_its_commit_recorded(origin):
+    folder, (old, new) = origin
+    for ref, commit, count in [("", new, 8), ("@old", old, 4), (f"@{old}", old, 4)]:
+        with checkout(f"file://{folder}{ref}") as repo:
+            assert repo.commit == commit
+            assert ManagedModel(repo.path).fit() == count
+            cloned = repo.path
+        assert not cloned.exists()
+
+
+def test_a_folders_commit_and_changes_are_recorded(origin):
+    folder, (_, new) = origin
+    with (
+        pytest.raises(UsageError, match=rf"@v9 is for Git URLs.*{folder}, or file://{folder}@v9"),
+        checkout(f"{folder}@v9"),
+    ):
+        pass
+    with checkout(str(folder)) as repo:
+        assert repo.commit == new
+    (folder / "runs" / "model").mkdir(parents=True)
+    (folder / "runs" / "model" / "result.json").write_text("{}")
+    with checkout(str(folder)) as repo:
+        assert repo.commit == new  # the results of a run in the repository are no change of it
+    (folder / "more.py").write_text("")
+    with checkout(str(folder)) as repo:
+        assert repo.commit == f"{new}+changes"
+
+
+def test_a_source_that_cannot_be_had_is_a_usage_error(origin, tmp_path):
+    folder, _ = origin
+    for source in (f"file://{folder}@nowhere", f"file://{tmp_path}/none.git", "not/here"):
+        with pytest.raises(UsageError), checkout(source):
+            pass
+    with pytest.raises(UsageError) as failed, checkout("http://me:t0ken@127.0.0.1:9/a.git@v1"):
+        pass
+    assert "http://127.0.0.1:9/a.git" in str(failed.value)
+    assert "t0ken" not in str(failed.value)
+    (folder / "model_manager.py").unlink()
+    with pytest.raises(RepositoryError, match="no model_manager.py"), checkout(str(folder)):
+        pass
