@@ -1,0 +1,1 @@
+"""FLOps projects: the file that describes one, and what follows from it."""
