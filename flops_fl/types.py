@@ -154,6 +154,7 @@ class Update:
     parameters: Parameters
     examples: int
     metrics: Mapping[str, Scalar] = field(default_factory=dict)
+    data: str = ""  # hash of the rows that it was trained on; empty: not known
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -268,6 +269,8 @@ class RoundRecord:
     """Samples that the updates of this round were trained on."""
     clusters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Of learners that are cluster aggregators: how many `learners` and `failures` they had."""
+    new_data: Mapping[str, Mapping[str, str | int]] = field(default_factory=dict)
+    """``data`` and ``examples`` of updates that were trained on other rows than the last ones."""
     ended: float = 0.0
     """Unix time of the round's end; 0: not known."""
 
@@ -294,7 +297,4 @@ class Best:
 
 
 def _rank(accuracy: float | None, loss: float | None) -> tuple[float, float]:
-    return (
-        -math.inf if accuracy is None else accuracy,
-        -math.inf if loss is None else -loss,
-    )
+    return (-math.inf if accuracy is None else accuracy, -math.inf if loss is None else -loss)

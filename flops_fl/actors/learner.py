@@ -13,8 +13,9 @@ from pathlib import Path
 from prometheus_client import Counter, Gauge
 
 from flops_fl.actors.outcomes import Outcomes
-from flops_fl.core.seeding import seed_build, seed_data
-from flops_fl.data.local import learners_data
+from flops_fl.core.seeding import seed_build
+from flops_fl.data.held import HeldData
+from flops_fl.data.local import DataPlace
 from flops_fl.data.servers import FlightData
 from flops_fl.errors import FederationError
 from flops_fl.flower.client import ClientWorker, LearnerClient
@@ -114,6 +115,8 @@ def learn(options: LearnerOptions, *, hosting: Hosting | None = None) -> int:
 
 
 def _learn(options: LearnerOptions, hosting: Hosting | None) -> None:
+    if options.refresh_data == "round":
+        log.info("--refresh-data round: models depend on when data come; result.json tells by hash")
     tls = options.tls()
     ids = options.learner_id or [own_name(tls)]
     health, outcomes = LearnerHealth(len(ids)), Outcomes(hosted=hosting is not None)
@@ -164,9 +167,19 @@ def _builder(
     data = _data(options)
 
     def build(seed: int) -> LearnerClient:
-        return build_learner(
-            repo, learner, data, options.data_tags, work=work, setup=setup, seed=seed
+        client = build_learner(
+            repo,
+            learner,
+            data,
+            options.data_tags,
+            work=work,
+            setup=setup,
+            seed=seed,
+            refreshes=options.refresh_data == "round",
         )
+        if client.data and client.data.hash:
+            _say(learner, str(client.data))
+        return client
 
     return build
 
@@ -193,6 +206,7 @@ def build_learner(
     work: WorkFolder | None = None,
     setup: Setup | None = None,
     seed: int = 0,
+    refreshes: bool = False,
 ) -> LearnerClient:
     """Build a learner with its model and data; ``{id}`` in a tag stands for the learner's id.
 
@@ -200,16 +214,17 @@ def build_learner(
         work: The folder in which user code runs; None for a new one.
         setup: The learner's commit and packages; the state outside the parameters is added.
         seed: The seed of the model's build, the same for all learners and the aggregator.
+        refreshes: Whether a fit takes data that have changed since the last one.
 
     Raises:
         FlopsError: the data cannot be loaded, or user code fails.
     """
-    load = learners_data(data, tags, learner)
-    model = ManagedModel(folder, load, partial(seed_build, seed), work)
+    held = HeldData(DataPlace(data, tags, learner), learner, refreshes=refreshes)
+    model = ManagedModel(folder, held.load, partial(seed_build, seed), work)
     setup = replace(setup or Setup(), state=model.beside())
-    seed_data(learner)
-    model.attach_data()
-    return LearnerClient(model, learner, setup)
+    client = LearnerClient(model, learner, setup, held)
+    client.attach_data()
+    return client
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import Any
 
 from flops_fl.core.aggregation import Aggregation, Judgement, Strategy
+from flops_fl.core.lineage import together
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Cohort, Plan, State
 from flops_fl.core.rounds import Training
@@ -166,6 +167,7 @@ class Cycles:
             parameters=state.parameters,
             examples=played[-1].fit_examples,
             metrics=counts,
+            data=together(state.history, first),
         )
 
     async def evaluate(self, task: Task, parameters: Parameters) -> Evaluation:

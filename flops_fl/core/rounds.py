@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import partial
 
 from flops_fl.core.aggregation import Judgement, Strategy
+from flops_fl.core.lineage import changes
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Cohort, Journal, Plan, State
 from flops_fl.core.stages import (
@@ -118,11 +119,11 @@ class Training:
         try:
             parameters = await stage.run(self.state.parameters, self.state.round)
         except FederationError:
-            self.failed_round = began.record(stage.round, stage.outcome)
+            self.failed_round = began.record(self.state, stage.round, stage.outcome)
             self._observer.on_failed_round(self.failed_round)
             raise
         parameters = await maybe_off_loop(parameters, partial(stage.plan.keep, parameters))
-        record = began.record(stage.round, stage.outcome)
+        record = began.record(self.state, stage.round, stage.outcome)
         await self._take(
             replace(self.state, parameters=parameters, round=stage.round, pending=record)
         )
@@ -193,7 +194,7 @@ class _Began:
         self._time = time.monotonic()
         self._down, self._up = cohort.traffic()
 
-    def record(self, round: int, fit: StageOutcome) -> RoundRecord:
+    def record(self, before: State, round: int, fit: StageOutcome) -> RoundRecord:
         """The record of a round after its fit."""
         return replace(
             self._since(_empty(round)),
@@ -203,6 +204,7 @@ class _Began:
             fit_metrics=fit.metrics,
             fit_examples=fit.examples,
             clusters=fit.clusters,
+            new_data=changes(before.history, fit.data),
         )
 
     def add(self, fitted: RoundRecord, evaluation: StageOutcome) -> RoundRecord:

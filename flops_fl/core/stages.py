@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from flops_fl.core.aggregation import Judgement, Strategy
 from flops_fl.core.failures import in_short
+from flops_fl.core.lineage import entry_of
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Cohort, Plan
 from flops_fl.errors import BadUpdate, FederationError
@@ -46,6 +47,7 @@ class StageOutcome:
     metrics: Mapping[str, Scalar] = field(default_factory=dict)
     examples: int = 0
     clusters: dict[str, dict[str, int]] = field(default_factory=dict)
+    data: dict[str, dict[str, str | int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,7 @@ class Fit(_Stage):
         else:
             self.outcome.answered.append(answer.learner)
             self.outcome.examples += answer.examples
+            self.outcome.data[answer.learner] = entry_of(answer)
             if cluster := cluster_of(answer):
                 self.outcome.clusters[answer.learner] = cluster
 

@@ -36,12 +36,25 @@ class ContentHash:
         return whole.hexdigest()[:DIGITS]
 
 
+def hash_of(dataset: Any) -> str:
+    """The hash of a `datasets.Dataset`: the same for the same features and rows, in this order."""
+    from datasets import Features
+
+    table = dataset.data.table.select(list(dataset.features))
+    digest = ContentHash(Features(dataset.features).arrow_schema)
+    for batch in table.to_batches():
+        digest.add(batch)
+    return digest.hexdigest()
+
+
 def _buffers(key: str, array: Any) -> Iterator[tuple[str, Any]]:
     """The buffers of an array, each with a key; values under nulls do not count."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     array = getattr(array, "storage", array)
+    if pa.types.is_string_view(array.type) or pa.types.is_binary_view(array.type):
+        array = array.cast(pa.large_binary())
     kind = array.type
     yield f"{key}/valid", _bytes(array.is_valid())
     array = array.drop_null()

@@ -78,12 +78,27 @@ def load_flights(data: FlightData, tags: Sequence[str] = ()) -> Any:
                     raise
                 log.info("the data have changed while they were read: reading them again")
         store.tidy()
+    total = sum(len(table) for _, table in named)
+    names = some([flight.name for flight in found], _SHOWN)
+    log.info("data: %d rows in %d flights from %s: %s", total, len(found), _all(data), names)
+    return join_tables(named, fingerprint=_fingerprint(found))
+
+
+def state_of_flights(data: FlightData, tags: Sequence[str] = ()) -> str:
+    """The fingerprint that `load_flights` would give its dataset now; reads no rows.
+
+    Raises:
+        FlopsError: see `load_flights`.
+    """
+    with ExitStack() as stack:
+        return _fingerprint(_list([stack.enter_context(data.dial(s)) for s in data.servers], tags))
+
+
+def _fingerprint(found: Sequence[Found]) -> str:
     digest = hashlib.sha256()
     for flight in found:
         digest.update(f"{flight.name}/{flight.size}/".encode() + flight.version + b"\n")
-    total = sum(len(table) for _, table in named)
-    log.info("data: %d rows in %d flights from %s", total, len(found), _all(data))
-    return join_tables(named, fingerprint=digest.hexdigest()[:16])
+    return digest.hexdigest()[:16]
 
 
 def _all(data: FlightData) -> str:

@@ -43,16 +43,33 @@ def load_folder(path: Path, tags: Sequence[str] = ()) -> Any:
         DataError: There is no file, none with such a tag, one that cannot be read, not one row,
             or files that differ in their columns or features.
     """
-    if not path.exists():
-        raise DataError(f"the data path {path} does not exist: expected a folder or a file")
-    if path.is_dir():
-        if (path / "dataset_dict.json").is_file():
-            raise _split_needed(path)
-        if (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
-            return _load_saved(path, tags)
+    if _is_saved(path):
+        return _load_saved(path, tags)
     files = choose_files(path, tags)
     named = [(str(file), read_table(file)) for file in files]
     return join_tables(named, fingerprint=_fingerprint(files))
+
+
+def state_of_folder(path: Path, tags: Sequence[str] = ()) -> str:
+    """The fingerprint that `load_folder` would give its dataset now; reads no rows.
+
+    Raises:
+        DataError: see `load_folder`.
+    """
+    return _fingerprint(sorted(path.iterdir()) if _is_saved(path) else choose_files(path, tags))
+
+
+def _is_saved(path: Path) -> bool:
+    """Whether this is a folder from `Dataset.save_to_disk`.
+
+    Raises:
+        DataError: there is nothing at this path, or a DatasetDict.
+    """
+    if not path.exists():
+        raise DataError(f"the data path {path} does not exist: expected a folder or a file")
+    if (path / "dataset_dict.json").is_file():
+        raise _split_needed(path)
+    return (path / "state.json").is_file() and (path / "dataset_info.json").is_file()
 
 
 def choose_files(path: Path, tags: Sequence[str]) -> list[Path]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +11,50 @@ from flops_fl.data.servers import FlightData
 from flops_fl.errors import DataError
 
 
-def learners_data(
-    data: Path | FlightData | None, tags: Sequence[str], learner: str
-) -> Callable[[], Any]:
-    """A function that loads a learner's data; ``{id}`` in a tag stands for the learner's id.
+class DataPlace:
+    """Where a learner's data are; ``{id}`` in a tag stands for the learner's id.
 
-    The function raises DataError if there is no data, or none that can be read. With data servers
-    it also raises Unreachable if one does not answer, and Refused if one does not let us in.
+    Its methods raise DataError if there is no data, or none that can be read. With data servers
+    they also raise Unreachable if one does not answer, and Refused if one does not let us in.
     """
-    given = [tags] if isinstance(tags, str) else tags
-    own = [tag.replace("{id}", learner) for tag in given]
 
-    def load() -> Any:
+    def __init__(self, data: Path | FlightData | None, tags: Sequence[str], learner: str) -> None:
+        self._data = data
+        given = [tags] if isinstance(tags, str) else tags
+        self._tags = [tag.replace("{id}", learner) for tag in given]
+
+    def load(self, patience: float | None = None) -> Any:
+        """Load the dataset.
+
+        Args:
+            patience: Seconds to wait for a server that is away; None for its `connect_timeout`.
+        """
         from flops_fl.data.folder import load_folder
 
-        if data is None:
+        place = self._asked(patience)
+        if isinstance(place, FlightData):
+            from flops_fl.data.flights import load_flights
+
+            return load_flights(place, self._tags)
+        return load_folder(place, self._tags)
+
+    def state(self, patience: float | None = None) -> str:
+        """The fingerprint of the dataset that `load` would give now; reads no rows."""
+        from flops_fl.data.folder import state_of_folder
+
+        place = self._asked(patience)
+        if isinstance(place, FlightData):
+            from flops_fl.data.flights import state_of_flights
+
+            return state_of_flights(place, self._tags)
+        return state_of_folder(place, self._tags)
+
+    def _asked(self, patience: float | None) -> Path | FlightData:
+        if self._data is None:
             raise DataError(
                 "the model asks for training data and there is none: give --data PATH with "
                 "Parquet or Arrow files"
             )
-        if isinstance(data, FlightData):
-            from flops_fl.data.flights import load_flights
-
-            return load_flights(data, own)
-        return load_folder(data, own)
-
-    return load
+        if isinstance(self._data, FlightData) and patience is not None:
+            return replace(self._data, connect_timeout=min(patience, self._data.connect_timeout))
+        return self._data

@@ -84,11 +84,13 @@ class Dialled:
         """
         from pyarrow import flight
 
-        end, pause, said = time.monotonic() + self._how.connect_timeout, 0.1, False
+        patience = self._how.connect_timeout
+        end, pause, said = time.monotonic() + patience, 0.1, False
+        options = flight.FlightCallOptions(timeout=min(ANSWER, patience))
         while True:
             try:
                 with _explained(self.server):
-                    return step(self._connected(), flight.FlightCallOptions(timeout=ANSWER))
+                    return step(self._connected(), options)
             except _Away as away:
                 self._hang_up()
                 if once:
@@ -98,9 +100,8 @@ class Dialled:
                     raise Refused(fault) from None
                 if time.monotonic() + pause > end:
                     raise Unreachable(
-                        f"no data server has answered at {self.server} for "
-                        f"{self._how.connect_timeout:g} s ({away}): start it, or check host and "
-                        "port"
+                        f"no data server has answered at {self.server} for {patience:g} s "
+                        f"({away}): start it, or check host and port"
                     ) from None
                 if not said:
                     log.info("waiting for the data server at %s (%s)", self.server, away)

@@ -33,7 +33,7 @@ def join_tables(named: Sequence[tuple[str, Any]], *, fingerprint: str) -> Any:
     first_name, first = named[0]
     features = features_of(first_name, first.schema)
     for name, table in named[1:]:
-        _require_same(first_name, features, name, features_of(name, table.schema))
+        require_same(first_name, features, name, features_of(name, table.schema))
     columns = first.column_names
     try:
         table = pa.concat_tables(
@@ -69,7 +69,15 @@ def features_of(name: str, schema: Any) -> Any:
         ) from error
 
 
-def _require_same(first: str, expected: Any, name: str, found: Any) -> None:
+def require_same(first: str, expected: Any, name: str, found: Any) -> None:
+    """Check that two tables have the same features.
+
+    Args:
+        first, name: What the tables are called in the message.
+
+    Raises:
+        DataError: they differ; the message says where.
+    """
     for column in [*expected, *(c for c in found if c not in expected)]:
         ours, theirs = expected.get(column), found.get(column)
         if ours != theirs:

@@ -19,6 +19,7 @@ from flops_fl.errors import FlopsError, RepositoryError
 from flops_fl.flower.client import LearnerClient
 from flops_fl.flower.grid import (
     CONFIG,
+    DATA,
     FAILURE,
     METRICS,
     PARAMETERS,
@@ -82,7 +83,7 @@ def _perform(learner: LearnerClient, message: Message) -> RecordDict:
     metrics = {METRICS: ConfigRecord(dict(done.metrics))}
     if isinstance(done, Update):
         tensors = {PARAMETERS: record_of(done.parameters)}
-        return _result({"examples": done.examples}, **metrics, **tensors)
+        return _result({"examples": done.examples, DATA: done.data}, **metrics, **tensors)
     return _result({"loss": done.loss, "examples": done.examples}, **metrics)
 
 

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 
 from flwr.client import NumPyClient
 
-from flops_fl.core.seeding import seed_generators
+from flops_fl.core.seeding import seed_data, seed_generators
+from flops_fl.data.held import HeldData
 from flops_fl.errors import RepositoryError
 from flops_fl.flower.demands import NORM_BIT, clip, clipping_norm, say_unused
 from flops_fl.repo.contract import ManagedModel
@@ -29,12 +30,29 @@ class LearnerClient(NumPyClient):  # type: ignore[misc]  # flwr ships no usable 
         model: The repository's model, its data attached.
         learner: This learner's id, which is part of every task's seed.
         setup: The learner's commit, packages and state, which the aggregator compares.
+        data: The data that are attached to the model.
     """
 
-    def __init__(self, model: ManagedModel, learner: str, setup: Setup | None = None) -> None:
+    def __init__(
+        self,
+        model: ManagedModel,
+        learner: str,
+        setup: Setup | None = None,
+        data: HeldData | None = None,
+    ) -> None:
         self.model = model
         self.learner = learner
         self.setup = setup or Setup()
+        self.data = data
+
+    def attach_data(self) -> None:
+        """Let the model fetch its data, and split them as at every other time.
+
+        Raises:
+            FlopsError: the data cannot be loaded, or user code fails.
+        """
+        seed_data(self.learner)
+        self.model.attach_data()
 
     def get_parameters(self, config: Mapping[str, Scalar]) -> list[Array]:
         """The model's current parameters."""
@@ -48,8 +66,11 @@ class LearnerClient(NumPyClient):  # type: ignore[misc]  # flwr ships no usable 
         Raises:
             RepositoryError: user code raised or broke the contract, or the config demands
                 something that this repository cannot do.
+            FlopsError: the data have changed, and cannot be loaded: see `HeldData.refresh`.
         """
         limit = clipping_norm(config, self.model)
+        if self.data:
+            self.data.refresh(self.attach_data)
         self._seed(config, "fit")
         self.model.load(parameters)
         own = _own(config)
@@ -82,7 +103,11 @@ class LearnerClient(NumPyClient):  # type: ignore[misc]  # flwr ships no usable 
             if task.stage == "fit":
                 arrays, examples, metrics = self.fit(parameters, config)
                 return Update(
-                    learner=self.learner, parameters=arrays, examples=examples, metrics=metrics
+                    learner=self.learner,
+                    parameters=arrays,
+                    examples=examples,
+                    metrics=metrics,
+                    data=self.data.hash if self.data else "",
                 )
             loss, examples, metrics = self.evaluate(parameters, config)
         return Evaluation(learner=self.learner, loss=loss, examples=examples, metrics=metrics)

@@ -205,7 +205,11 @@ class GridCohort:
         if task.stage == "fit":
             arrays = arrays_of(reply.content[PARAMETERS], self._layout, keep=False)
             return Update(
-                learner=learner, parameters=arrays, examples=said["examples"], metrics=metrics
+                learner=learner,
+                parameters=arrays,
+                examples=said["examples"],
+                metrics=metrics,
+                data=str(said.get(DATA, "")),
             )
         return Evaluation(
             learner=learner, loss=said["loss"], examples=said["examples"], metrics=metrics
@@ -227,6 +231,7 @@ class GridCohort:
             await pause()
 
 
+DATA = "data"
 FAILURE = "failure"
 """Entry of a result that says what failed; ``stage`` and ``traceback`` are entries beside it."""
 

@@ -54,6 +54,13 @@ class LearnerOptions(
         advanced=True,
     )
 
+    refresh_data: Literal["round", "never"] = option(
+        "round: before a fit, load data that have changed; never: only at the start",
+        DATA,
+        "never",
+        advanced=True,
+    )
+
     aggregator: HostPort = option("where the aggregator listens", NETWORK, metavar="HOST:PORT")
     learner_id: Listing = option(
         "the learner's name; default: the certificate's, else the host's. Several names, with "

@@ -132,6 +132,10 @@ def _round(record: RoundRecord) -> dict[str, Any]:
         "learners": list(record.learners),
         "fit_examples": record.fit_examples,
         "clusters": {name: dict(counts) for name, counts in record.clusters.items()},
+        "new_data": {
+            name: {"data": entry["data"] or None, "examples": entry["examples"]}
+            for name, entry in record.new_data.items()
+        },
         "failures": [
             {"learner": f.learner, "stage": f.stage, "reason": f.reason} for f in record.failures
         ],

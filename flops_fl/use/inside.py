@@ -21,10 +21,10 @@ def serve(data: str | None, tags: Sequence[str], learner: str) -> None:
     """Let `load_dataset()` give the learner's data."""
 
     def load() -> Any:
-        from flops_fl.data.local import learners_data
+        from flops_fl.data.local import DataPlace
 
         try:
-            return learners_data(Path(data) if data else None, tags, learner)()
+            return DataPlace(Path(data) if data else None, tags, learner).load()
         except FlopsError as error:
             sys.stderr.write(f"error: {error}\n")
             raise SystemExit(error.exit_code) from None

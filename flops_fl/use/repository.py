@@ -16,7 +16,7 @@ from typing import Any
 
 from flops_fl.actors.learner import build_learner
 from flops_fl.core.seeding import seed_build
-from flops_fl.data.local import learners_data
+from flops_fl.data.local import DataPlace
 from flops_fl.process.lines import OURS, speak
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.loader import Workspace
@@ -70,8 +70,8 @@ def built(
 ) -> ManagedModel:
     """A learner's model, with data if `data` is given; see `open_repository`."""
     if data is None:
-        load = learners_data(None, (), learner)
-        return ManagedModel(folder, load, partial(seed_build, seed))
+        nothing = DataPlace(None, (), learner)
+        return ManagedModel(folder, nothing.load, partial(seed_build, seed))
     # Absolute, since user code has another working folder.
     return build_learner(folder, learner, Path(data).absolute(), data_tags, seed=seed).model
 

@@ -137,6 +137,7 @@ def _read_order(body: pb.Task) -> Order:
 
 def _fill_result(body: pb.Result, message: Result) -> None:
     body.key, body.examples, body.loss = message.key, message.examples, message.loss
+    body.data = message.data
     _fill_scalars(body.metrics, message.metrics)
     _fill_tensors(body, message)
 
@@ -150,6 +151,7 @@ def _read_result(body: pb.Result) -> Result:
         nbytes=_read_size(body),
         inline=body.inline,
         sizes=tuple(body.sizes),
+        data=body.data,
     )
 
 

@@ -124,7 +124,7 @@ class Task(_message.Message):
     def __init__(self, stage: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ..., version: _Optional[int] = ..., seed: _Optional[int] = ..., config: _Optional[_Mapping[str, Scalar]] = ..., nbytes: _Optional[int] = ..., inline: _Optional[bytes] = ..., sizes: _Optional[_Iterable[int]] = ..., timeout: _Optional[float] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("key", "examples", "loss", "metrics", "nbytes", "inline", "sizes")
+    __slots__ = ("key", "examples", "loss", "metrics", "nbytes", "inline", "sizes", "data")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -139,6 +139,7 @@ class Result(_message.Message):
     NBYTES_FIELD_NUMBER: _ClassVar[int]
     INLINE_FIELD_NUMBER: _ClassVar[int]
     SIZES_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
     key: str
     examples: int
     loss: float
@@ -146,7 +147,8 @@ class Result(_message.Message):
     nbytes: int
     inline: bytes
     sizes: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, key: _Optional[str] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., metrics: _Optional[_Mapping[str, Scalar]] = ..., nbytes: _Optional[int] = ..., inline: _Optional[bytes] = ..., sizes: _Optional[_Iterable[int]] = ...) -> None: ...
+    data: str
+    def __init__(self, key: _Optional[str] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., metrics: _Optional[_Mapping[str, Scalar]] = ..., nbytes: _Optional[int] = ..., inline: _Optional[bytes] = ..., sizes: _Optional[_Iterable[int]] = ..., data: _Optional[str] = ...) -> None: ...
 
 class Failure(_message.Message):
     __slots__ = ("key", "stage", "reason", "traceback")

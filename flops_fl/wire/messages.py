@@ -91,6 +91,8 @@ class Result:
     inline: bytes = b""
     sizes: tuple[int, ...] = ()
     """Bytes of each item of an opaque model."""
+    data: str = ""
+    """Hash of the rows that a fit was trained on."""
     parameters: Parameters | None = None
     """Decoded tensors from a Flower client; None on our own wire."""
 

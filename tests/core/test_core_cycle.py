@@ -15,7 +15,7 @@ from flops_fl.core.plan import Plan, State
 from flops_fl.core.rounds import Training
 from flops_fl.errors import FederationError
 from flops_fl.types import Layout, LearnerFailure, Task
-from tests.core.test_core_rounds import START, FakeCohort
+from tests.core.test_core_rounds import START, Collecting, FakeCohort
 
 PLAN = Plan(
     run_id="c1", rounds=3, seed=0, min_available=2, min_fit=2, min_evaluate=2, round_timeout=100,
@@ -187,3 +187,16 @@ def test_a_cluster_that_loses_its_quorum_says_so_and_starts_anew():
 def test_an_evaluation_that_nobody_gives_is_a_failure():
     with pytest.raises(FederationError, match="0 of 2 evaluations"):
         run(cycles(Learners(fails_from=1))[0].evaluate(task(0, "evaluate"), START))
+
+
+def test_a_cluster_speaks_for_its_learners_data_by_one_hash():
+    def trained(said, version=0):
+        cycle, _ = cycles(Collecting(said))
+        return run(cycle.fit(task(version), START)).data
+
+    same = trained({"n1": ["aa"] * 3, "n2": ["bb"] * 3})
+    assert len(same) == 16
+    assert trained({"n1": ["aa"] * 3, "n2": ["bb"] * 3}, version=1) == same
+    assert trained({"n1": ["aa"] * 3, "n2": ["bb", "bb", "cc"]}) != same
+    assert trained({"n1": ["aa"] * 3, "n2": [""] * 3}) not in ("", same)
+    assert trained({"n1": [""] * 3, "n2": [""] * 3}) == ""

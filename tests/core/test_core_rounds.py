@@ -333,3 +333,38 @@ def test_an_observer_that_fails_costs_its_own_report_only(caplog):
     assert play(FakeCohort(["l1"]), observer=Observers([Broken(), counting])).round == 2
     assert counting.rounds == 2
     assert "no disk" in caplog.text
+
+
+class Collecting(FakeCohort):
+    """Learners that say what they have trained on: `said` by learner and round."""
+
+    def __init__(self, said):
+        super().__init__(said)
+        self.said, self.round = said, 0
+
+    async def _answers(self, tasks, parameters, on_answer):
+        self.round += next(iter(tasks.values())).stage == "fit"
+        async for answer in super()._answers(tasks, parameters, on_answer):
+            if isinstance(answer, Update):
+                answer = replace(answer, data=self.said[answer.learner][self.round - 1])  # noqa: PLW2901
+            yield answer
+
+
+def test_the_history_tells_when_a_learner_trained_on_other_data_than_before():
+    said = {"l1": ["aa", "aa", "bb", "aa"], "l2": ["cc", "", "cc", "cc"], "l3": [""] * 4}
+    state = play(Collecting(said), rounds=4)
+    assert [dict(record.new_data) for record in state.history] == [
+        {"l1": {"data": "aa", "examples": 2}, "l2": {"data": "cc", "examples": 3}},
+        {"l2": {"data": "", "examples": 3}},
+        {"l1": {"data": "bb", "examples": 2}, "l2": {"data": "cc", "examples": 3}},
+        {"l1": {"data": "aa", "examples": 2}},
+    ]
+    # A resumed training compares with what the history has.
+    resumed = Collecting({name: ["aa"] for name in said})
+    state = play(resumed, rounds=5, state=state)
+    assert set(state.history[-1].new_data) == {"l2", "l3"}
+
+
+def test_what_is_no_hash_is_not_recorded():
+    said = {"l1": ["A" * 40], "l2": ["a" * 65], "l3": ["<script>"], "l4": ["0123456789abcdef"]}
+    assert set(play(Collecting(said), rounds=1).history[0].new_data) == {"l4"}

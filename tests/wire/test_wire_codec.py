@@ -68,6 +68,7 @@ MESSAGES = st.one_of(
         metrics=SCALARS,
         nbytes=st.none() | st.integers(0, 2**40),
         sizes=SIZES,
+        data=TEXT,
     ),
     st.builds(m.Failure, key=TEXT, stage=TEXT, reason=TEXT, traceback=TEXT),
     st.builds(m.Grant, key=TEXT),

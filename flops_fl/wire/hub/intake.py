@@ -271,8 +271,9 @@ class Intake:
         result, entry.upload, entry.result = entry.result, None, None
         assert result is not None
         update = Update(
-            learner=learner, parameters=arrays, examples=result.examples, metrics=result.metrics
-        )
+            learner=learner, parameters=arrays, examples=result.examples, metrics=result.metrics,
+            data=result.data,
+        )  # fmt: skip
         self._settle(learner, update)
 
     def _settle(self, learner: str, answer: Answer) -> None:

@@ -25,4 +25,5 @@ def as_message(task: Task, answer: Answer) -> Message:
         nbytes=model.nbytes,
         inline=model.inline,
         sizes=model.sizes,
+        data=answer.data,
     )
