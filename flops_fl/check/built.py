@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from flops_fl.check.report import Order, Report
-from flops_fl.core.mean import check_update
+from flops_fl.core.refusals import check_update
 from flops_fl.core.seeding import seed_build
 from flops_fl.dtypes import kind_of
 from flops_fl.errors import BadUpdate, DataError, RepositoryError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flops_fl.actors.learner import build_learner
 from flops_fl.check.report import Order, Report
-from flops_fl.core.mean import check_update
+from flops_fl.core.refusals import check_update
 from flops_fl.errors import BadUpdate, RepositoryError
 from flops_fl.flower.client import ROUND, SEED, LearnerClient
 from flops_fl.flower.xgboost import LEARNERS

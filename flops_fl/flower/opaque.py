@@ -16,7 +16,7 @@ from flwr.common import Parameters as FlowerParameters
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
 
-from flops_fl.core.mean import check_update
+from flops_fl.core.refusals import check_update
 from flops_fl.dtypes import OPAQUE
 from flops_fl.errors import BadUpdate, FederationError
 from flops_fl.flower.strategy import Bound, FlowerStrategy, fit_result

@@ -19,7 +19,7 @@ from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import Strategy
 
 from flops_fl.core.aggregation import Aggregation, Judgement, not_accepted, require_accepted
-from flops_fl.core.mean import finite
+from flops_fl.core.refusals import finite
 from flops_fl.dtypes import OPAQUE, dtype_of, kind_of
 from flops_fl.errors import FederationError, FlopsError
 from flops_fl.flower.selection import Named, SeededCohort, check_chosen

@@ -13,7 +13,7 @@ from typing import Any
 import flwr.server.strategy as flower
 import numpy as np
 
-from flops_fl.core.mean import check_update
+from flops_fl.core.refusals import check_update
 from flops_fl.dtypes import OPAQUE
 from flops_fl.errors import BadUpdate, UsageError
 from flops_fl.flower.opaque import FlowerOpaque

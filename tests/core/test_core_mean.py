@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from flops_fl.core.mean import WeightedMean, check_update
+from flops_fl.core.mean import WeightedMean
+from flops_fl.core.refusals import check_update
 from flops_fl.errors import BadUpdate
 from flops_fl.types import Layout, Update
 
