@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import tarfile
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flops_fl import __version__
 from flops_fl.errors import UsageError
 from flops_fl.images.layout import INDEX, MANIFEST, Descriptor, Layout
 from flops_fl.images.registry import TYPES, Reference, Registry
@@ -20,6 +22,8 @@ MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 """uv's names of the platforms for which images can be built."""
 MANYLINUX = (17, 28, *range(31, 41))
 """The minor versions of glibc 2 for which uv chooses wheels."""
+SEEN = "flops-fl.base"
+"""The annotation for `seen`."""
 _PYTHON = re.compile(r"(?:\./)?((?:usr/local/|usr/|opt/[\w.-]+/)bin)/python3\.(\d+)")
 _LIBC = re.compile(r"(?:.*/)?(?:libc\.so\.6|libc-2\.(\d+)\.so)")
 _MUSL = re.compile(r"(?:.*/)?ld-musl-[\w]+\.so\.1")
@@ -48,7 +52,7 @@ def fetch_base(name: str, platform: str, layout: Layout, cache: Layout) -> Base:
 
     Args:
         name: A folder with an OCI layout, or an image's name at a registry.
-        cache: A layout that may be there, and may have its layers.
+        cache: A layout that may be there, and may have its layers and what was found in them.
 
     Raises:
         UsageError: there is no such image for the platform, or it has no Python.
@@ -74,14 +78,30 @@ def fetch_base(name: str, platform: str, layout: Layout, cache: Layout) -> Base:
             blobs = _blobs(said)
         config, *layers = blobs
         content = layout.document(config.digest)
-        folder, python, libc = _looked_through(layers, layout, name)
+        found = _seen(manifest.digest, cache) or _looked_through(
+            layers, layout, name, MACHINES[platform]
+        )
     except (KeyError, ValueError) as error:
         raise UsageError(f"--base {name} is a broken image ({error}): give another") from None
-    machine = MACHINES[platform]
-    return Base(
-        label, manifest.digest, platform, content, layers, folder, python,
-        f"{machine}-unknown-linux-musl" if libc is None else f"{machine}-manylinux_2_{libc}",
-    )  # fmt: skip
+    return Base(label, manifest.digest, platform, content, layers, *found)
+
+
+def seen(base: Base) -> str:
+    """What was found in a base image: a manifest on top of it says so to the next build."""
+    return json.dumps([__version__, base.digest, base.folder, base.python, base.uv_platform])
+
+
+def _seen(digest: str, earlier: Layout) -> tuple[str, str, str] | None:
+    """What an earlier build has found in a base image, if it is the same and so are we."""
+    try:
+        for image in earlier.index():
+            for each in earlier.manifests(image):
+                said = json.loads(earlier.document(each.digest)["annotations"][SEEN])
+                if said[:2] == [__version__, digest]:
+                    return said[2], said[3], said[4]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return None
 
 
 def _chosen(
@@ -129,9 +149,9 @@ def _blobs(manifest: Mapping[str, Any]) -> list[Descriptor]:
 
 
 def _looked_through(
-    layers: Sequence[Descriptor], layout: Layout, name: str
-) -> tuple[str, str, int | None]:
-    """The folder and version of its newest Python, and the minor version of glibc; None: musl."""
+    layers: Sequence[Descriptor], layout: Layout, name: str, machine: str
+) -> tuple[str, str, str]:
+    """The folder and version of its newest Python, and what uv calls its processor and libc."""
     pythons: dict[str, int] = {}
     glibc, musl = 0, False
     for layer in layers:
@@ -156,7 +176,8 @@ def _looked_through(
         raise UsageError(
             f"--base {name} has glibc 2.{glibc}: give one with 2.{MANYLINUX[0]} or newer"
         )
-    return folder, f"3.{pythons[folder]}", None if musl and not glibc else known[-1]
+    libc = "unknown-linux-musl" if musl and not glibc else f"manylinux_2_{known[-1]}"
+    return folder, f"3.{pythons[folder]}", f"{machine}-{libc}"
 
 
 def _glibc(tar: tarfile.TarFile, member: tarfile.TarInfo) -> int:

@@ -11,16 +11,16 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
 from flops_fl.errors import RepositoryError, UsageError
-from flops_fl.images.base import Base, fetch_base
+from flops_fl.images.base import SEEN, Base, fetch_base, seen
 from flops_fl.images.bytecode import Bytecode
 from flops_fl.images.config import Origin, code, config_of, skeleton
-from flops_fl.images.layers import Layer, write_layer
+from flops_fl.images.layers import Layer, Pieces, write_layer
 from flops_fl.images.layout import CONFIG, INDEX, MANIFEST, REF_NAME, Descriptor, Layout, index_of
 from flops_fl.images.lock import FILE, Lock, Pin
 from flops_fl.images.needs import Dropped, Needs, layers_of, needs_of, resolve
@@ -172,6 +172,8 @@ class _Building:
     """The layers of an earlier layout, by what they were made of."""
     bytecode: Bytecode
     work: Path
+    pieces: Pieces = field(default_factory=dict)
+    """What the layers of several platforms have in common, compressed once."""
 
     def images(self, base: Base) -> Iterator[Image]:
         """Build the images for the base's platform; they share their layers."""
@@ -208,7 +210,8 @@ class _Building:
             for title in missing:
                 log.info("writing the layer %s for %s", title, base.platform)
                 frame = skeleton(base) if title == "runtime" else ()
-                layer = write_layer(title, [*frame, *site.members(parts[title])], self.layout)
+                members = [*frame, *site.members(parts[title])]
+                layer = write_layer(title, members, self.layout, self.pieces)
                 there = sorted(parts[title] & site.packages.keys())
                 sizes = {name: site.size(name) for name in there}
                 layers[title] = replace(layer, packages=sizes, made_of=keys[title])
@@ -246,6 +249,7 @@ def _manifest(
         "mediaType": MANIFEST,
         "config": config.as_json(),
         "layers": [blob.as_json() for blob in blobs],
+        "annotations": {SEEN: seen(base)},
     }
     made = layout.add(MANIFEST, document)
     return Descriptor(MANIFEST, made.digest, made.size, base.platform)

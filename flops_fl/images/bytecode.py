@@ -26,6 +26,8 @@ class Bytecode:
         """Compile for a version of Python, into an empty folder."""
         self._python, self._work = python, work
         self._program = _interpreter(python)
+        self._keys: dict[tuple[str, Path], tuple[str, bytes]] = {}
+        """What the bytecode of a file depends on, by its path in the image and where it is."""
         self._made: dict[tuple[str, bytes], Path] = {}
         if self._program is None:
             log.warning(
@@ -39,28 +41,28 @@ class Bytecode:
         if self._program is None:
             return
         lines = []
-        for member, file, key in _sources(members):
+        for path, file in _sources(members):
+            key = self._keys[path, file] = (path, hashlib.sha256(file.read_bytes()).digest())
             if key not in self._made:
                 self._made[key] = self._work / f"{len(self._made)}.pyc"
-                lines.append(f"{file}\t{self._made[key]}\t/{member.path}\n")
+                lines.append(f"{file}\t{self._made[key]}\t/{path}\n")
         _run(self._program, lines, self._work)
 
     def of(self, members: Iterable[Member]) -> list[Member]:
         """The bytecode that was made of the Python files among some members."""
         tag = f"cpython-{self._python.replace('.', '')}"
         return [
-            Member(path=_beside(member.path, tag), content=self._made[key])
-            for member, _, key in _sources(members)
-            if key in self._made and self._made[key].exists()
+            Member(path=_beside(source[0], tag), content=self._made[key])
+            for source in _sources(members)
+            if (key := self._keys.get(source)) and self._made[key].exists()
         ]
 
 
-def _sources(members: Iterable[Member]) -> Iterator[tuple[Member, Path, tuple[str, bytes]]]:
-    """The Python files among some members, each with what its bytecode depends on."""
+def _sources(members: Iterable[Member]) -> Iterator[tuple[str, Path]]:
+    """The Python files among some members: their paths in the image, and where they are."""
     for member in members:
-        file = member.content
-        if member.path.endswith(".py") and isinstance(file, Path):
-            yield member, file, (member.path, hashlib.sha256(file.read_bytes()).digest())
+        if member.path.endswith(".py") and isinstance(member.content, Path):
+            yield member.path, member.content
 
 
 def _beside(path: str, tag: str) -> str:

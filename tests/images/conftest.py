@@ -1,10 +1,12 @@
 """A tiny repository, and a package index of a few lines instead of all that the runtime needs."""
 
+import json
 import struct
 
 import pytest
 from packaging.requirements import Requirement
 
+from flops_fl.cli import run
 from flops_fl.images import needs, site
 from tests.images import tiny
 from tests.images.tiny import PYTHON, commit, git
@@ -74,3 +76,26 @@ def repo(tmp_path):
     git(folder, "remote", "add", "origin", "https://example.org/Some-One/Digits_Model.git")
     commit(folder)
     return folder
+
+
+@pytest.fixture
+def image(tmp_path, repo, wheels, capsys):
+    """Runs flops-fl image; gives its JSON."""
+    base = tiny.base(tmp_path / "base", python=PYTHON)
+
+    def call(*options, out="out"):
+        run(
+            [
+                "image",
+                str(repo),
+                "--base",
+                str(base),
+                "--out",
+                str(tmp_path / out),
+                "--json",
+                *options,
+            ]
+        )
+        return json.loads(capsys.readouterr().out)
+
+    return call

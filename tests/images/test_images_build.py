@@ -2,41 +2,16 @@
 
 import json
 import os
-import sys
 import tarfile
 
 import pytest
 
-from flops_fl.cli import run
-from flops_fl.errors import FlopsError, RepositoryError, UsageError
+from flops_fl.images import base as base_images
 from flops_fl.images import build as building
 from flops_fl.images.layout import INDEX, Layout
 from flops_fl.repo.source import checkout
 from tests.images import tiny
 from tests.images.tiny import PYTHON, SITE, commit, git, names_in
-
-
-@pytest.fixture
-def image(tmp_path, repo, wheels, capsys):
-    """Runs flops-fl image; gives its JSON."""
-    base = tiny.base(tmp_path / "base", python=PYTHON)
-
-    def call(*options, out="out"):
-        run(
-            [
-                "image",
-                str(repo),
-                "--base",
-                str(base),
-                "--out",
-                str(tmp_path / out),
-                "--json",
-                *options,
-            ]
-        )
-        return json.loads(capsys.readouterr().out)
-
-    return call
 
 
 def tarfile_of(folder):
@@ -130,6 +105,18 @@ def test_layers_that_are_there_are_not_built_again(image, repo, tmp_path, monkey
     assert names_in(tmp_path / "out")[0][2] != layers
 
 
+def test_a_base_is_looked_through_once(image, repo, tmp_path, monkeypatch):
+    one = image()
+    with monkeypatch.context() as patch:
+        patch.setattr(base_images, "_looked_through", None)  # which would be called for a new one
+        assert image()["images"] == one["images"]
+    other = tiny.base(tmp_path / "other", python=PYTHON, libc=b"GNU C Library version 2.28.")
+    (tmp_path / "new").mkdir()
+    new, earlier = Layout.create(tmp_path / "new"), Layout(tmp_path / "out")
+    found = base_images.fetch_base(str(other), "linux/amd64", new, earlier)
+    assert found.uv_platform == "x86_64-manylinux_2_28"
+
+
 @pytest.mark.parametrize("kind", [b"{", b"\x1f\x8b"])  # documents, or layers
 def test_an_earlier_layout_that_is_damaged_is_no_obstacle(image, tmp_path, kind):
     before = image()
@@ -217,25 +204,6 @@ def test_images_are_pushed_once(image, repo):
         assert not [call for call in kept.calls if call.startswith("POST")]
 
 
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        (
-            "git+https://example.org/x.git",
-            "conda.yaml line 4 has git.*, which is built",
-        ),
-        ("frame==2.0", "conda.yaml lists does not fit together .*frame==2.0.*: change"),
-        ("nothing", r"does not fit together .*linux/amd64: .*nothing"),
-    ],
-)
-def test_what_cannot_be_installed_is_one_sentence(image, repo, tmp_path, line, said):
-    (repo / "conda.yaml").write_text(f"dependencies:\n  - python\n  - pip:\n    - {line}\n")
-    with pytest.raises(RepositoryError, match=said) as told:
-        image()
-    assert "\n" not in str(told.value)
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_wheel_of_the_repository_is_installed(image, repo, wheels, tmp_path):
     tiny.wheel(repo / "parts", "own", {"own/__init__.py": ""})
     (repo / "conda.yaml").write_text(
@@ -244,55 +212,3 @@ def test_a_wheel_of_the_repository_is_installed(image, repo, wheels, tmp_path):
     image()
     (_, _, packages, _), _ = names_in(tmp_path / "out")
     assert any(name.endswith("own/__init__.py") for name in packages)
-
-
-def test_without_a_network_one_sentence_says_so(image, monkeypatch, tmp_path):
-    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
-    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    with pytest.raises(UsageError, match="package index cannot be reached .*UV_OFFLINE"):
-        image()
-    assert [*tmp_path.glob("*out*")] == []
-
-
-def test_without_uv_one_sentence_says_so(image, monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(FlopsError, match="uv is needed to build images, but not installed"):
-        image()
-
-
-@pytest.mark.parametrize(
-    ("end", "said"),
-    [
-        (OSError(28, "No space left on device"), "no room is left beside .*/out or in uv's cache"),
-        (KeyboardInterrupt(), None),
-    ],
-)
-def test_a_build_that_ends_early_leaves_what_was_there(image, tmp_path, monkeypatch, end, said):
-    before = image()
-
-    def fail(*_):
-        raise end
-
-    monkeypatch.setattr(building, "write_layer", fail)
-    with pytest.raises(UsageError if said else KeyboardInterrupt, match=said):
-        image()
-    monkeypatch.undo()
-    assert [path.name for path in tmp_path.glob("*out*")] == ["out"]
-    assert {each.digest for each in Layout(tmp_path / "out").index()} == {
-        *before["images"].values()
-    }
-
-
-def test_a_base_with_an_older_python_is_refused(repo, wheels, tmp_path):
-    base = tiny.base(tmp_path / "base", python="3.10")
-    with pytest.raises(UsageError, match=r"has Python 3.10, but flops-fl needs >=3.11: give"):
-        run(["image", str(repo), "--base", str(base), "--out", str(tmp_path / "out")])
-
-
-def test_a_folder_that_is_something_else_is_not_replaced(image, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.tex").touch()
-    with pytest.raises(UsageError, match="--out .* is there and is no OCI layout"):
-        image()
-    assert (tmp_path / "out" / "thesis.tex").exists()

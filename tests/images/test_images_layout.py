@@ -71,6 +71,29 @@ def test_what_is_compressed_in_pieces_is_one_gzip_file(content, piece):
     assert digest == f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
+def test_what_two_layers_have_in_common_is_compressed_once(tmp_path, monkeypatch):
+    def members(machine):
+        yield Member(path="site/a/__config__.py", content=machine.encode() * 99)
+        yield Member(path="site/a/fast.so", content=machine.encode() * 5000)
+        yield Member(path="site/a-1.dist-info/RECORD", content=machine.encode())
+        yield from (Member(path=f"site/b/{n}.py", content=b"x = 1\n" * n) for n in range(999))
+
+    sent, deflate = [], layers._deflate
+    monkeypatch.setattr(layers, "_deflate", lambda piece, flush: (
+        sent.append(len(piece)), deflate(piece, flush)
+    )[1])  # fmt: skip
+    at, known = layout(tmp_path / "layout"), {}
+    amd64 = write_layer("site", members("x86_64"), at, known)
+    first = sum(sent)
+    arm64 = write_layer("site", members("aarch64"), at, known)
+    assert sum(sent) - first < 0.2 * first
+    for machine, layer in {"x86_64": amd64, "aarch64": arm64}.items():
+        assert write_layer("site", members(machine), at) == layer  # as if it were the only one
+        with tarfile.open(at.path(layer.blob.digest)) as tar:
+            for each in members(machine):
+                assert tar.extractfile(each.path).read() == each.content
+
+
 def test_blobs_are_named_by_what_is_in_them(tmp_path):
     at = layout(tmp_path / "layout")
     layer = write_layer("code", [Member(path="a", content=b"x" * 5_000_000)], at)
