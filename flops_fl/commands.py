@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from flops_fl.options.learner import LearnerOptions
     from flops_fl.options.pki import EnrollOptions, InitOptions, RequestOptions, SignOptions
     from flops_fl.options.plan import PlanOptions
+    from flops_fl.options.render import RenderOptions
     from flops_fl.options.use import (
         EvaluateOptions,
         ExportOptions,
@@ -100,6 +101,12 @@ def init(options: InitRepoOptions, call: Call) -> Work:
     from flops_fl.init import command
 
     return partial(_done, partial(command.init, options, sys.stdout))
+
+
+def project_render(options: RenderOptions, call: Call) -> Work:
+    from flops_fl.project import render
+
+    return partial(_done, partial(render.render, options, sys.stdout))
 
 
 def check(options: CheckOptions, call: Call) -> Work:

@@ -57,6 +57,7 @@ GROUPS = {
     "data": "What learners train on: prepare it, and serve it.",
     "flower": "Take a repository to Flower's own engines.",
     "pki": "Make certificates, by which actors know each other.",
+    "project": "FLOps projects, which a file describes.",
 }
 COMMANDS = {
     "init": Command(
@@ -205,6 +206,13 @@ COMMANDS = {
         "Write a Flower app around an ML repository, to be started with flwr run.",
         "federation:FlowerExportOptions",
         commands.flower_export,
+    ),
+    "project render": Command(
+        "SLA --for TARGET",
+        "write files for an orchestrator",
+        "Write the files with which Docker Compose, Kubernetes or Oakestra starts a FLOps project.",
+        "render:RenderOptions",
+        commands.project_render,
     ),
     "pki init": Command(
         "",

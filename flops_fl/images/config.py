@@ -20,6 +20,10 @@ USER = 10001
 """The number of the user that the actor runs as. Others can write where it writes, too."""
 METRICS = "127.0.0.1:9464"
 PORT = "8080/tcp"
+ENTRYPOINT = ("python", "main.py")
+RUNS = "/app/runs"
+"""The folder for what an actor writes."""
+HEALTH = "/app/health.py"
 
 _MAIN = '''"""Starts this image's actor, with the arguments of the FLOps manager or with options."""
 
@@ -28,20 +32,21 @@ from flops_fl.manager import main
 if __name__ == "__main__":
     main({role!r}, "/app/repo")
 '''
-_HEALTH = '''"""Whether the actor in this container lives: asks at FLOPS_METRICS."""
+_HEALTH = '''"""Whether the actor in this container lives; with /readyz, whether it is ready."""
 
 import os
 import sys
 import urllib.request
 
+path = sys.argv[1] if len(sys.argv) > 1 else "/healthz"
 host, _, port = os.environ["FLOPS_METRICS"].rpartition(":")
 if host in ("0.0.0.0", "[::]"):
     host = "127.0.0.1"
 try:
-    with urllib.request.urlopen(f"http://{host}:{port}/healthz", timeout=5):
+    with urllib.request.urlopen(f"http://{host}:{port}{path}", timeout=5):
         pass
 except OSError as error:
-    sys.exit(f"the actor does not answer: {error}")
+    sys.exit(f"the actor does not answer, or not well: {error}")
 '''
 
 
@@ -75,7 +80,7 @@ def code(role: str, repo: Path, files: Sequence[Path], origin: Origin) -> Iterat
     said = json.dumps({"source": origin.source, "commit": origin.commit}).encode()
     yield Member(path=f"app/repo/{ORIGIN}", content=said)
     yield Member(path="app/main.py", content=_MAIN.format(role=role).encode())
-    yield Member(path="app/health.py", content=_HEALTH.encode())
+    yield Member(path=HEALTH[1:], content=_HEALTH.encode())
     for name in ("home", "runs"):
         yield Member(path=f"app/{name}", mode=0o1777)
     for file in files:
@@ -95,12 +100,12 @@ def config_of(role: str, base: Base, layers: Sequence[Layer], origin: Origin) ->
     said |= {
         "User": f"{USER}:{USER}",
         "WorkingDir": "/app",
-        "Entrypoint": ["python", "main.py"],
+        "Entrypoint": list(ENTRYPOINT),
         "Env": _environment(theirs.get("Env") or (), origin),
         "Labels": {**(theirs.get("Labels") or {}), **_labels(role, base, origin)},
         # Docker's own field, which containerd, Docker and Podman read; OCI has none.
         "Healthcheck": {
-            "Test": ["CMD", "python", "/app/health.py"],
+            "Test": ["CMD", "python", HEALTH],
             "Interval": 30 * 10**9,
             "Timeout": 10 * 10**9,
             "StartPeriod": 60 * 10**9,

@@ -1,0 +1,46 @@
+"""Options of ``flops-fl project render``."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from pydantic import PositiveInt
+
+from flops_fl import limits
+from flops_fl.options.common import Options
+from flops_fl.options.described import CLUSTERS, LEARNERS, LIMITS, NETWORK, PROCESS, RESULTS, option
+from flops_fl.options.kinds import LocalPath, Seconds
+
+Target: TypeAlias = Literal["compose", "kubernetes", "oakestra"]
+
+
+class RenderOptions(Options):
+    """Options of ``flops-fl project render``."""
+
+    sla: LocalPath = option(
+        "the project's file, JSON or YAML", PROCESS, metavar="SLA", positional=True
+    )
+    for_: Target = option("the orchestrator that is to start it", PROCESS, alias="for")
+    out: LocalPath = option("the folder for the files", RESULTS, metavar="DIR")
+    registry: str | None = option(
+        "where the images are, as flops-fl image --push has it; default: on the machines",
+        NETWORK,
+        None,
+        metavar="REGISTRY",
+    )
+    learners: PositiveInt | None = option(
+        "how many learners, in each cluster if there are any; default: min_available_clients",
+        LEARNERS,
+        None,
+        metavar="N",
+    )
+    clusters: PositiveInt | None = option(
+        "how many clusters, if the mode is hierarchical; default: 2", CLUSTERS, None, metavar="N"
+    )
+    insecure: bool = option("do without certificates and TLS", NETWORK, False)
+    clone_timeout: Seconds = option(
+        "how long Git may take to fetch the repository",
+        LIMITS,
+        limits.CLONE_TIMEOUT,
+        metavar="SECONDS",
+    )
