@@ -7,7 +7,7 @@ EXTRAS := aggregator,ui,data,dev
 
 .DEFAULT_GOAL := help
 .PHONY: help demo flower bench chaos fuzz test test-all check format lock docs walk screenshots options proto clean
-.PHONY: torch frameworks simulation flower-next
+.PHONY: torch frameworks simulation schemas flower-next
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,7 +46,11 @@ frameworks: $(VENV)/.installed torch
 	@$(BIN)/python -c 'import keras, jax, xgboost, lightgbm, onnxruntime' 2>/dev/null || $(BIN)/pip install \
 		--quiet --disable-pip-version-check -c requirements.lock -e '.[$(EXTRAS),frameworks]'
 
-test-all: $(VENV)/.installed frameworks simulation  ## all tests; installs torch, keras, JAX, Ray ...
+schemas: $(VENV)/.installed
+	@$(BIN)/python -c 'import check_jsonschema, kubernetes_validate' 2>/dev/null || $(BIN)/pip install \
+		--quiet --disable-pip-version-check -c requirements.lock -e '.[$(EXTRAS),schemas]'
+
+test-all: $(VENV)/.installed frameworks simulation schemas  ## all tests; installs torch, keras, JAX, Ray ...
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # requirements.lock is of the oldest flwr of pyproject.toml's range; this is of the newest.

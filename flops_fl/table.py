@@ -208,7 +208,7 @@ COMMANDS = {
         commands.flower_export,
     ),
     "project render": Command(
-        "SLA --for TARGET",
+        "SLA --for T",
         "write files for an orchestrator",
         "Write the files with which Docker Compose, Kubernetes or Oakestra starts a FLOps project.",
         "render:RenderOptions",
