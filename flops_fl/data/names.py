@@ -8,6 +8,7 @@ from flops_fl.errors import DataError, UsageError
 from flops_fl.text import sentence
 
 SUFFIX = ".parquet"
+PART = ".part"  # the ending of a data server's temporary files
 COUNTED = b"counted"
 """In a put's descriptor, after the name: the last message will say how many rows were sent. Without
 it, a stream that its client has given up looks like one that is complete."""

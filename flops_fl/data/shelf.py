@@ -15,21 +15,21 @@ import os
 import stat
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from flops_fl.data.arriving import check_schema
+from flops_fl.data.copies import MESSAGE, Copies, Messages, version_of
 from flops_fl.data.folder import SUFFIXES
-from flops_fl.data.names import SUFFIX, check_name, check_tag, has_tag
-from flops_fl.data.writing import PART, Put, writing
+from flops_fl.data.names import PART, SUFFIX, check_name, check_tag, has_tag
+from flops_fl.data.writing import Put, writing
 from flops_fl.errors import DataError, NoRoom, NoSuchFlight, UsageError
 from flops_fl.text import first_line, some
 
 log = logging.getLogger(__name__)
 
-BATCH = 1 << 20  # bytes of a batch that is sent
 _KNOWN = 10_000  # files whose schema is remembered
 
 
@@ -62,6 +62,7 @@ class Shelf:
         self._quota = quota
         self._known: dict[tuple[str, str], Flight | DataError] = {}
         self._parts: dict[Path, int] = {}
+        self._copies = Copies(folder, quota)
         self._mutex = threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -102,6 +103,7 @@ class Shelf:
 
     def close(self) -> None:
         """Release the folder."""
+        self._copies.close()
         os.close(self._handle)
 
     def flights(self, tags: Sequence[str] = ()) -> Iterator[Flight]:
@@ -122,8 +124,8 @@ class Shelf:
             return self._flight(name, file, version)
 
     @contextmanager
-    def reading(self, name: str) -> Iterator[tuple[Flight, Iterator[Any]]]:
-        """What the file of this name holds, and its record batches of about `BATCH` bytes.
+    def reading(self, name: str) -> Iterator[tuple[Flight, Messages]]:
+        """What the file of this name holds, and its batches as messages of about `MESSAGE` bytes.
 
         Raises:
             NoSuchFlight, DataError: see `flight`.
@@ -133,13 +135,19 @@ class Shelf:
 
         with self._opened(check_name(name)) as (file, version):
             flight = self._flight(name, file, version)
+            if (messages := self._copies.messages(name, version)) is not None:
+                with closing(messages):
+                    yield flight, messages
+                return
             # Mapped: otherwise pyarrow holds all row groups of the file once it is read.
             mapped = pa.memory_map(f"/dev/fd/{file.fileno()}")
             with mapped, pq.ParquetFile(mapped) as parquet:
                 meta = parquet.metadata
                 size = sum(meta.row_group(n).total_byte_size for n in range(meta.num_row_groups))
-                rows = max(1, min(BATCH * flight.rows // max(size, 1), 1 << 16))
-                yield flight, _batches(name, parquet, rows)
+                rows = max(1, min(MESSAGE * flight.rows // max(size, 1), 1 << 16))
+                batches = _batches(name, parquet, rows)
+                with closing(self._copies.made(name, version, flight.schema, batches)) as messages:
+                    yield flight, messages
 
     def drop(self, name: str) -> None:
         """Remove a flight; those who read it read on.
@@ -149,6 +157,7 @@ class Shelf:
         """
         with self._opened(check_name(name)), writing():
             (self.folder / name).unlink(missing_ok=True)
+            self._copies.forget(name)
             self.sync()
 
     def sync(self) -> None:
@@ -171,7 +180,9 @@ class Shelf:
             DataError, UsageError: it is no such name.
         """
         name = check_name(name) if name.endswith(SUFFIX) else check_tag(name)
-        return Put(name, schema, self.folder, self._grown, self.sync)
+        return Put(
+            name, schema, self.folder, grown=self._grown, sync=self.sync, copies=self._copies
+        )
 
     def _grown(self, part: Path, size: int) -> None:
         """Take note of the size of a temporary file, -1 when it is gone.
@@ -214,7 +225,7 @@ class Shelf:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise NoSuchFlight(f"there is no {name}: it is not a file")
-            yield file, f"{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}"
+            yield file, version_of(found)
 
     def _flight(self, name: str, file: IO[bytes], version: str) -> Flight:
         if len(self._known) >= _KNOWN:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyarrow import flight
 
 from flops_fl.data.arriving import read_batch, read_schema
+from flops_fl.data.copies import Messages
 from flops_fl.data.names import COUNTED, check_name
 from flops_fl.data.shelf import Flight, Shelf, read_criteria
 from flops_fl.data.writing import Put
@@ -143,15 +144,15 @@ class FlightService:
         name = _text(first_field(await _first(requests)))
         async with Turn(self._readers, self._stall, "read"):
             one, stack = OneByOne(), ExitStack()
-            following: asyncio.Task[bytes | None] | None = None
+            following: asyncio.Future[bytes | None] | None = None
             try:
-                found, batches = await one.run(
+                found, messages = await one.run(
                     lambda: stack.enter_context(self._shelf.reading(name))
                 )
                 await stream.write(encode(found.schema.serialize()))
-                following = asyncio.create_task(one.run(lambda: _next_batch(batches)))
-                while message := await following:  # the next batch is read while this one is sent
-                    following = asyncio.create_task(one.run(lambda: _next_batch(batches)))
+                following = _following(one, messages)
+                while message := await following:  # the next one is read while this one is sent
+                    following = _following(one, messages)
                     await stream.write(message)
             finally:
                 if following:
@@ -281,6 +282,15 @@ def _encode_info(found: Flight) -> bytes:
     return encoded
 
 
-def _next_batch(batches: Any) -> bytes | None:
-    batch = next(batches, None)
-    return None if batch is None else encode(batch.serialize())
+def _following(one: OneByOne, messages: Messages) -> asyncio.Future[bytes | None]:
+    """The next message; a thread waits for it, unless it is in memory."""
+    if not messages.at_hand():
+        return asyncio.create_task(one.run(lambda: _next_message(messages)))
+    found: asyncio.Future[bytes | None] = asyncio.Future()
+    found.set_result(_next_message(messages))
+    return found
+
+
+def _next_message(messages: Messages) -> bytes | None:
+    message = messages.following()
+    return None if message is None else encode(message)
