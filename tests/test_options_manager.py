@@ -111,6 +111,13 @@ def test_other_arguments_are_refused(tmp_path, role, text, said):
         words(role, text, tmp_path)
 
 
-def test_a_learner_without_data_says_where_they_would_be(tmp_path):
-    with pytest.raises(UsageError, match="no data for the tags mnist,fashion: set FLOPS_DATA to"):
-        from_manager("learner", LEARNER.split(), {}, data=tmp_path / "none")
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [({}, "grpc://172.17.0.1:11027"), ({"FLOPS_TLS_CA": __file__}, "grpc+tls://172.17.0.1:11027")],
+)
+def test_a_learner_that_is_told_of_no_data_asks_the_nodes_server(tmp_path, environ, url):
+    start = from_manager("learner", LEARNER.split(), environ, data=tmp_path / "none")
+    found = parse(LearnerOptions, "main.py", "", ["repo", *start.options], environ)
+    assert [str(server) for server in found.data] == [url]
+    (note,) = start.notes
+    assert note.startswith(f"the data are read from the node's data server, {url}: set FLOPS_DATA")

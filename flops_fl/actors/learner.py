@@ -15,8 +15,7 @@ from prometheus_client import Counter, Gauge
 from flops_fl.actors.outcomes import Outcomes
 from flops_fl.core.seeding import seed_build
 from flops_fl.data.held import HeldData
-from flops_fl.data.local import DataPlace
-from flops_fl.data.servers import FlightData
+from flops_fl.data.local import DataPlace, Place, place_of
 from flops_fl.errors import FederationError
 from flops_fl.flower.client import ClientWorker, LearnerClient
 from flops_fl.flower.stock_server import serve_flower
@@ -164,7 +163,7 @@ def _learn(options: LearnerOptions, hosting: Hosting | None) -> None:
 def _builder(
     options: LearnerOptions, repo: Path, learner: str, work: WorkFolder, setup: Setup
 ) -> Callable[[int], LearnerClient]:
-    data = _data(options)
+    data = place_of(options, max_backoff=options.max_backoff, keepalive=options.keepalive)
 
     def build(seed: int) -> LearnerClient:
         client = build_learner(
@@ -184,23 +183,10 @@ def _builder(
     return build
 
 
-def _data(options: LearnerOptions) -> Path | FlightData | None:
-    if not isinstance(options.data, tuple):
-        return options.data
-    return FlightData(
-        servers=options.data,
-        tls=options.tls(),
-        cache=options.data_cache,
-        connect_timeout=options.connect_timeout,
-        max_backoff=options.max_backoff,
-        keepalive=options.keepalive,
-    )
-
-
 def build_learner(
     folder: Path,
     learner: str,
-    data: Path | FlightData | None,
+    data: Place | None,
     tags: Sequence[str] = (),
     *,
     work: WorkFolder | None = None,

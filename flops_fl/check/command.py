@@ -76,7 +76,6 @@ def _checked(options: CheckOptions) -> Checked:
                 kind="built",
                 limit=options.timeout,
                 data=_data(options),
-                tags=options.data_tags,
                 learner=options.learner,
             )
             found = check_repository(order)
@@ -85,12 +84,13 @@ def _checked(options: CheckOptions) -> Checked:
         return Checked([error("no-file", "model_manager.py", 1, str(raised), "write it")], {})
 
 
-def _data(options: CheckOptions) -> str | None:
-    """The path for an `Order`, empty for ``--data none``."""
+def _data(options: CheckOptions) -> dict[str, Any] | None:
+    """The data for an `Order`, empty for ``--data none``."""
     if options.data is None:
         return None
-    own = options.data.name == NO_DATA and not options.data.exists()
-    return "" if own else str(options.data.absolute())
+    path = options.data if isinstance(options.data, Path) else None
+    own = path is not None and path.name == NO_DATA and not path.exists()
+    return {} if own else options.told()
 
 
 def check_repository(order: Order) -> Checked:

@@ -11,9 +11,12 @@ from pathlib import Path
 from flops_fl.actors.learner import build_learner
 from flops_fl.check.report import Order, Report
 from flops_fl.core.refusals import check_update
+from flops_fl.data.local import place_of
 from flops_fl.errors import BadUpdate, RepositoryError
 from flops_fl.flower.client import ROUND, SEED, LearnerClient
 from flops_fl.flower.xgboost import LEARNERS
+from flops_fl.options.data import DataOptions
+from flops_fl.options.reading import build
 from flops_fl.repo.workfolder import WorkFolders
 from flops_fl.types import Evaluation, Layout, Parameters, Scalar, Update, parameters_sha256
 
@@ -61,8 +64,9 @@ def first_fit(order: Order, report: Report, folders: WorkFolders) -> Fitted:
     """
     report.step("set_model_data")
     seconds, started = {}, time.monotonic()
+    data = build(DataOptions, order.data or {})
     client = build_learner(
-        Path(order.folder), order.learner, order.path, order.tags,
+        Path(order.folder), order.learner, place_of(data), data.data_tags,
         work=folders.of("learner"),
     )  # fmt: skip
     seconds["data"] = time.monotonic() - started

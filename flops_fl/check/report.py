@@ -44,17 +44,11 @@ class Order:
     """``built`` or ``trained``."""
     limit: float
     """Seconds for each step."""
-    data: str | None
-    """The data's path; empty for a repository that brings its own, None for no fit."""
-    tags: list[str]
+    data: dict[str, Any] | None
+    """What `DataOptions.told` says; empty for a repository that brings its own, None for no fit."""
     learner: str
     fitted: str = ""
     """Digest of the first fit's result in another process; for ``trained``."""
-
-    @property
-    def path(self) -> Path | None:
-        """The data's path, if there is one."""
-        return Path(self.data) if self.data else None
 
     @property
     def lines(self) -> Path:

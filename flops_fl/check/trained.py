@@ -8,8 +8,6 @@ from flops_fl.check.fits import Fitted, config_for, first_fit
 from flops_fl.check.lasting import what_lasts
 from flops_fl.check.report import Order, Report
 from flops_fl.core.stages import refusal
-from flops_fl.data.local import DataPlace
-from flops_fl.errors import DataError
 from flops_fl.limits import OPAQUE_UPDATE
 from flops_fl.process.memory import peak_memory
 from flops_fl.repo.workfolder import WorkFolders
@@ -100,9 +98,8 @@ def _judge_evaluation(fitted: Fitted, report: Report) -> None:
 
 
 def _judge_counts(order: Order, fitted: Fitted, report: Report) -> None:
-    try:
-        rows = DataPlace(order.path, order.tags, order.learner).load().num_rows
-    except DataError:  # the repository brings its own data
+    rows = fitted.client.data.rows if fitted.client.data else 0
+    if not rows:  # the repository brings its own data
         return
     report.fact(rows=rows)
     counts = {FIT: fitted.update.examples, EVALUATE: fitted.evaluation.examples}

@@ -75,8 +75,7 @@ def _inferred(folder: Path, options: DepsOptions) -> tuple[list[str], str]:
     """
     order = {
         "folder": str(folder),
-        "data": str(options.data) if options.data else None,
-        "tags": options.data_tags,
+        "data": options.told(),
         "learner": options.learner,
     }
     with tempfile.TemporaryDirectory(prefix="flops-deps-") as temporary:

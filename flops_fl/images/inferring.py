@@ -13,7 +13,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from flops_fl.data.local import place_of
 from flops_fl.errors import FlopsError
+from flops_fl.options.data import DataOptions
+from flops_fl.options.reading import build
 from flops_fl.process.libraries import prepare_libraries
 
 
@@ -28,8 +31,9 @@ def main() -> None:
 
     answer: dict[str, Any]
     try:
-        model = built(Path(order["folder"]), order["data"], order["tags"], order["learner"])
-        if order["data"]:
+        data = build(DataOptions, order["data"])
+        model = built(Path(order["folder"]), place_of(data), data.data_tags, order["learner"])
+        if data.data:
             model.fit()
             model.evaluate()
         with tempfile.TemporaryDirectory(prefix="flops-deps-") as folder:

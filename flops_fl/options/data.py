@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import PositiveInt, model_validator
 
 from flops_fl import limits
 from flops_fl.net.address import WITH_TLS, Address, DataServer
 from flops_fl.net.identity import Role
-from flops_fl.options.common import HealthOptions, ListenOptions, Options, TlsOptions
+from flops_fl.options.common import HealthOptions, ListenOptions, TlsOptions
 from flops_fl.options.described import DATA, LIMITS, NETWORK, RESULTS, WAITING, option
 from flops_fl.options.kinds import (
     HostPort,
+    LearnersData,
     Listing,
-    LocalData,
     LocalPath,
     Seconds,
     Seed,
@@ -51,11 +51,7 @@ class DialOptions(TlsOptions):
     @model_validator(mode="after")
     def _safe(self) -> Self:
         for server in self.servers:
-            if not (server.tls or server.address.loopback or self.insecure):
-                raise ValueError(
-                    f"--server {server} is another machine: give {WITH_TLS}://{server.address}, "
-                    "or say --insecure"
-                )
+            require_safe("--server", server, self.insecure)
         return self
 
 
@@ -177,11 +173,15 @@ class ShowOptions(DropOptions):
     json_: bool = option("print it as JSON", RESULTS, False, alias="json")
 
 
-class LocalDataOptions(Options):
+class DataOptions(TlsOptions):
     """Where a learner's data are."""
 
-    data: LocalData | None = option(
-        "Parquet or Arrow files to train on: a folder, or one file", DATA, None, metavar="PATH"
+    data: LearnersData | None = option(
+        "Parquet or Arrow files: a folder, or one file; or data servers: grpc://HOST:PORT, "
+        "grpc+tls://HOST:PORT, several with commas",
+        DATA,
+        None,
+        metavar="PATH",
     )
     data_tags: Listing = option(
         "only files named TAG.<anything>.parquet; {id} stands for the learner's id",
@@ -190,3 +190,44 @@ class LocalDataOptions(Options):
         metavar="TAG",
         repeated=True,
     )
+    data_cache: LocalPath | None = option(
+        "where large data from a server are kept for the next start; default: flops-fl in the "
+        "user's cache folder",
+        DATA,
+        None,
+        metavar="FOLDER",
+        advanced=True,
+    )
+    connect_timeout: Seconds = option(
+        "how long to try to reach a data server",
+        WAITING,
+        limits.CONNECT_TIMEOUT,
+        metavar="SECONDS",
+        advanced=True,
+    )
+
+    @model_validator(mode="after")
+    def _safe_servers(self) -> Self:
+        for server in self.data if isinstance(self.data, tuple) else ():
+            require_safe("--data", server, self.insecure)
+        return self
+
+    def told(self) -> dict[str, Any]:
+        """These options as values of JSON, from which another process can `build` them."""
+        found = {name: getattr(self, name) for name in DataOptions.model_fields}
+        servers = self.data if isinstance(self.data, tuple) else ()
+        found["data"] = ",".join(map(str, servers)) or self.data
+        return {name: str(v) if isinstance(v, Path) else v for name, v in found.items() if v}
+
+
+def require_safe(flag: str, server: DataServer, insecure: bool) -> None:
+    """Check that a server of another machine is dialled with TLS.
+
+    Raises:
+        ValueError: it is not, and `insecure` does not allow that.
+    """
+    if not (server.tls or server.address.loopback or insecure):
+        raise ValueError(
+            f"{flag} {server} is another machine: give {WITH_TLS}://{server.address}, or say "
+            "--insecure"
+        )

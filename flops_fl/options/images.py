@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, model_validator
 
 from flops_fl.options.common import RepoOptions
-from flops_fl.options.data import LocalDataOptions
+from flops_fl.options.data import DataOptions
 from flops_fl.options.described import DATA, NETWORK, PROCESS, RESULTS, option
 from flops_fl.options.kinds import Listing, LocalPath
 from flops_fl.options.training import Flavor
@@ -93,7 +93,7 @@ class ImageOptions(ImagesOptions):
         return self
 
 
-class DepsOptions(ImagesOptions, LocalDataOptions):
+class DepsOptions(ImagesOptions, DataOptions):
     """Options of ``flops-fl deps``."""
 
     python: Annotated[str, AfterValidator(_python)] = option(

@@ -149,12 +149,6 @@ def _learners_data(value: Any) -> Any:
     return Path(value).absolute() if isinstance(value, str | Path) else value
 
 
-def _files_only(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith((f"{PLAIN}://", f"{WITH_TLS}://")):
-        raise ValueError("expected files, only python -m learner reads from a data server")
-    return value
-
-
 def _actor(name: str) -> str:
     if not is_name(name):
         raise ValueError(EXPECTED)
@@ -198,4 +192,3 @@ HostPort = Annotated[Address, BeforeValidator(_address)]
 Server = Annotated[DataServer, BeforeValidator(_server)]
 LearnersData = Annotated[Path | tuple[DataServer, ...], BeforeValidator(_learners_data)]
 ServerList = Annotated[list[Server], BeforeValidator(_commas)]
-LocalData = Annotated[LocalPath, BeforeValidator(_files_only)]

@@ -7,14 +7,12 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from flops_fl import limits
-from flops_fl.net.address import WITH_TLS
 from flops_fl.net.identity import EXPECTED, is_name
-from flops_fl.options.common import HealthOptions, RepoOptions, TlsOptions
-from flops_fl.options.data import LocalDataOptions
+from flops_fl.options.common import HealthOptions, RepoOptions
+from flops_fl.options.data import DataOptions
 from flops_fl.options.described import DATA, NETWORK, PROCESS, RESULTS, WAITING, option
 from flops_fl.options.kinds import (
     HostPort,
-    LearnersData,
     Listing,
     LocalPath,
     ProjectId,
@@ -28,8 +26,7 @@ from flops_fl.text import sentence
 
 class LearnerOptions(
     RepoOptions,
-    LocalDataOptions,
-    TlsOptions,
+    DataOptions,
     HealthOptions,
     NoticeOptions,
     LineLimits,
@@ -37,22 +34,6 @@ class LearnerOptions(
     CommonLimits,
 ):
     """Options of ``python -m learner``."""
-
-    data: LearnersData | None = option(  # type: ignore[assignment]  # more than a path
-        "Parquet or Arrow files to train on: a folder, or one file; or data servers: "
-        "grpc://HOST:PORT, grpc+tls://HOST:PORT, several with commas",
-        DATA,
-        None,
-        metavar="PATH",
-    )
-    data_cache: LocalPath | None = option(
-        "where large data from a server are kept for the next start; default: flops-fl in the "
-        "user's cache folder",
-        DATA,
-        None,
-        metavar="FOLDER",
-        advanced=True,
-    )
 
     refresh_data: Literal["round", "never"] = option(
         "round: before a fit, load data that have changed; never: only at the start",
@@ -75,7 +56,7 @@ class LearnerOptions(
     )
 
     connect_timeout: Seconds = option(
-        "how long to try to reach the aggregator at the start",
+        "how long to try to reach the aggregator, and a data server, at the start",
         WAITING,
         limits.CONNECT_TIMEOUT,
         metavar="SECONDS",
@@ -114,12 +95,6 @@ class LearnerOptions(
                 f"--aggregator {self.aggregator} is another machine: give --tls-ca, or say "
                 "--insecure"
             )
-        for server in self.data if isinstance(self.data, tuple) else ():
-            if not (server.tls or server.address.loopback or self.insecure):
-                raise ValueError(
-                    f"--data {server} is another machine: give {WITH_TLS}://{server.address}, or "
-                    "say --insecure"
-                )
         for name in self.learner_id:
             if not is_name(name):
                 raise ValueError(f"--learner-id {sentence(name, 60)!r}: {EXPECTED}")

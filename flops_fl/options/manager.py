@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flops_fl.errors import UsageError
-from flops_fl.net.address import Address
+from flops_fl.net.address import PLAIN, WITH_TLS, Address
+from flops_fl.options.data import PORT as DATA_PORT
 from flops_fl.options.described import flag, variable
 
 PORT = 8080
 """Where aggregators listen, as the manager expects."""
 DATA = Path("/data")
 """Where a node's Parquet files are mounted."""
+NODE = "172.17.0.1"
+"""The node, seen from a container in Docker's default network: FLOps' learners look there."""
 FLAVOR = "ML_MODEL_FLAVOR"
 
 LEARNER = ("PROJECT-ID", "MQTT-BROKER", "OBSERVER", "AGGREGATOR", "DATA-TAGS")
@@ -40,7 +43,7 @@ class Start:
     options: list[str]
     """Of ``flops-fl learner`` or ``flops-fl aggregator``, after the repository."""
     notes: list[str]
-    """What was asked for and is not done, a sentence each."""
+    """What was asked for and is not done, or was not said and is assumed, a sentence each."""
 
 
 def from_manager(
@@ -50,7 +53,7 @@ def from_manager(
 
     Args:
         role: ``learner`` or ``aggregator``.
-        data: Used where the environment names no data.
+        data: Used where the environment names no data; if it is missing, the node's data server.
 
     Raises:
         UsageError: an argument is missing, too many, or of no use.
@@ -72,15 +75,16 @@ def _learner(places: Sequence[str], environ: Mapping[str, str], data: Path) -> S
     _expect(places, LEARNER)
     _, _, _, aggregator, tags = places
     options = ["--aggregator", _at(aggregator), "--data-tags", tags]
-    if not environ.get(variable("data")):
-        if not data.exists():
-            raise UsageError(
-                f"no data for the tags {tags}: set {variable('data')} to the node's ML data "
-                "server, such as grpc://HOST:11027, or mount a folder with Parquet files named "
-                f"TAG.<anything>.parquet at {data}"
-            )
-        options += ["--data", str(data)]
-    return Start(options, [])
+    if environ.get(variable("data")):
+        return Start(options, [])
+    if data.exists():
+        return Start([*options, "--data", str(data)], [])
+    server = f"{WITH_TLS if _has_tls(environ) else PLAIN}://{NODE}:{DATA_PORT}"
+    note = (
+        f"the data are read from the node's data server, {server}: set {variable('data')} to "
+        f"another one, or mount a folder with files named TAG.<anything>.parquet at {data}"
+    )
+    return Start([*options, "--data", server], [note])
 
 
 def _aggregator(places: Sequence[str], flags: Sequence[str]) -> Start:
@@ -122,9 +126,13 @@ def _defaults(role: str, given: Sequence[str], environ: Mapping[str, str]) -> li
     options = [part for name, value in wanted.items() for part in (flag(name), value)]
     if role == "learner":
         options.append("--stay")  # for the next cycle; the manager removes the container
-    if not (environ.get(variable("tls_ca")) or environ.get(variable("tls_cert"))):
+    if not _has_tls(environ):
         options.append("--insecure")  # as FLOps is: it has no certificates
     return options
+
+
+def _has_tls(environ: Mapping[str, str]) -> bool:
+    return bool(environ.get(variable("tls_ca")) or environ.get(variable("tls_cert")))
 
 
 def _host(host: str) -> str:

@@ -9,12 +9,12 @@ from pydantic import PositiveInt, model_validator
 
 from flops_fl.net.address import Address
 from flops_fl.options.common import ListenOptions, Options, RepoOptions
-from flops_fl.options.data import LocalDataOptions
+from flops_fl.options.data import DataOptions
 from flops_fl.options.described import DATA, NETWORK, PROCESS, RESULTS, TRAINING, option
-from flops_fl.options.kinds import HostPort, Listing, LocalPath, Threads, TrackingUri
+from flops_fl.options.kinds import HostPort, LocalPath, Threads, TrackingUri
 
 
-class HandOptions(LocalDataOptions):
+class HandOptions(DataOptions):
     """A learner's data, outside of a federation."""
 
     learner: str = option(
@@ -64,7 +64,7 @@ class ExportOptions(ModelOptions, HandOptions):
     force: bool = option("overwrite FILE", RESULTS, False)
 
 
-class ReplayOptions(MovedOptions):
+class ReplayOptions(MovedOptions, DataOptions):
     """Options of ``flops-fl replay``."""
 
     run: LocalPath = option(
@@ -74,19 +74,12 @@ class ReplayOptions(MovedOptions):
     learner: str = option("the learner's id", TRAINING, metavar="ID")
     stage: Literal["fit", "evaluate"] = option("what the learner did", TRAINING, "fit")
     pdb: bool = option("open Python's debugger where it fails", PROCESS, False)
-    data: str | None = option(
-        "the learner's data, as it had them: a folder or a file; with --learners, the --data of "
-        "the simulation",
+    data: str | None = option(  # type: ignore[assignment]  # of a simulation it is a source
+        "the learner's data, as it had them: files or data servers; with --learners, the --data "
+        "of the simulation",
         DATA,
         None,
         metavar="PATH",
-    )
-    data_tags: Listing = option(
-        "only files named TAG.<anything>.parquet; {id} stands for the learner's id",
-        DATA,
-        [],
-        metavar="TAG",
-        repeated=True,
     )
     learners: PositiveInt | None = option(
         "number of learners of the simulation, which has split the data", DATA, None, metavar="N"

@@ -32,6 +32,12 @@ def speak(stream: TextIO | None = None) -> None:
     logger.propagate = False
 
 
+def be_heard() -> None:
+    """Speak in a program that is not ours, unless it hears us already."""
+    if not logging.getLogger(OURS).hasHandlers():
+        speak()
+
+
 class _Lines(logging.Handler):
     def __init__(self, stream: TextIO | None) -> None:
         super().__init__()

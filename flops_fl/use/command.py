@@ -28,7 +28,7 @@ except ImportError as error:
     )
 else:
     run_hidden({folder!r})
-    serve({data!r}, {tags!r}, {learner!r})
+    serve({told!r}, {learner!r})
 """
 
 
@@ -46,8 +46,7 @@ def run_program(options: RunOptions, program: Sequence[str]) -> int:
         tempfile.TemporaryDirectory(prefix="flops-run-") as site,
         _inside(options.repo, repo) as folder,
     ):
-        data = str(options.data) if options.data else None
-        text = _SITE.format(folder=site, data=data, tags=options.data_tags, learner=options.learner)
+        text = _SITE.format(folder=site, told=options.told(), learner=options.learner)
         Path(site, "sitecustomize.py").write_text(text)
         first = {"PYTHONPATH": site, "PATH": os.path.dirname(sys.executable)}
         environment = {**os.environ, **{name: _led(value, name) for name, value in first.items()}}

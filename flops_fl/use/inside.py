@@ -8,23 +8,31 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from importlib.machinery import PathFinder
-from pathlib import Path
 from typing import Any
 
 from flops_fl.errors import FlopsError
 from flops_fl.repo.loader import data_modules
 
 
-def serve(data: str | None, tags: Sequence[str], learner: str) -> None:
-    """Let `load_dataset()` give the learner's data."""
+def serve(told: Mapping[str, Any], learner: str) -> None:
+    """Let `load_dataset()` give the learner's data.
+
+    Args:
+        told: What `DataOptions.told` says.
+    """
 
     def load() -> Any:
-        from flops_fl.data.local import DataPlace
+        from flops_fl.data.local import DataPlace, place_of
+        from flops_fl.options.data import DataOptions
+        from flops_fl.options.reading import build
+        from flops_fl.process.lines import be_heard
 
+        be_heard()
         try:
-            return DataPlace(Path(data) if data else None, tags, learner).load()
+            options = build(DataOptions, told)
+            return DataPlace(place_of(options), options.data_tags, learner).load()
         except FlopsError as error:
             sys.stderr.write(f"error: {error}\n")
             raise SystemExit(error.exit_code) from None

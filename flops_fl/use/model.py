@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from flops_fl.actors.learner import build_learner
+from flops_fl.data.local import place_at, place_of
 from flops_fl.errors import UsageError
 from flops_fl.flower.client import ROUND, SEED
 from flops_fl.options.use import EvaluateOptions, ExportOptions
 from flops_fl.process.answer import Answer
+from flops_fl.process.lines import be_heard
 from flops_fl.repo.source import Checkout, checkout_of, is_url, split_ref
 from flops_fl.run.checkpoint import BEST, LAST, load_npz
 from flops_fl.run.folder import shown
@@ -31,6 +33,9 @@ def load(
     data: str | os.PathLike[str] | None = None,
     data_tags: Sequence[str] = (),
     learner: str = "learner",
+    tls_cert: str | os.PathLike[str] | None = None,
+    tls_key: str | os.PathLike[str] | None = None,
+    tls_ca: str | os.PathLike[str] | None = None,
 ) -> Any:
     """Give the repository's `ModelManager` with the parameters that a run has trained.
 
@@ -47,11 +52,13 @@ def load(
             not fit the repository.
         RepositoryError: the repository's code fails.
     """
+    be_heard()
     found = read_run(Path(run), best=best)
     stack = ExitStack()
     try:
         at = stack.enter_context(found.repository(repo))
-        model = built(at.path, data, data_tags, learner, seed=found.seed)
+        place = place_at(data, tls_cert=tls_cert, tls_key=tls_key, tls_ca=tls_ca)
+        model = built(at.path, place, data_tags, learner, seed=found.seed)
         found.require_fit(model.layout)
         model.load(found.parameters)
     except BaseException:
@@ -69,8 +76,9 @@ def evaluate(options: EvaluateOptions, answer: Answer) -> None:
     answer.apart()
     found = read_run(options.run, best=not options.last)
     with found.repository(options.repo) as repo:
+        place = place_of(options)
         client = build_learner(
-            repo.path, options.learner, options.data, options.data_tags, seed=found.seed
+            repo.path, options.learner, place, options.data_tags, seed=found.seed
         )
         with closing(client.model):
             found.require_fit(client.model.layout)
@@ -101,7 +109,8 @@ def export(options: ExportOptions, answer: Answer) -> None:
         raise UsageError(f"--out {options.out} is there: choose another name, or give --force")
     out = options.out.absolute()  # user code has another working folder
     with found.repository(options.repo) as repo:
-        model = built(repo.path, options.data, options.data_tags, options.learner, seed=found.seed)
+        place = place_of(options)
+        model = built(repo.path, place, options.data_tags, options.learner, seed=found.seed)
         with closing(model):
             found.require_fit(model.layout)
             model.load(found.parameters)

@@ -6,6 +6,7 @@ gives the same bytes again, and fails as it has failed.
 
 from __future__ import annotations
 
+import logging
 import pdb
 import sys
 import tempfile
@@ -16,9 +17,11 @@ from typing import Any
 
 from flops_fl.actors.learner import build_learner
 from flops_fl.actors.simulation import learner_ids, write_parts
+from flops_fl.data.local import Place, place_of
 from flops_fl.errors import RepositoryError, UsageError
 from flops_fl.flower.building import strategy_for
 from flops_fl.flower.client import LearnerClient
+from flops_fl.options.data import DataOptions
 from flops_fl.options.federation import FederationOptions
 from flops_fl.options.reading import build
 from flops_fl.options.training import COHORT_OPTIONS
@@ -29,6 +32,8 @@ from flops_fl.run.checkpoint import Checkpoint, kept_rounds, load_round
 from flops_fl.run.folder import shown
 from flops_fl.types import Evaluation, Parameters, Scalar, Task, Update, parameters_sha256
 from flops_fl.use.model import repository_of, require_fit, result_of
+
+log = logging.getLogger(__name__)
 
 _EVERYBODY: Mapping[str, Scalar] = {"fraction_fit": 1.0, "fraction_evaluate": 1.0}
 
@@ -52,8 +57,15 @@ def replay(options: ReplayOptions, answer: Answer) -> None:
         client = build_learner(repo.path, options.learner, data, tags, seed=start.run.seed)
         with closing(client.model):
             document = _replayed(client, start, options)
+        now = client.data.hash if client.data else ""
+    was = _data_of(result, options)
+    if was and now != was:
+        log.warning(
+            "these are not the data that %s had in round %d: their hash was %s and is %s",
+            options.learner, options.round, was, now or "not known",
+        )  # fmt: skip
     if options.json_:
-        answer.give({**document, "recorded": then})
+        answer.give({**document, "data": now or None, "recorded_data": was, "recorded": then})
         return
     figures = ", ".join(f"{name} {value}" for name, value in document.items())
     print(figures + (f"\nthen it failed: {then}" if then else ""), file=answer.apart())
@@ -78,6 +90,16 @@ def _recorded(result: Mapping[str, Any], options: ReplayOptions) -> str | None:
     return str(failure["reason"]) if failure else None
 
 
+def _data_of(result: Mapping[str, Any], options: ReplayOptions) -> str | None:
+    """The hash of the data that the learner trained on then, if it told one."""
+    told = None
+    for record in [*result["rounds"], *filter(None, [result.get("failed_round")])]:
+        new = record.get("new_data", {})  # earlier versions have none
+        if record["round"] <= options.round and options.learner in new:
+            told = new[options.learner]["data"]
+    return told
+
+
 def _checkpoint(options: ReplayOptions, round: int) -> Checkpoint:
     found = load_round(options.run, round)
     if found is None:
@@ -91,10 +113,10 @@ def _checkpoint(options: ReplayOptions, round: int) -> Checkpoint:
 
 
 @contextmanager
-def _data(options: ReplayOptions, seed: int) -> Iterator[tuple[Path | None, list[str]]]:
+def _data(options: ReplayOptions, seed: int) -> Iterator[tuple[Place | None, list[str]]]:
     """The learner's data and their tags: the user's own, or a simulation's part of them."""
     if options.learners is None:
-        yield Path(options.data).absolute() if options.data else None, options.data_tags
+        yield place_of(build(DataOptions, options.told())), options.data_tags
         return
     values = {"partition": options.partition, "resize": options.resize, "seed": seed}
     values |= {"repo": "", "learners": options.learners}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import os
 import types
 import weakref
@@ -16,8 +15,8 @@ from typing import Any
 
 from flops_fl.actors.learner import build_learner
 from flops_fl.core.seeding import seed_build
-from flops_fl.data.local import DataPlace
-from flops_fl.process.lines import OURS, speak
+from flops_fl.data.local import DataPlace, Place, place_at
+from flops_fl.process.lines import be_heard
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.loader import Workspace
 from flops_fl.repo.source import checkout
@@ -30,6 +29,9 @@ def open_repository(
     data_tags: Sequence[str] = (),
     learner: str = "learner",
     seed: int = 0,
+    tls_cert: str | os.PathLike[str] | None = None,
+    tls_key: str | os.PathLike[str] | None = None,
+    tls_ca: str | os.PathLike[str] | None = None,
 ) -> Any:
     """Give a repository's `ModelManager`, built as a learner builds it, with a learner's data.
 
@@ -40,20 +42,27 @@ def open_repository(
 
     Args:
         path: A folder, or a Git URL with an optional ``@ref``.
-        data: What `load_dataset()` reads: a folder of Parquet or Arrow files, or one such file.
-            Without it, `set_model_data()` is not called, as on the aggregator.
+        data: What `load_dataset()` reads: a folder of Parquet or Arrow files, one such file, or
+            data servers, such as ``grpc://HOST:PORT``. Without it, `set_model_data()` is not
+            called, as on the aggregator.
         data_tags: Load only files named ``TAG.<anything>``; ``{id}`` stands for `learner`.
         learner: The id of a learner; the seed for loading data depends on it.
         seed: The seed of the model's build, as a run's ``--seed``.
+        tls_cert: The learner's certificate for data servers, a PEM file.
+        tls_key: Its private key, a PEM file.
+        tls_ca: The authority of the servers' certificates, a PEM file.
 
     Raises:
         UsageError, DataError: there is no such repository, or no such data.
+        Unreachable, Refused: a data server does not answer, or does not let us in.
         RepositoryError: the repository's code fails, or breaks the contract.
     """
+    be_heard()
     stack = ExitStack()
     try:
         repo = stack.enter_context(checkout(os.fspath(path)))
-        model = built(repo.path, data, data_tags, learner, seed=seed)
+        place = place_at(data, tls_cert=tls_cert, tls_key=tls_key, tls_ca=tls_ca)
+        model = built(repo.path, place, data_tags, learner, seed=seed)
     except BaseException:
         stack.close()
         raise
@@ -62,7 +71,7 @@ def open_repository(
 
 def built(
     folder: Path,
-    data: str | os.PathLike[str] | None,
+    data: Place | None,
     data_tags: Sequence[str] = (),
     learner: str = "learner",
     *,
@@ -72,8 +81,7 @@ def built(
     if data is None:
         nothing = DataPlace(None, (), learner)
         return ManagedModel(folder, nothing.load, partial(seed_build, seed))
-    # Absolute, since user code has another working folder.
-    return build_learner(folder, learner, Path(data).absolute(), data_tags, seed=seed).model
+    return build_learner(folder, learner, data, data_tags, seed=seed).model
 
 
 def in_hand(model: ManagedModel, stack: ExitStack) -> Any:
@@ -82,8 +90,6 @@ def in_hand(model: ManagedModel, stack: ExitStack) -> Any:
     Args:
         stack: Closed together with the workspace; it holds the repository's checkout.
     """
-    if not logging.getLogger(OURS).hasHandlers():
-        speak()  # so that the user sees which files the code has written
     manager, workspace = model.manager, model.workspace
     whole, entered = ExitStack(), ExitStack()
     whole.enter_context(stack)

@@ -1,5 +1,6 @@
 """Data of servers at a learner: the same rows, the same model, and clear errors."""
 
+import json
 import threading
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from flops_fl.data.servers import FlightData
 from flops_fl.errors import DataError, Refused, Unreachable, UsageError
 from flops_fl.net.address import DataServer as Url
 from flops_fl.net.tls import Tls
+from flops_fl.options.data import DataOptions
 from flops_fl.options.learner import LearnerOptions
 from flops_fl.options.reading import build, parse
 from flops_fl.options.use import EvaluateOptions
@@ -271,5 +273,7 @@ def test_options_say_what_is_wrong_with_a_server():
     one = parse(LearnerOptions, "learner", "", words, {"FLOPS_DATA": "grpc://127.0.0.1:1"})
     assert [str(server) for server in one.data] == ["grpc://127.0.0.1:1"]
     assert build(LearnerOptions, learner | {"data": "parts"}).data == Path("parts").absolute()
-    with pytest.raises(UsageError, match="only python -m learner reads from a data server"):
-        build(EvaluateOptions, {"run": "runs/a", "data": "grpc://127.0.0.1:1"})
+    with pytest.raises(UsageError, match=r"--data grpc://b:1 is another machine: give grpc\+tls:"):
+        build(EvaluateOptions, {"run": "runs/a", "data": "grpc://b:1"})
+    told = build(EvaluateOptions, {"run": "a", "data": "grpc://127.0.0.1:1,grpc+tls://b:2"}).told()
+    assert build(DataOptions, json.loads(json.dumps(told))).data == several
