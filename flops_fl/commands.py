@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from flops_fl.options.learner import LearnerOptions
     from flops_fl.options.pki import EnrollOptions, InitOptions, RequestOptions, SignOptions
     from flops_fl.options.plan import PlanOptions
+    from flops_fl.options.project import ProjectPlanOptions, ProjectRunOptions
     from flops_fl.options.render import RenderOptions
     from flops_fl.options.use import (
         EvaluateOptions,
@@ -155,6 +156,22 @@ def plan(options: PlanOptions, call: Call) -> Work:
     from flops_fl.use import plan as planning
 
     return partial(_done, partial(planning.plan, options, sys.stdout))
+
+
+def project_run(options: ProjectRunOptions, call: Call) -> Work:
+    from flops_fl.process.libraries import prepare_libraries
+
+    prepare_libraries(options.threads)
+
+    from flops_fl.project import command
+
+    return partial(command.run_project, options, call.answer)
+
+
+def project_plan(options: ProjectPlanOptions, call: Call) -> Work:
+    from flops_fl.project import plan as planning
+
+    return partial(_done, partial(planning.print_plan, options, sys.stdout))
 
 
 def deps(options: DepsOptions, call: Call) -> Work:

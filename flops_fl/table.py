@@ -56,6 +56,7 @@ GROUPS = {
     "": "Train the model of a plain ML repository by federated learning.",
     "data": "What learners train on: prepare it, and serve it.",
     "flower": "Take a repository to Flower's own engines.",
+    "project": "A FLOps project: what its file says, done here.",
     "pki": "Make certificates, by which actors know each other.",
     "project": "FLOps projects, which a file describes.",
 }
@@ -156,6 +157,21 @@ COMMANDS = {
         "Build the images of a repository's learner and aggregator, without Docker.",
         "images:ImageOptions",
         commands.image,
+    ),
+    "project run": Command(
+        "SLA --data D",
+        "a FLOps project from its file to a served model",
+        "Train a FLOps project's model on this machine, with local processes, and do what its "
+        "file says is to follow: an image of the model, and serving it.",
+        "project:ProjectRunOptions",
+        commands.project_run,
+    ),
+    "project plan": Command(
+        "SLA --data D",
+        "what project run would start, as commands",
+        "Print what project run would start, as commands that do the same by hand.",
+        "project:ProjectPlanOptions",
+        commands.project_plan,
     ),
     "data partition": Command(
         "SOURCE ...",

@@ -4,6 +4,7 @@ All are made in this process, with files of a temporary folder.
 """
 
 import io
+import json
 import os
 import shlex
 import shutil
@@ -30,6 +31,10 @@ A run that fails after its first round has begun prints its `result.json` there.
 This page is printed by `python -m tests.mistakes`, which makes these mistakes.
 """
 
+PROJECT = {
+    "ml_repo_url": "repo",
+    "training_configuration": {"data_tags": ["mnist"], "min_available_clients": 2},
+}
 MISTAKES = {
     "A command that is none": """
 flops-fl simulat repo
@@ -88,6 +93,19 @@ flops-fl pki request root --role aggregator
 flops-fl pki request learner --role learner --host example.org
 flops-fl pki sign none.csr
 """,
+    "FLOps projects": """
+flops-fl project run nowhere.json
+flops-fl project run wrong.json
+flops-fl project plan wrong.yaml
+flops-fl project run right.json
+flops-fl project run right.json --data nowhere
+flops-fl project run right.json --data empty
+flops-fl project run right.json --data cifar10=digits
+flops-fl project run right.json --data mnist=digits --learners 1
+flops-fl project run right.json --data mnist=digits --clusters 2
+flops-fl project run right.json --data grpc+tls://node:11027
+flops-fl project plan right.json --data mnist=digits --resume
+""",
     "Repositories, data and runs": """
 flops-fl aggregator nowhere
 flops-fl aggregator empty
@@ -131,12 +149,20 @@ def page():
     shutil.copytree(ROOT / "examples/numpy_minimal", "repo")
     Path("empty").mkdir()
     Path("file.pem").touch()
+    Path("wrong.json").write_text('{\n  "ml_repo_url": "repo",\n}\n')
+    Path("wrong.yaml").write_text("ml_repo_url: repo\ntraining_rounds: 5\nverbose: 7\n")
+    Path("right.json").write_text(json.dumps(PROJECT))
     blocks = [HEAD]
     for title, lines in MISTAKES.items():
         rows = ["| typed | said | exit code |", "| --- | --- | --- |"]
         for line in lines.split("\n")[1:-1]:
             text, code = said(line)
-            shown = text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+            shown = (
+                text.replace("\n", "<br>\n")
+                .replace("|", "\\|")
+                .replace("<", "&lt;")
+                .replace("*", "\\*")
+            )
             rows.append(f"| `{line}` | {shown} | {code} |")
         blocks.append(f"## {title}\n\n" + "\n".join(rows) + "\n")
     return "\n".join(blocks)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flops_fl.actors.cluster import hub_options, serve_root
-from flops_fl.actors.lead import Ending, Run, lead
+from flops_fl.actors.lead import Ended, Ending, Run, lead
 from flops_fl.errors import Abort, FlopsError, UsageError
 from flops_fl.flower.stock_clients import FlowerService, NoFlowerService
 from flops_fl.flower.values import METHOD as FLOWER_METHOD
@@ -44,6 +44,7 @@ def aggregate(
     *,
     answer: Answer,
     greeted_under: int = 0,
+    on_end: Ended | None = None,
 ) -> int:
     """Lead a whole federated training.
 
@@ -51,6 +52,7 @@ def aggregate(
         on_listening: Called once learners can join, if there is anything left for them to do.
         answer: Prints result.json, if --json is given.
         greeted_under: See `lead`.
+        on_end: See `lead`.
 
     Returns:
         The exit code: 0 done, 4 the federation failed, 130 interrupted.
@@ -77,8 +79,9 @@ def aggregate(
         checkout(options.repo, options.clone_timeout) as repo,
     ):
         return lead(
-            options, repo, play, notices=notices, answer=answer, greeted_under=greeted_under
-        )
+            options, repo, play, notices=notices, answer=answer, greeted_under=greeted_under,
+            on_end=on_end,
+        )  # fmt: skip
 
 
 class _Serving:

@@ -150,7 +150,7 @@ def host_clusters(
     """Lead the clusters of a simulation on one event loop. Clusters write no results.
 
     Args:
-        options: The options of every cluster.
+        options: The options of every cluster; a minimum that is not given is all its learners.
         clusters: The number of learners by the cluster's name.
         seed: The run's seed.
         tell: Called with the clusters' addresses once learners can join.
@@ -217,7 +217,8 @@ class _Hosted:
         return Hub(name, self._model.layout, hub_options(self._options, None, self._spool))
 
     async def _lead(self, name: str, learners: int, hub: Hub) -> None:
-        minimums = dict.fromkeys(MINIMUMS, learners)
+        said = self._options.model_fields_set
+        minimums = {least: learners for least in MINIMUMS if least not in said}
         options = self._options.model_copy(update=minimums)
         relay = Relay(strategy_for(self._model, options.strategy, options.cohort, seed=0))
         plan = plan_of(options, name, self._spool)

@@ -55,6 +55,9 @@ DONE = "completed"
 Ending: TypeAlias = Exception | KeyboardInterrupt | None
 """What ended a training early; None if it ran to its end."""
 
+Ended: TypeAlias = Callable[[Path, dict[str, Any]], None]
+"""Called with a run's folder and result.json once it has ended, however it has."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
@@ -90,6 +93,7 @@ def lead(
     greeted_under: int = 0,
     answer: Answer | None = None,
     notices: Notices | None = None,
+    on_end: Ended | None = None,
 ) -> int:
     """Build the model without data, let `play` run the rounds, and write the results.
 
@@ -98,6 +102,7 @@ def lead(
             parameters is in their Hello.
         answer: Prints result.json, if --json is given.
         notices: Whom to tell how it goes; its owner tells of failures.
+        on_end: See `Ended`.
 
     Returns:
         The exit code: 0 done, 130 interrupted.
@@ -124,6 +129,8 @@ def lead(
                     f"the results cannot be written to {shown(folder)} ({fault.strerror}): make "
                     f"room, then go on with --resume; {_left(run, ending)}"
                 ) from ending or fault
+    if on_end:
+        on_end(folder, document)
     if isinstance(ending, Exception):
         raise ending
     interrupted = document["status"] == "interrupted"

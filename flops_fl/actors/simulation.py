@@ -6,9 +6,11 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flops_fl.actors.hosts import Hosts
 from flops_fl.errors import Abort
@@ -21,6 +23,9 @@ from flops_fl.process.prints import LEARNERS
 from flops_fl.process.signals import ending_at_once, raise_on_signals
 from flops_fl.repo.source import checkout
 
+if TYPE_CHECKING:
+    from flops_fl.actors.lead import Ended
+
 log = logging.getLogger(__name__)
 
 # Options of the simulation that hold for its clusters as for the root.
@@ -30,40 +35,79 @@ _PASSED_ON = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Learners that find their data in the same place."""
+
+    learners: Sequence[str]
+    data: Mapping[str, Any]
+    """LearnerOptions that say where."""
+
+
 def simulate(options: SimulateOptions, answer: Answer) -> int:
     """Split the data into a part for each learner, and train; returns the exit code.
 
     Raises:
         FlopsError: wrong options or data, a broken repository, a learner that cannot start.
     """
-    raise_on_signals()
+    return federate(options, _split(options), answer)
+
+
+@contextmanager
+def _split(options: SimulateOptions) -> Iterator[list[Share]]:
     ids = learner_ids(options.learners)
-    processes = min(options.processes or os.cpu_count() or 1, len(ids))
+    with tempfile.TemporaryDirectory(prefix="flops-data-") as folder:
+        parts = write_parts(options, ids, Path(folder))
+        if parts:
+            log.info("data: %s (--data), %s", options.data, options.partition)
+        yield [Share(ids, {"data": str(parts) if parts else None, "data_tags": "{id}"})]
+
+
+def federate(
+    options: SimulateOptions,
+    data: AbstractContextManager[Sequence[Share]],
+    answer: Answer,
+    *,
+    minimums: Mapping[str, int] | None = None,
+    on_end: Ended | None = None,
+) -> int:
+    """Train with an aggregator in this process and learners, also clusters, in others.
+
+    Args:
+        options: Their options on data are not read.
+        data: Gives all learners; entered once the repository is there.
+        minimums: Those of each cluster; default: all of its learners.
+        on_end: Called with the run's folder and result.json once it has ended.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        FlopsError: wrong options or data, a broken repository, a learner that cannot start.
+    """
+    raise_on_signals()
+    processes = min(options.processes or os.cpu_count() or 1, options.learners)
     leading = options.for_aggregator()
     with Hosts() as hosts:  # first, so that it imports while the aggregator does
         with ending_at_once():
             from flops_fl.actors.aggregator import aggregate
             from flops_fl.run.folder import shown
 
-        with (
-            checkout(options.repo, options.clone_timeout) as repo,
-            tempfile.TemporaryDirectory(prefix="flops-data-") as data,
-        ):
-            parts = write_parts(options, ids, Path(data))
+        with checkout(options.repo, options.clone_timeout) as repo, data as shares:
+            ids = sorted(learner for share in shares for learner in share.learners)
 
             def start(address: Address, folder: Path, abort: Abort) -> None:
                 prints = folder / LEARNERS
                 if not options.resume:
                     shutil.rmtree(prints, ignore_errors=True)
                 place = shown(prints)
-                if parts:
-                    log.info("data: %s (--data), %s", options.data, options.partition)
-                log.info("%d learners, %d processes; they print to %s", len(ids), processes, place)
+                hosted = list(_hosted(shares, processes))
+                log.info(
+                    "%d learners, %d processes; they print to %s", len(ids), len(hosted), place
+                )
                 common = {
                     "repo": str(repo.path),
                     "aggregator": str(address),
-                    "data": str(parts) if parts else None,
-                    "data_tags": "{id}",
                     "threads": options.threads,
                     "seed": options.seed,
                     "log_folder": str(prints),
@@ -71,58 +115,74 @@ def simulate(options: SimulateOptions, answer: Answer) -> int:
                     "keepalive": options.keepalive,
                     "quiet": True,
                 }
-                tree = _tree(ids, options.clusters or 0)
-                shares = [ids[index::processes] for index in range(processes)]
-                members = {learner: name for name, own in tree.items() for learner in own}
+                members = tree(ids, options.clusters or 0)
+                cluster_of = {learner: name for name, own in members.items() for learner in own}
+                clusters = {name: len(own) for name, own in members.items()}
+                led = cluster_options(options, repo.path, address, minimums)
                 hosts.start(
                     [
-                        *_clusters(options, tree, repo.path, address, processes),
+                        *({**led, "clusters": own} for own in _dealt(clusters, processes)),
                         *(
                             {
                                 **common,
-                                "learner_id": ",".join(share),
-                                "cluster_of": {learner: members[learner] for learner in share}
-                                if tree
+                                **share.data,
+                                "learner_id": ",".join(share.learners),
+                                "cluster_of": {
+                                    learner: cluster_of[learner] for learner in share.learners
+                                }
+                                if cluster_of
                                 else {},
                             }
-                            for share in shares
+                            for share in hosted
                         ),
                     ],
                     abort,
                 )
 
-            code = aggregate(leading, on_listening=start, answer=answer, greeted_under=options.seed)
+            code = aggregate(
+                leading, start, answer=answer, greeted_under=options.seed, on_end=on_end
+            )
             if code == 0:
                 hosts.wait()
             return code
 
 
-def _tree(ids: Sequence[str], clusters: int) -> dict[str, list[str]]:
+def _hosted(shares: Sequence[Share], processes: int) -> Iterator[Share]:
+    """The learners of each process; those of different data have different processes."""
+    learners = sum(len(share.learners) for share in shares)
+    for share in shares:
+        count = max(1, min(processes * len(share.learners) // learners, len(share.learners)))
+        for index in range(count):
+            yield Share(share.learners[index::count], share.data)
+
+
+def tree(ids: Sequence[str], clusters: int) -> dict[str, list[str]]:
     """The learners of each cluster; the clusters' sizes differ by one at most."""
     names = numbered("cluster", clusters)
     return {name: list(ids[index::clusters]) for index, name in enumerate(names)}
 
 
-def _clusters(
-    options: SimulateOptions,
-    tree: Mapping[str, Sequence[str]],
-    repo: Path,
-    root: Address,
-    processes: int,
-) -> list[dict[str, Any]]:
-    """The options of the processes that host clusters: half as many as learner processes."""
-    common = {
+def cluster_options(
+    options: SimulateOptions, repo: Path, root: Address, minimums: Mapping[str, int] | None
+) -> dict[str, Any]:
+    """The options of every cluster's aggregator, with the run's seed."""
+    return {
         "repo": str(repo),
         "role": "cluster",
         "root": str(root),
         "listen": "127.0.0.1:0",
         "rounds": options.cluster_rounds,
         **{name: getattr(options, name) for name in _PASSED_ON},
+        **(minimums or {}),
         "seed": options.seed,
     }
-    hosts, names = min(max(1, processes // 2), len(tree)), list(tree)
+
+
+def _dealt(clusters: Mapping[str, int], processes: int) -> list[dict[str, int]]:
+    """The clusters of each process that hosts some: half as many as learner processes."""
+    hosts, names = min(max(1, processes // 2), len(clusters)), list(clusters)
     shares = [names[index::hosts] for index in range(hosts)]
-    return [{**common, "clusters": {name: len(tree[name]) for name in share}} for share in shares]
+    return [{name: clusters[name] for name in share} for share in shares]
 
 
 def learner_ids(count: int) -> list[str]:

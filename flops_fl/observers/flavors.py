@@ -48,8 +48,8 @@ def check_flavor(flavor: str | None, model: Any) -> None:
     if flavor and not alike and model is not None:  # None: such as a forest without trees yet
         which = f"has the flavor {found}" if found else "has no known flavor"
         raise UsageError(
-            f"--model-flavor {flavor}: the model is a {type(model).__name__}, which {which}. "
-            "Leave the option out: the model's class decides the flavor"
+            f"--model-flavor {flavor} (in a project's file ml_model_flavor): the model is a "
+            f"{type(model).__name__}, which {which}. Leave it out: the model's class decides"
         )
 
 

@@ -112,6 +112,11 @@ class SimulateOptions(FederationOptions, NoticeOptions, HubLimits, PrintLimits):
         """How many will join the root: learners, or clusters of them."""
         return self.clusters or self.learners
 
+    def for_aggregator(self) -> AggregatorOptions:
+        """The root's options; see `FederationOptions`."""
+        role = "root" if self.clusters else "classic"
+        return super().for_aggregator().model_copy(update={"role": role})
+
     @model_validator(mode="after")
     def _none_empty(self) -> Self:
         require_learners(self.clusters, self.learners)

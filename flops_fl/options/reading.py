@@ -37,6 +37,7 @@ _MODULES = (
     "data",
     "use",
     "plan",
+    "project",
     "pki",
     "images",
     "completion",

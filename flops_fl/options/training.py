@@ -39,17 +39,10 @@ MINIMUMS = ("min_available_clients", "min_fit_clients", "min_evaluate_clients")
 COHORT_OPTIONS = (*MINIMUMS, "fraction_fit", "fraction_evaluate")
 
 
-class TrainingOptions(Options):
+class ProjectOptions(Options):
+    """What the file of a FLOps project says of a training, too."""
+
     rounds: PositiveInt = option("number of rounds", TRAINING, 3, metavar="N")
-    strategy: str = option("how updates are aggregated", TRAINING, "FedAvg", metavar="NAME")
-    strategy_option: Pairs = option(
-        "an option of the strategy; may be repeated",
-        TRAINING,
-        {},
-        metavar="KEY=VALUE",
-        repeated=True,
-    )
-    seed: Seed = option("makes the run repeatable, bit for bit", TRAINING, 0, metavar="N")
 
     min_clients: PositiveInt | None = option(
         "sets the three minimums (--help-all) at once", LEARNERS, None, metavar="N"
@@ -67,6 +60,25 @@ class TrainingOptions(Options):
     min_evaluate_clients: PositiveInt = option(
         "evaluations that a round needs", LEARNERS, 1, metavar="N", advanced=True
     )
+
+    model_flavor: Flavor | None = option(
+        "MLflow flavor of the model; default: detected", RESULTS, None, advanced=True
+    )
+
+
+class RunningOptions(Options):
+    """How a training runs, whatever it is told to do."""
+
+    strategy: str = option("how updates are aggregated", TRAINING, "FedAvg", metavar="NAME")
+    strategy_option: Pairs = option(
+        "an option of the strategy; may be repeated",
+        TRAINING,
+        {},
+        metavar="KEY=VALUE",
+        repeated=True,
+    )
+    seed: Seed = option("makes the run repeatable, bit for bit", TRAINING, 0, metavar="N")
+
     fraction_fit: Fraction = option(
         "share of learners that trains in a round", LEARNERS, 1.0, metavar="SHARE"
     )
@@ -151,9 +163,6 @@ class TrainingOptions(Options):
         "MLflow server; default: a file in the folder", RESULTS, None, metavar="URI"
     )
     no_tracking: bool = option("do without MLflow", RESULTS, False)
-    model_flavor: Flavor | None = option(
-        "MLflow flavor of the model; default: detected", RESULTS, None, advanced=True
-    )
     register_: Registered | None = option(
         "name the best model in MLflow's registry, and point an alias at its new version",
         RESULTS,
@@ -186,16 +195,6 @@ class TrainingOptions(Options):
     )
 
     @property
-    def awaited(self) -> int:
-        """Learners that must be present before a round starts."""
-        return self.min_available_clients
-
-    @property
-    def cohort(self) -> dict[str, Any]:
-        """The options on numbers of learners, by the names that Flower's strategies use."""
-        return {name: getattr(self, name) for name in COHORT_OPTIONS}
-
-    @property
     def bounds(self) -> dict[str, Any]:
         """The options that bound updates and learners; only those that were given."""
         names = ("max_failures", "max_update_norm", "grace")
@@ -214,6 +213,28 @@ class TrainingOptions(Options):
                 raise ValueError(f"{name} is {value}, expected a finite number")
         return told
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.resume and self.fresh:
+            raise ValueError("--resume and --fresh exclude each other: give one")
+        if self.register_ and self.no_tracking:
+            raise ValueError("--register needs MLflow: leave out --no-tracking")
+        return self
+
+
+class TrainingOptions(RunningOptions, ProjectOptions):
+    """All of a training."""
+
+    @property
+    def awaited(self) -> int:
+        """Learners that must be present before a round starts."""
+        return self.min_available_clients
+
+    @property
+    def cohort(self) -> dict[str, Any]:
+        """The options on numbers of learners, by the names that Flower's strategies use."""
+        return {name: getattr(self, name) for name in COHORT_OPTIONS}
+
     @model_validator(mode="before")
     @classmethod
     def _one_minimum(cls, values: Any) -> Any:
@@ -226,15 +247,11 @@ class TrainingOptions(Options):
         return values
 
     @model_validator(mode="after")
-    def _sensible(self) -> Self:
+    def _enough(self) -> Self:
         most = max(self.min_fit_clients, self.min_evaluate_clients)
         if most > self.awaited:
             raise ValueError(
                 f"--min-available-clients {self.awaited} is less than the "
                 f"{most} that must fit or evaluate: raise it to {most}"
             )
-        if self.resume and self.fresh:
-            raise ValueError("--resume and --fresh exclude each other: give one")
-        if self.register_ and self.no_tracking:
-            raise ValueError("--register needs MLflow: leave out --no-tracking")
         return self

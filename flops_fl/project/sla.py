@@ -12,7 +12,7 @@ hierarchical    root                      training_cycles; the number of cluster
 hierarchical    of each cluster           training_rounds; those of the SLA
 ==============  ========================  =====================================
 
-`leading` gives these as options of ``flops-fl aggregator``. There are as many learners (in each
+`leading` gives these as options of ``flops-fl aggregator``. FLOps starts as many learners (in each
 cluster) as must be available, and each trains on the data with any of the data tags.
 """
 
@@ -142,7 +142,10 @@ class Sla(_Section):
         min_length=1, description="the ML repository, a Git URL or the path of a folder"
     )
     """A Git URL, or the absolute path of a folder."""
-    ml_model_flavor: Flavor = Field(description=f"one of {', '.join(get_args(Flavor))}")
+    ml_model_flavor: Flavor | None = Field(
+        default=None, description=f"one of {', '.join(get_args(Flavor))}"
+    )
+    """None: the model's class decides; the FLOps manager needs it."""
     use_devel_base_images: bool = Field(default=False, description="true or false")
     supported_platforms: Annotated[
         tuple[Literal["linux/amd64", "linux/arm64"], ...],

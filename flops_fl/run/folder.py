@@ -62,6 +62,11 @@ def run_folder(options: TrainingOptions, project: str, source: str) -> Iterator[
                         path.parent.rmdir()
 
 
+def next_folder(project: str) -> Path:
+    """The folder that the next new run of a project gets."""
+    return _name(project, max(_numbered(project), default=0) + 1)
+
+
 def shown(path: Path) -> Path:
     """A path for messages: relative to the working folder, if it lies in it."""
     with suppress(ValueError, OSError):
@@ -94,8 +99,12 @@ def _numbered(project: str) -> dict[int, Path]:
     return found
 
 
+def _name(project: str, number: int) -> Path:
+    return RUNS / (project if number == 1 else f"{project}-{number}")
+
+
 def _new(project: str, number: int) -> Path:
-    path = RUNS / (project if number == 1 else f"{project}-{number}")
+    path = _name(project, number)
     try:
         path.mkdir(parents=True)
     except FileExistsError:  # another process was quicker

@@ -36,8 +36,7 @@ def serve(options: ServeOptions) -> None:
         RepositoryError: the repository's code fails.
     """
     raise_on_signals()
-    if importlib.util.find_spec("mlflow") is None:
-        raise UsageError(f"MLflow is not installed: {install('aggregator')}")
+    require_mlflow()
     # A certificate that cannot be used is named now, and not by uvicorn.
     Tls.read(options.tls_cert, options.tls_key, options.tls_ca)
     with (
@@ -67,6 +66,16 @@ def serve(options: ServeOptions) -> None:
             options.model, scheme, host, port,
         )  # fmt: skip
         uvicorn.Server(config).run(sockets=[listening])
+
+
+def require_mlflow() -> None:
+    """Check that there is a server.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if importlib.util.find_spec("mlflow") is None:
+        raise UsageError(f"MLflow is not installed: {install('aggregator')}")
 
 
 def _of_run(options: ServeOptions, folder: Path) -> Any:

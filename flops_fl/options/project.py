@@ -1,0 +1,102 @@
+"""Options of ``flops-fl project``: what a project's file does not say."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PositiveInt
+
+from flops_fl.net.address import Address
+from flops_fl.options.common import Options
+from flops_fl.options.described import DATA, NETWORK, PROCESS, RESULTS, TRAINING, option
+from flops_fl.options.kinds import HostPort, LocalPath, Threads
+from flops_fl.options.limits import CommonLimits, HubLimits, PrintLimits
+from flops_fl.options.notices import NoticeOptions
+from flops_fl.options.training import RunningOptions
+
+
+def _each(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Places = Annotated[list[str], BeforeValidator(_each)]
+
+
+class SlaOptions(Options):
+    """The file that describes a project."""
+
+    sla: LocalPath = option(
+        "the project's file, JSON or YAML", PROCESS, metavar="SLA", positional=True
+    )
+
+
+class ProjectRunOptions(
+    SlaOptions, RunningOptions, NoticeOptions, HubLimits, PrintLimits, CommonLimits
+):
+    """Options of ``flops-fl project run``."""
+
+    data: Places = option(
+        "a learner's data with the project's tags, as flops-fl learner takes them: a folder (or "
+        "one of such folders), grpc://HOST:PORT; learners take turns. TAG=SOURCE: what data "
+        "partition takes, split among all learners. none: the repository's own. May be repeated",
+        DATA,
+        [],
+        metavar="PLACE",
+        repeated=True,
+    )
+    partition: str = option(
+        "how rows of TAG=SOURCE are split: iid, linear, dirichlet:ALPHA, shards:K, column:NAME",
+        DATA,
+        "iid",
+        metavar="SCHEME",
+    )
+    resize: PositiveInt | None = option(
+        "make images of TAG=SOURCE N x N", DATA, None, metavar="N", advanced=True
+    )
+    learners: PositiveInt | None = option(
+        "number of learners; default: one for each place of --data, at least min_available_clients "
+        "(in each cluster)",
+        TRAINING,
+        None,
+        metavar="N",
+    )
+    clusters: PositiveInt | None = option(
+        "number of clusters, if the mode is hierarchical; default: 2", TRAINING, None, metavar="N"
+    )
+    processes: PositiveInt | None = option(
+        "number of processes; default: one for each core", PROCESS, None, metavar="N"
+    )
+    threads: Threads = option(
+        "threads of numerical libraries; 0: all cores", PROCESS, 1, metavar="N"
+    )
+    metrics: HostPort | None = option(
+        "where to serve metrics and a page to watch",
+        PROCESS,
+        None,
+        metavar="HOST:PORT",
+        advanced=True,
+    )
+    base: str = option(
+        "the image on which that of the model is built, at a registry or in an OCI layout",
+        PROCESS,
+        "",
+        metavar="IMAGE",
+        shown="as flops-fl image has it",
+        advanced=True,
+    )
+    push: str | None = option(
+        "a registry to push the image of the model to", NETWORK, None, metavar="REGISTRY"
+    )
+    insecure: bool = option("allow data servers on other machines without TLS", NETWORK, False)
+    serve: HostPort = option(
+        "where deploy_trained_model_image serves the model",
+        NETWORK,
+        Address("127.0.0.1", 5001),
+        metavar="HOST:PORT",
+    )
+
+
+class ProjectPlanOptions(ProjectRunOptions):
+    """Options of ``flops-fl project plan``."""
+
+    json_: bool = option("print the plan as JSON", RESULTS, False, alias="json")

@@ -1,0 +1,94 @@
+"""``flops-fl project run``: trains a project's model on this machine, then does its other steps."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from flops_fl.actors.lead import DONE
+from flops_fl.actors.simulation import federate
+from flops_fl.net.listening import bound
+from flops_fl.options.project import ProjectRunOptions
+from flops_fl.process.answer import Answer
+from flops_fl.project import options as asked
+from flops_fl.project.plan import plan, script
+from flops_fl.project.sla import BUILD, DEPLOY, Sla, read_sla
+from flops_fl.project.team import team_of
+from flops_fl.run.folder import shown
+from flops_fl.use.serve import require_mlflow, serve
+
+log = logging.getLogger(__name__)
+
+
+def run_project(options: ProjectRunOptions, answer: Answer) -> int:
+    """Train, build the image of the model and serve it, as the project's file says.
+
+    Returns:
+        The exit code: 0 done, 130 interrupted.
+
+    Raises:
+        UsageError: the file has mistakes, or the options do not fit to it; nothing has started.
+        FlopsError: the federation failed, or a later step.
+    """
+    sla = read_sla(options.sla)
+    team = team_of(sla, options)
+    whole = asked.federation(sla, team, options)
+    _require(sla, options)
+    if options.json_:
+        answer.apart()
+    for note in asked.notes(sla):
+        log.info("%s", note)
+    if sla.verbose:
+        log.info(
+            "%s",
+            "\n".join(
+                ["by hand this would be", *script(sla, team, list(plan(sla, team, options)))]
+            ),
+        )
+    document: dict[str, Any] = {}
+
+    def ended(folder: Path, result: dict[str, Any]) -> None:
+        document.update(result, folder=str(folder), image=None, serves=None)
+        if options.json_ and result["status"] != DONE:
+            answer.give(document)
+
+    minimums = asked.of_clusters(sla)
+    code = federate(whole, team.shares(options), answer, minimums=minimums, on_end=ended)
+    if code == 0:
+        _follow(sla, options, document, answer)
+    return code
+
+
+def _require(sla: Sla, options: ProjectRunOptions) -> None:
+    """Find now what would make a later step fail.
+
+    Raises:
+        UsageError: there is such a thing.
+    """
+    if sla.builds_image:
+        asked.image(sla, options, Path("run"))
+    if sla.deploys_image:
+        asked.serving(options, Path("run"))
+        require_mlflow()
+        with bound(options.serve):
+            pass
+
+
+def _follow(sla: Sla, options: ProjectRunOptions, document: dict[str, Any], answer: Answer) -> None:
+    """Do the steps after the training."""
+    folder = Path(document["folder"])
+    if sla.builds_image:
+        from flops_fl.images.command import build_images
+
+        wanted = asked.image(sla, options, folder)
+        log.info("%s: in %s", BUILD, shown(wanted.out))
+        build_images(wanted, Answer())
+        document["image"] = str(wanted.out)
+    if sla.deploys_image:
+        document["serves"] = f"http://{options.serve}"
+    if options.json_:
+        answer.give(document)
+    if sla.deploys_image:
+        log.info("%s: on %s, until Ctrl-C", DEPLOY, options.serve)
+        serve(asked.serving(options, folder))

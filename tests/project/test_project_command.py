@@ -1,0 +1,144 @@
+"""`flops-fl project`: what it refuses, what it plans, and that it trains what it plans."""
+
+import json
+import re
+import shlex
+
+import pytest
+
+from flops_fl import cli
+from flops_fl.errors import UsageError
+from flops_fl.options.reading import parse
+from flops_fl.options.told import words
+from flops_fl.table import COMMANDS
+from tests.conftest import NUMPY
+from tests.project.test_project_sla import GOOD, WRONG
+
+SLA = {
+    "customerID": "Admin",
+    "ml_repo_url": str(NUMPY),
+    "training_configuration": {
+        "data_tags": ["digits"],
+        "training_rounds": 2,
+        "min_available_clients": 2,
+        "min_fit_clients": 2,
+        "min_evaluate_clients": 2,
+    },
+}
+IN_CLUSTERS = {"mode": "hierarchical", "training_cycles": 4}
+
+
+def project(folder, training=None, **changes):
+    """A project's file."""
+    trained = SLA["training_configuration"] | (training or {})
+    file = folder / "SLA.json"
+    file.write_text(json.dumps(SLA | {"training_configuration": trained} | changes))
+    return file
+
+
+@pytest.fixture
+def nothing_starts(monkeypatch):
+    def start(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr("subprocess.Popen", start)
+    monkeypatch.setattr("socket.socket.bind", start)
+
+
+@pytest.mark.parametrize(("right", "wrong", "said"), WRONG)
+def test_nothing_starts_if_the_file_has_a_mistake(tmp_path, nothing_starts, right, wrong, said):
+    file = tmp_path / "SLA.json"
+    file.write_text(GOOD.replace(right, wrong, 1))
+    with pytest.raises(UsageError, match=re.escape(f"SLA.json: {said}")) as refused:
+        cli.run(["project", "run", str(file), "--data", "mnist=digits"])
+    assert refused.value.exit_code == 2
+    assert [*tmp_path.iterdir()] == [file]
+
+
+def planned(file, *more, capsys):
+    cli.run(["project", "plan", str(file), "--json", *map(str, more)])
+    return json.loads(capsys.readouterr().out)["starts"]
+
+
+def test_each_place_of_data_gets_a_learner(tmp_path, digits, capsys):
+    starts = planned(project(tmp_path), "--data", digits, capsys=capsys)
+    names = ["aggregator", "learner-0", "learner-1", "learner-2"]
+    assert [each["name"] for each in starts] == names
+    for index, start in enumerate(starts[1:]):
+        said = shlex.split(start["command"])
+        assert said[said.index("--data") + 1] == str(digits / f"part-{index}")
+        assert said[said.index("--data-tags") + 1] == "digits"
+
+
+def test_learners_take_turns_where_there_are_fewer_places(tmp_path, digits, capsys, caplog):
+    data = ["--data", digits / "part-0", "--data", "grpc://127.0.0.1:11027", "--learners", 3]
+    starts = planned(project(tmp_path), *data, capsys=capsys)
+    places = [re.search(r"--data (\S+)", each["command"])[1] for each in starts[1:]]
+    assert places == [str(digits / "part-0"), "grpc://127.0.0.1:11027", str(digits / "part-0")]
+
+
+def test_the_plan_of_a_tree_is_what_the_manager_would_start(tmp_path, capsys):
+    file = project(tmp_path, IN_CLUSTERS, post_training_steps=[])
+    starts = planned(file, "--data", "digits=digits", "--output", tmp_path / "out", capsys=capsys)
+    said = {each["name"]: each["command"] for each in starts}
+    assert list(said) == [
+        "digits", "root", "cluster-0", "cluster-1",
+        "learner-0", "learner-1", "learner-2", "learner-3",
+    ]  # fmt: skip
+    two = "--min-available-clients 2 --min-fit-clients 2 --min-evaluate-clients 2"
+    assert f"--role root --rounds 4 {two}" in _sorted(said["root"])
+    assert f"--role cluster --root 127.0.0.1:8080 --rounds 2 {two}" in _sorted(said["cluster-1"])
+    assert "--aggregator 127.0.0.1:8082" in said["learner-3"]
+    assert "--parts 4 --tag digits" in said["digits"]
+
+
+def _sorted(command):
+    """The options of interest in one order."""
+    names = ("--role", "--root", "--rounds", "--min-available-clients", "--min-fit-clients",
+             "--min-evaluate-clients")  # fmt: skip
+    said = shlex.split(command)
+    return " ".join(
+        part for name in names if name in said for part in (name, said[said.index(name) + 1])
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "aggregator repo --rounds 7 --listen 0.0.0.0:8080 --insecure --resume --json "
+        "--strategy FedAdam --strategy-option eta=0.5 --strategy-option tau=1 --checkpoints all "
+        "--memory-budget 3GiB --notify mqtt://broker,https://example.org/hook --register a@b",
+        "learner 'a repo' --aggregator 127.0.0.1:8080 --data grpc://127.0.0.1:1,grpc://127.0.0.1:2 "
+        "--data-tags a,b --learner-id x",
+        "data partition digits --parts 3 --tag a --out 'the parts' --partition dirichlet:0.3",
+        "project run file.json --data a --data 'b c' --learners 3 --round-timeout 1.5",
+    ],
+)
+def test_words_give_the_options_that_they_came_from(line):
+    said = shlex.split(line)
+    name = next(name for name in COMMANDS if said[: len(name.split())] == name.split())
+    cls = COMMANDS[name].options_class
+    options = parse(cls, name, "", said[len(name.split()) :], {})
+    assert parse(cls, name, "", words(options), {}) == options
+
+
+def test_words_have_no_password():
+    cls = COMMANDS["aggregator"].options_class
+    said = ["https://me:secret@example.org/r.git", "--notify", "mqtt://me:secret@broker"]
+    shown = " ".join(words(parse(cls, "aggregator", "", said, {})))
+    assert shown == "https://example.org/r.git --notify mqtt://me@broker:9027"
+
+
+@pytest.mark.slow
+def test_a_project_trains_with_each_learner_on_its_own_data(processes, digits, tmp_path):
+    file = project(tmp_path, verbose=True)
+    run = processes.start(
+        "flops_fl", "project", "run", file, "--data", digits, "--no-tracking", "--json",
+        "--output", tmp_path / "out",
+    )  # fmt: skip
+    result = json.loads(processes.finish(run))
+    assert (result["status"], len(result["rounds"])) == ("completed", 2)
+    assert result["rounds"][-1]["learners"] == ["learner-0", "learner-1", "learner-2"]
+    assert result["options"]["min_fit_clients"] == 2
+    assert result["folder"] == str(tmp_path / "out")
+    assert f"--data {digits / 'part-2'} --data-tags digits" in processes.stderr(run)
