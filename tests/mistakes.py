@@ -157,12 +157,8 @@ def page():
         rows = ["| typed | said | exit code |", "| --- | --- | --- |"]
         for line in lines.split("\n")[1:-1]:
             text, code = said(line)
-            shown = (
-                text.replace("\n", "<br>\n")
-                .replace("|", "\\|")
-                .replace("<", "&lt;")
-                .replace("*", "\\*")
-            )
+            shown = text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+            shown = shown.replace("\n", "<br>")
             rows.append(f"| `{line}` | {shown} | {code} |")
         blocks.append(f"## {title}\n\n" + "\n".join(rows) + "\n")
     return "\n".join(blocks)

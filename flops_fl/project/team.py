@@ -157,8 +157,8 @@ def _places(said: str, tags: Sequence[str], options: ProjectRunOptions) -> list[
     """
     if said.startswith(f"{WITH_TLS}://"):
         raise UsageError(
-            f"--data {said}: the learners of project run have no certificates. Start them as "
-            "project plan says, with --tls-ca"
+            f"--data {said}: the learners of project run have no certificates. Give "
+            f"{PLAIN}://HOST:PORT, or start all actors by hand (docs/several-machines.md)"
         )
     if not said.startswith(f"{PLAIN}://"):
         path = Path(said).absolute()
