@@ -56,9 +56,8 @@ GROUPS = {
     "": "Train the model of a plain ML repository by federated learning.",
     "data": "What learners train on: prepare it, and serve it.",
     "flower": "Take a repository to Flower's own engines.",
-    "project": "A FLOps project: what its file says, done here.",
+    "project": "FLOps projects, which a file describes: run them here, or elsewhere.",
     "pki": "Make certificates, by which actors know each other.",
-    "project": "FLOps projects, which a file describes.",
 }
 COMMANDS = {
     "init": Command(
