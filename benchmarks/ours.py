@@ -22,7 +22,7 @@ from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Plan, State
 from flops_fl.core.rounds import Training
 from flops_fl.net.address import Address
-from flops_fl.process.memory import return_large_blocks
+from flops_fl.process.memory import freeze_imports, return_large_blocks
 from flops_fl.types import Evaluation, Layout, Setup, Task, Update
 from flops_fl.wire.hub.hub import Hub
 from flops_fl.wire.hub.server import serve
@@ -115,6 +115,7 @@ class Sleeping(Noop):
 
 async def _aggregate(spec: dict[str, Any]) -> dict[str, Any]:
     return_large_blocks()  # as the aggregator does
+    freeze_imports()
     start_model = parameters(spec)
     count = spec["learners"]
     minimums = dict.fromkeys(
@@ -168,6 +169,7 @@ class _Answers(Observer):
 
 
 def _learners(spec: dict[str, Any], names: list[str]) -> None:
+    freeze_imports()  # as learners do
     sleep = spec.get("sleep", 0.0)
     kind = Sleeping if sleep else Noop
     layout = Layout.of(parameters(spec))

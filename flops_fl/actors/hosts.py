@@ -31,6 +31,7 @@ from flops_fl.options.reading import build
 from flops_fl.process.libraries import prepare_libraries
 from flops_fl.process.lines import speak
 from flops_fl.process.main import run_main
+from flops_fl.process.memory import freeze_imports
 from flops_fl.process.prints import last_lines, log_of
 from flops_fl.process.signals import end_with_parent
 from flops_fl.process.streams import outlive_streams
@@ -143,6 +144,7 @@ def main() -> int:
     prepare_libraries(threads=0)  # the parent has put their number into the environment
     import_module("flops_fl.actors.learner")  # slow, so it is done before the options come
 
+    freeze_imports()
     line = sys.stdin.buffer.readline()
     children: dict[int, Child] = {}
     aggregators: dict[str, str] = {}  # addresses of clusters, by name

@@ -31,7 +31,7 @@ from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.process.answer import Answer
 from flops_fl.process.health import Health, served
 from flops_fl.process.lines import on_terminal, stamp
-from flops_fl.process.memory import return_large_blocks
+from flops_fl.process.memory import freeze_imports, return_large_blocks
 from flops_fl.process.prints import LEARNERS
 from flops_fl.process.signals import told_of_signals
 from flops_fl.process.spool import keep
@@ -111,6 +111,7 @@ def lead(
         FlopsError: the run failed; after it has begun, result.json has the error, too.
     """
     return_large_blocks()
+    freeze_imports()
     check_dependencies(repo.path)
     with run_folder(options, options.project_id or repo.name, repo.source) as folder:
         model, setup = _build(repo, options.seed, greeted_under)

@@ -25,6 +25,7 @@ from flops_fl.observers.notices import Notices
 from flops_fl.options.learner import LearnerOptions
 from flops_fl.process.health import Health, served
 from flops_fl.process.lines import OURS
+from flops_fl.process.memory import freeze_imports
 from flops_fl.process.prints import Prints, prints_apart
 from flops_fl.process.signals import raise_on_signals
 from flops_fl.repo.contract import ManagedModel
@@ -105,6 +106,7 @@ def learn(options: LearnerOptions, *, hosting: Hosting | None = None) -> int:
     """
     if options.quiet:
         logging.getLogger(OURS).setLevel(logging.WARNING)
+    freeze_imports()
     raise_on_signals()  # SIGTERM stops containers; treat it like Ctrl-C
     with Notices(
         options.notify, options.notify_ca, actor="learner", project_id=options.project_id or ""
