@@ -63,8 +63,10 @@ class FedAvg:
         count = max(int(len(present) * share), self._fewest[stage])
         if (stage == "evaluate" and share == 0) or len(present) < max(count, self._available):
             return {}
-        chosen = selection(self._seed, round, stage).sample(present, count)
-        return {learner: {} for learner in sorted(chosen)}
+        if count < len(present):  # else all are chosen, whatever is drawn
+            present = sorted(selection(self._seed, round, stage).sample(present, count))
+        config: dict[str, Scalar] = {}
+        return dict.fromkeys(present, config)
 
     def aggregation(
         self, round: int, bound: Callable[[Update], Update] | None = None

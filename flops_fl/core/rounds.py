@@ -23,6 +23,7 @@ from flops_fl.core.plan import Cohort, Journal, Plan, State
 from flops_fl.core.stages import (
     NOBODY,
     Evaluate,
+    Figures,
     Fit,
     StageOutcome,
     accuracy_in,
@@ -83,7 +84,11 @@ class Training:
         found = await self._server_side(0)
         if found is not None:
             seconds = time.monotonic() - started
-            empty = replace(_empty(0), seconds=seconds, evaluate_seconds=seconds, ended=time.time())
+            empty = RoundRecord(
+                round=0, seconds=seconds, fit_seconds=0.0, evaluate_seconds=seconds, loss=None,
+                accuracy=None, examples=0, bytes_down=0, bytes_up=0, learners=(),
+                ended=time.time(),
+            )  # fmt: skip
             await self._take(replace(self.state, initial=_with_server(empty, found)))
 
     async def _server_side(self, round: int) -> Judgement | None:
@@ -133,14 +138,7 @@ class Training:
         assert state.pending is not None
         found = await self._server_side(state.round)
         figures = await stage.run(state.parameters, state.round)
-        record = replace(
-            began.add(state.pending, stage.outcome),
-            loss=figures.loss,
-            accuracy=figures.accuracy,
-            examples=figures.examples,
-            not_evaluated=figures.missing,
-            metrics=figures.metrics,
-        )
+        record = began.add(state.pending, stage.outcome, figures)
         if found is not None:
             record = _with_server(record, found)
         best = Best.after(state.best, record)
@@ -170,13 +168,6 @@ def excluded(history: Sequence[RoundRecord], max_failures: int | None) -> list[s
     return sorted(aside)
 
 
-def _empty(round: int) -> RoundRecord:
-    return RoundRecord(
-        round=round, seconds=0.0, fit_seconds=0.0, evaluate_seconds=0.0, loss=None, accuracy=None,
-        examples=0, bytes_down=0, bytes_up=0, learners=(),
-    )  # fmt: skip
-
-
 def _with_server(record: RoundRecord, found: Judgement) -> RoundRecord:
     """The record with the strategy's own figures; the round's, too, if no learner evaluates."""
     record = replace(record, server_loss=found.loss, server_metrics=found.metrics)
@@ -196,28 +187,40 @@ class _Began:
 
     def record(self, before: State, round: int, fit: StageOutcome) -> RoundRecord:
         """The record of a round after its fit."""
-        return replace(
-            self._since(_empty(round)),
+        down, up = self._cohort.traffic()
+        return RoundRecord(
+            round=round,
+            seconds=time.monotonic() - self._time,
             fit_seconds=fit.seconds,
+            evaluate_seconds=0.0,
+            loss=None,
+            accuracy=None,
+            examples=0,
+            bytes_down=down - self._down,
+            bytes_up=up - self._up,
             learners=tuple(fit.answered),
             failures=tuple(fit.failures),
             fit_metrics=fit.metrics,
             fit_examples=fit.examples,
             clusters=fit.clusters,
             new_data=changes(before.history, fit.data),
+            ended=time.time(),
         )
 
-    def add(self, fitted: RoundRecord, evaluation: StageOutcome) -> RoundRecord:
+    def add(self, fitted: RoundRecord, evaluation: StageOutcome, figures: Figures) -> RoundRecord:
         """The record of a round after its evaluation."""
-        failures = (*fitted.failures, *evaluation.failures)
-        return replace(self._since(fitted), evaluate_seconds=evaluation.seconds, failures=failures)
-
-    def _since(self, record: RoundRecord) -> RoundRecord:
         down, up = self._cohort.traffic()
         return replace(
-            record,
-            seconds=record.seconds + time.monotonic() - self._time,
-            bytes_down=record.bytes_down + down - self._down,
-            bytes_up=record.bytes_up + up - self._up,
+            fitted,
+            seconds=fitted.seconds + time.monotonic() - self._time,
+            evaluate_seconds=evaluation.seconds,
+            loss=figures.loss,
+            accuracy=figures.accuracy,
+            examples=figures.examples,
+            bytes_down=fitted.bytes_down + down - self._down,
+            bytes_up=fitted.bytes_up + up - self._up,
+            failures=(*fitted.failures, *evaluation.failures),
+            not_evaluated=figures.missing,
+            metrics=figures.metrics,
             ended=time.time(),
         )

@@ -14,11 +14,11 @@ from flops_fl.core.failures import in_short
 from flops_fl.core.lineage import entry_of
 from flops_fl.core.observer import Observer
 from flops_fl.core.plan import Cohort, Plan
+from flops_fl.dtypes import OPAQUE, dtype_name
 from flops_fl.errors import BadUpdate, FederationError
 from flops_fl.types import (
     MAX_EXAMPLES,
     Evaluation,
-    Layout,
     LearnerFailure,
     Parameters,
     Scalar,
@@ -88,15 +88,14 @@ class _Stage:
         self._present = len(present)
         choose = partial(self.strategy.choose, self.round, self.kind, present, parameters)
         chosen = await asyncio.to_thread(choose) if self.strategy.foreign else choose()
-        tasks = {learner: self._task(version, chosen[learner]) for learner in chosen}
+        tasks = self._tasks(version, chosen)
         if not tasks:
             name = self.strategy.name
             self._unasked = f"strategy {name} chose none of the {len(present)} learners present"
             return
         self._observer.on_stage(self.round, self.kind, list(tasks))
-        deadline = self.plan.deadline(self.quorum)
         told = partial(self._observer.on_answer, self.round, self.kind)
-        asked = self._cohort.ask(tasks, parameters, deadline, told)
+        asked = self._cohort.ask(tasks, parameters, self.plan.deadline(self.quorum), told)
         try:
             while (answer := await asked.next()) is not None:
                 if isinstance(answer, LearnerFailure):
@@ -110,16 +109,18 @@ class _Stage:
     async def _take(self, answer: Update | Evaluation) -> None:
         raise NotImplementedError
 
-    def _task(self, version: int, config: Mapping[str, Scalar]) -> Task:
-        return Task(
-            stage=self.kind,
-            run_id=self.plan.run_id,
-            round=self.round,
-            version=version,
-            seed=self.plan.seed,
-            config=config,
-            timeout=self.plan.share or self.plan.round_timeout,
-        )
+    def _tasks(self, version: int, chosen: Mapping[str, Mapping[str, Scalar]]) -> dict[str, Task]:
+        """Each learner's task; neighbours with the same config object share one."""
+        tasks, task = dict[str, Task](), None
+        for learner, config in chosen.items():
+            if task is None or config is not task.config:
+                task = Task(
+                    stage=self.kind, run_id=self.plan.run_id, round=self.round, version=version,
+                    seed=self.plan.seed, config=config,
+                    timeout=self.plan.share or self.plan.round_timeout,
+                )  # fmt: skip
+            tasks[learner] = task
+        return tasks
 
     def _refuse(self, learner: str, where: str, reason: str) -> None:
         """Count an answer that cannot be used as its learner's failure."""
@@ -238,8 +239,8 @@ async def maybe_off_loop(
 
 def is_small(parameters: Parameters) -> bool:
     """Whether arithmetic on a model takes less time than a change of thread."""
-    layout = Layout.of(parameters)
-    return layout.nbytes < OFF_LOOP_BYTES and not layout.opaque  # parsing those may take long
+    opaque = any(dtype_name(array.dtype) == OPAQUE for array in parameters)  # slow to parse
+    return not opaque and sum(array.nbytes for array in parameters) < OFF_LOOP_BYTES
 
 
 def cluster_of(update: Update) -> dict[str, int]:

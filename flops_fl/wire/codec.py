@@ -36,6 +36,7 @@ from flops_fl.wire.messages import (
 
 MAX_FRAME = CHUNK_BYTES + (1 << 20)
 LONGEST_TEXT = 1 << 15  # characters
+_STAGES = get_args(Stage)
 MAX_MODEL = 1 << 40  # bytes; a larger size is an attack or a bug, not a model
 
 
@@ -119,7 +120,7 @@ def _fill_order(body: pb.Task, message: Order) -> None:
 
 
 def _read_order(body: pb.Task) -> Order:
-    if body.stage not in get_args(Stage):
+    if body.stage not in _STAGES:
         raise ProtocolError(f"task of stage {body.stage!r}, expected fit or evaluate")
     if body.round < 0 or body.version < 0:
         raise ProtocolError(f"task of round {body.round} with parameters {body.version}")
@@ -132,7 +133,8 @@ def _read_order(body: pb.Task) -> Order:
         config=_read_scalars(body.config),
         timeout=body.timeout if math.isfinite(body.timeout) else 0.0,
     )
-    return Order(task=task, nbytes=_read_size(body), inline=body.inline, sizes=tuple(body.sizes))
+    nbytes, inline, sizes = _read_tensors(body)
+    return Order(task=task, nbytes=nbytes, inline=inline, sizes=sizes)
 
 
 def _fill_result(body: pb.Result, message: Result) -> None:
@@ -143,14 +145,15 @@ def _fill_result(body: pb.Result, message: Result) -> None:
 
 
 def _read_result(body: pb.Result) -> Result:
+    nbytes, inline, sizes = _read_tensors(body)
     return Result(
         key=body.key,
         examples=body.examples,
         loss=body.loss,
         metrics=_read_scalars(body.metrics),
-        nbytes=_read_size(body),
-        inline=body.inline,
-        sizes=tuple(body.sizes),
+        nbytes=nbytes,
+        inline=inline,
+        sizes=sizes,
         data=body.data,
     )
 
@@ -163,13 +166,16 @@ def _fill_tensors(body: Any, message: Order | Result) -> None:
     body.sizes.extend(message.sizes)
 
 
-def _read_size(body: Any) -> int | None:
-    nbytes: int | None = body.nbytes if body.HasField("nbytes") else None
-    if body.inline and nbytes != len(body.inline):
-        raise ProtocolError(f"{len(body.inline)} bytes of tensors, announced as {nbytes}")
-    if nbytes and nbytes > MAX_MODEL:
+def _read_tensors(body: Any) -> tuple[int | None, bytes, tuple[int, ...]]:
+    """The fields `nbytes`, `inline` and `sizes`."""
+    if not body.HasField("nbytes"):
+        nbytes = None
+    elif (nbytes := body.nbytes) > MAX_MODEL:
         raise ProtocolError(f"a model of {nbytes} bytes, expected at most {MAX_MODEL}")
-    return nbytes
+    inline = body.inline  # each access copies it
+    if inline and nbytes != len(inline):
+        raise ProtocolError(f"{len(inline)} bytes of tensors, announced as {nbytes}")
+    return nbytes, inline, tuple(body.sizes)
 
 
 def _fill_scalars(target: Any, values: Mapping[str, Scalar]) -> None:
@@ -189,11 +195,11 @@ def _fill_scalars(target: Any, values: Mapping[str, Scalar]) -> None:
 
 def _read_scalars(source: Any) -> dict[str, Scalar]:
     out: dict[str, Scalar] = {}
-    for name in source:
-        kind = source[name].WhichOneof("value")
+    for name, scalar in source.items():
+        kind = scalar.WhichOneof("value")
         if kind is None:
             raise ProtocolError(f"no value of a known kind for {name!r:.60}")
-        out[name] = getattr(source[name], kind)
+        out[name] = getattr(scalar, kind)
     return out
 
 

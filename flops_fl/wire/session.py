@@ -41,12 +41,18 @@ from flops_fl.wire.messages import (
 )
 
 
-class Side(Enum):
+class _Key(Enum):
+    """Members are keys of a table. Enum's own hash is Python code, which runs for each message."""
+
+    __hash__ = object.__hash__
+
+
+class Side(_Key):
     AGGREGATOR = auto()
     LEARNER = auto()
 
 
-class State(Enum):
+class State(_Key):
     HELLO = auto()
     GREETED = auto()
     IDLE = auto()
@@ -72,6 +78,7 @@ _TABLE: dict[tuple[Side, type[Message]], dict[State, State]] = {
         (State.WORKING, State.OFFERED, State.UPLOADING), State.IDLE
     ),
 }
+_NEVER: dict[State, State] = {}
 _OPEN = (State.IDLE, State.WORKING, State.OFFERED, State.UPLOADING)
 for _side in Side:
     _TABLE[_side, Ping] = {state: state for state in _OPEN}
@@ -98,7 +105,7 @@ class Conversation:
         """
         if self._stale(sender, message):
             return False
-        following = _TABLE.get((sender, type(message)), {}).get(self.state)
+        following = _TABLE.get((sender, type(message)), _NEVER).get(self.state)
         if following is None:
             raise ProtocolError(
                 f"{type(message).__name__} from the {sender.name.lower()} "
@@ -155,10 +162,10 @@ class Conversation:
     def _stale(self, sender: Side, message: Message) -> bool:
         if self.state not in _OPEN:
             return self._parting not in (None, sender)
-        if isinstance(message, Grant | Cancel):
-            return self.task is None or message.key != self.task.key
-        if isinstance(message, Result | Failure):
+        if isinstance(message, (Result, Failure)):
             return self._late_answer(message.key)
+        if isinstance(message, (Grant, Cancel)):
+            return self.task is None or message.key != self.task.key
         if isinstance(message, Chunk) and sender is Side.LEARNER:
             return self._late_chunk(message)
         return False

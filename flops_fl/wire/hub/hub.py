@@ -74,6 +74,8 @@ class Hub:
         Raises:
             FederationError: there are fewer after `timeout` seconds.
         """
+        if len(self.present()) >= minimum:
+            return
         started = time.monotonic()
         try:
             async with asyncio.timeout(timeout):
@@ -181,7 +183,10 @@ class Hub:
         self._announce()
 
     def _stage_of(self, learner: str) -> Stage | None:
-        return next((stage for stage in self._stages if stage.awaits(learner)), None)
+        for stage in self._stages:
+            if stage.awaits(learner):
+                return stage
+        return None
 
     def _announce(self) -> None:
         self._on_presence(self.present())

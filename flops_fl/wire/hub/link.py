@@ -13,8 +13,6 @@ from flops_fl.text import sentence
 from flops_fl.types import Setup
 from flops_fl.wire.hub.speaker import Speaker
 from flops_fl.wire.messages import Goodbye, Ping
-from flops_fl.wire.outbox import Sender
-from flops_fl.wire.session import Conversation
 
 PARTING = 5.0  # seconds that a learner has to read a goodbye
 
@@ -24,6 +22,8 @@ class Link:
 
     def __init__(self, speaker: Speaker, peer: str) -> None:
         self.speaker = speaker
+        self.conversation = speaker.conversation
+        self.outbox = speaker.outbox
         self.peer = peer  # its address, for people
         self.learner = ""
         self.nonce = ""
@@ -35,14 +35,6 @@ class Link:
         self.over = False
         self.replaced = False
         self._stream = asyncio.current_task()
-
-    @property
-    def conversation(self) -> Conversation:
-        return self.speaker.conversation
-
-    @property
-    def outbox(self) -> Sender:
-        return self.speaker.outbox
 
     @property
     def name(self) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from flops_fl import limits
 from flops_fl.errors import ProtocolError
@@ -88,12 +89,10 @@ class Stage:
         self._models.update(dict.fromkeys(tasks, model))
         self._asked_at.update(dict.fromkeys(tasks, time.monotonic()))
         self._frames.clear()
-        timeout, names = self._deadline.timeout, list(tasks)
-        self._expire_after(timeout, names, self._deadline.reason(early=False))
-        # A learner that has announced its update in time gets as long again to deliver it.
+        timeout = self._deadline.timeout
         stuck = f"announced, and not delivered within another {timeout:g} s"
-        self._expire_after(2 * timeout, names, stuck, announced=True)
-        for learner in names:
+        self._expire_after(timeout, tasks, self._deadline.reason(early=False), timeout, stuck)
+        for learner in tasks:
             self.entered(self._links.get(learner))
 
     async def next(self) -> Answer | None:
@@ -182,7 +181,7 @@ class Stage:
         """The order and its frame, encoded once for all learners that get the same order."""
         with_model = model is not None
         for known, had_model, order, frame in self._frames:
-            if had_model == with_model and known == task:
+            if had_model == with_model and (known is task or known == task):
                 return order, frame
         if model is None:
             order = Order(task=task)
@@ -201,17 +200,14 @@ class Stage:
     def _close_soon(self, names: Sequence[str], deadline: Deadline) -> None:
         """The quorum has answered: give the others until the grace and the share are over."""
         if (grace := deadline.grace) is not None:
-            self._expire_after(grace, names, deadline.reason(early=True))
-            # As with the deadline: who has announced an update may not hold the stage for ever.
             stuck = f"announced, and not delivered within another {grace:g} s (--grace)"
-            self._expire_after(2 * grace, names, stuck, announced=True)
+            self._expire_after(grace, names, deadline.reason(early=True), grace, stuck)
         if (share := deadline.share) is not None:
             left = max(0.0, self._began + share - time.monotonic())
             said = f"{round(share, 2):g} s"
             slow = f"no answer within {said}, this round's share of the root's deadline"
-            self._expire_after(left, names, slow)
             stuck = f"announced, and not delivered within another {said}"
-            self._expire_after(left + share, names, stuck, announced=True)
+            self._expire_after(left, names, slow, share, stuck)
 
     def _grant(self, learner: str, task: Task) -> None:
         link = self._links.get(learner)
@@ -238,16 +234,32 @@ class Stage:
         loop.call_later(timeout, self._watch_upload, learner, task, received)
 
     def _expire_after(
-        self, seconds: float, learners: Sequence[str], reason: str, *, announced: bool = False
+        self, seconds: float, learners: Iterable[str], reason: str, more: float, stuck: str
     ) -> None:
-        loop = asyncio.get_running_loop()
-        open_ = {name: self._intake.open_task(name) for name in learners}
-        self._timers.append(loop.call_later(seconds, self._expire, open_, reason, announced))
+        """After `seconds`, give up those that have not even announced an answer, for `reason`.
 
-    def _expire(self, tasks: Mapping[str, Task | None], reason: str, announced: bool) -> None:
-        """Give up those still at these tasks; `announced`: even if they announced an update."""
+        Those that have announced one get `more` seconds to deliver it; after that `stuck` is why.
+        """
+        open_ = {name: self._intake.open_task(name) for name in learners}
+        self._call_later(seconds, self._expire, open_, reason, (more, stuck))
+
+    def _call_later(self, seconds: float, call: Callable[..., None], *arguments: Any) -> None:
+        timer = asyncio.get_running_loop().call_later(seconds, call, *arguments)
+        self._timers.append(timer)
+
+    def _expire(
+        self,
+        tasks: Mapping[str, Task | None],
+        reason: str,
+        announced: tuple[float, str] | None,
+    ) -> None:
+        """Give up those still at these tasks, but for now those that have `announced` an answer."""
         names = [n for n, task in tasks.items() if task and self._intake.open_task(n) is task]
-        for learner in names if announced else late(self._intake, names):
+        if announced:
+            more, stuck = announced
+            self._call_later(more, self._expire, tasks, stuck, None)
+            names = late(self._intake, names)
+        for learner in names:
             lost = "" if self._links.get(learner) else "; its connection is lost"
             fault = self._links.fault(learner)
             self._fail(learner, f"{fault}; {reason}" if fault else f"{reason}{lost}")
