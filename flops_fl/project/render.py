@@ -52,7 +52,7 @@ def render(options: RenderOptions, stdout: TextIO) -> None:
     with checkout(sla.ml_repo_url, options.clone_timeout) as repo:
         registry = f"{options.registry.rstrip('/')}/" if options.registry else ""
         images = {role: registry + tag_of(repo, role) for role in ("learner", "aggregator")}
-        commit, name = repo.commit or "", repo.name
+        commit, name, source = repo.commit or "", repo.name, repo.source
     federation = Federation(
         project=_short(name),
         sla=sla,
@@ -65,7 +65,7 @@ def render(options: RenderOptions, stdout: TextIO) -> None:
     written = TARGETS[options.for_](federation)
     _write(options.out, options.for_, written.files)
     if commit.endswith(CHANGES) or not commit:
-        log.warning("%s has files that are in no commit, and so have its images", sla.ml_repo_url)
+        log.warning("%s has files that are in no commit, and so have its images", source)
     if not registry:
         log.warning("without --registry the images must be on the machines already")
     for note in written.notes if not options.insecure else ():

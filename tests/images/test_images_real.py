@@ -1,5 +1,6 @@
 """Real images of a repository as FLOps' users write it, with all packages, for both platforms."""
 
+import io
 import json
 import os
 import platform
@@ -10,9 +11,13 @@ import sys
 
 import pytest
 
-from tests.conftest import EXAMPLES, ROOT
+from flops_fl.images.layout import Layout
+from flops_fl.options.render import RenderOptions
+from flops_fl.project.render import render
+from tests.conftest import EXAMPLES, ROOT, wait_for_port
 from tests.images import machine
 from tests.images.tiny import MACHINES, PYTHON, commit, git
+from tests.project.composed import Composed
 
 # As the contract's page has it, with the line that is not indented like its list.
 CONDA = """channels:
@@ -122,6 +127,73 @@ def test_a_learner_from_its_image_trains(built, tmp_path, processes, digits_28):
     assert found["status"] == "completed"
     assert len(found["rounds"]) == 3
     assert found["rounds"][-1]["accuracy"] > 0.5
+
+
+def test_a_data_server_and_a_learner_from_one_image_as_a_rendered_file_starts_them(
+    repo, built, tmp_path, processes, digits_28, run_cli
+):
+    folder, _, _ = built
+    sla = {
+        "ml_repo_url": str(repo),
+        "ml_model_flavor": "sklearn",
+        "training_configuration": {"data_tags": ["digits"]},
+    }
+    (tmp_path / "sla.json").write_text(json.dumps(sla))
+    out = tmp_path / "out"
+    render(
+        RenderOptions(**{"sla": tmp_path / "sla.json", "for": "compose"}, out=out, insecure=True),
+        io.StringIO(),
+    )
+    composed = Composed(out / "compose.yaml", None, processes)
+    root = tmp_path / "root"
+    root.mkdir(mode=0o755)
+    config = machine.unpack(folder / "out", root, "learner")
+    assert composed.services["learner1"]["image"] in {
+        each.name for each in Layout(folder / "out").index()
+    }
+    with (tmp_path / "log").open("w+") as log:
+
+        def start(name):
+            entry, words, environ = composed.command(name)
+            env = [*config["Env"], *(f"{key}={value}" for key, value in environ.items())]
+            own = {**config, "Entrypoint": entry, "Env": env}
+            return own, machine.start(root, own, *words, log=log)
+
+        def ready(own):
+            _, python, *words = composed.services["data1"]["healthcheck"]["test"]
+            asked = machine.start(root, {**own, "Entrypoint": [python]}, *words, log=log)
+            return asked.wait(60) == 0
+
+        own, server = start("data1")
+        running = [server]
+        try:
+            wait_for_port(composed.address("data1", 11027))
+            url = f"grpc://{composed.address('data1', 11027)}"
+            (part,) = (digits_28 / "part-0").glob("*.parquet")
+            put = ("flops_fl", "data", "put", part, "--tag", "digits", "--server")
+            assert run_cli(*put, url)[0] == 0
+            assert ready(own)
+            server.terminate()
+            server.wait(60)
+            assert not ready(own)
+            # To be read from, a data server needs /dev/fd, which only real containers have.
+            composed.start("data1")
+            wait_for_port(composed.address("data1", 11027))
+            assert run_cli(*put, url)[0] == 0
+            running.append(start("learner1")[1])
+            aggregator = processes.start(
+                "aggregator", repo, "--listen", composed.address("aggregator", 8080),
+                "--output", tmp_path / "run", "--json", "--no-tracking",
+            )  # fmt: skip
+            found = processes.result(aggregator)
+            assert running[1].wait(60) == 0
+        finally:
+            for each in running:
+                each.kill()
+                each.wait()
+            log.seek(0)
+            print(log.read())
+    assert found["rounds"][-1]["learners"] == ["learner1"]
 
 
 def test_what_is_proposed_has_fewer_packages_and_is_locked(repo, tmp_path, digits_28):

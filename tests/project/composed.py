@@ -31,32 +31,41 @@ class Composed:
         """Where a service's port is on this machine."""
         return self._ports.setdefault((name, str(port)), free_address())
 
-    def start(self, name):
-        """Start a service's command; once more, too."""
+    def command(self, name):
+        """A service's entry point, arguments and environment, with addresses of this machine."""
         service = self.services[name]
-        entry = service.get("entrypoint", ["python", "main.py"])
-        size = 3 if entry[1] == "-m" else 2
-        words = [*entry[size:], *service["command"]]
         environ = {**service["environment"], **self._env_files(service)}
-        if size == 2:
-            environ["PYTHONPATH"] = str(self._main(service["image"]))
-        return self._processes.start(
-            MODULES[tuple(entry[:size])],
-            *(self._here(word, name) for word in words),
-            env={key: self._here(value, name) for key, value in environ.items()},
+        return (
+            service.get("entrypoint", ["python", "main.py"]),
+            [self._address_in(word, name) for word in service["command"]],
+            {key: self._address_in(value, name) for key, value in environ.items()},
         )
 
-    def _here(self, text, name):
+    def start(self, name):
+        """Start a service's command; once more, too."""
+        entry, words, environ = self.command(name)
+        size = 3 if entry[1] == "-m" else 2
+        if size == 2:
+            environ["PYTHONPATH"] = str(self._main(self.services[name]["image"]))
+        words = [self._path_in(word, name) for word in (*entry[size:], *words)]
+        environ = {key: self._path_in(value, name) for key, value in environ.items()}
+        return self._processes.start(MODULES[tuple(entry[:size])], *words, env=environ)
+
+    def _path_in(self, text, name):
+        """The text with the folders of volumes and the files of secrets on this machine."""
         service = self.services[name]
         for mount in service.get("volumes", ()):
             volume, _, target = mount.partition(":")
             text = text.replace(target, str(self._folder / "volumes" / volume))
         for secret in service.get("secrets", ()):
             file = self._folder / self._secrets[secret["source"]]["file"]
-            text = file.as_posix() if text == secret["target"] else text
+            text = str(file) if text == secret["target"] else text
+        return text
+
+    def _address_in(self, text, name):
+        """The text with addresses of this machine, where services have theirs."""
         text = re.sub(r"0\.0\.0\.0:(\d+)", lambda found: self.address(name, found[1]), text)
-        names = "|".join(self.services)
-        pattern = rf"\b({names}):(\d+)"
+        pattern = rf"\b({'|'.join(self.services)}):(\d+)"
         return re.sub(pattern, lambda found: self.address(found[1], found[2]), text)
 
     def _env_files(self, service):

@@ -126,7 +126,7 @@ def test_a_hierarchical_federation_goes_on_after_a_root_and_a_cluster_were_kille
         "training_cycles": 3,
         "training_rounds": 3,
     }
-    composed, volumes = rendered(SLA | {"training_configuration": training}, "--insecure")
+    composed, volumes = rendered(SLA | {"training_configuration": training})
     others = [composed.start(name) for name in composed.services if name.startswith("learner")]
     assert len(others) == 2  # one in each cluster
     others.append(composed.start("cluster2"))
