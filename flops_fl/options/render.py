@@ -7,19 +7,16 @@ from typing import Literal, TypeAlias
 from pydantic import PositiveInt
 
 from flops_fl import limits
-from flops_fl.options.common import Options
 from flops_fl.options.described import CLUSTERS, LEARNERS, LIMITS, NETWORK, PROCESS, RESULTS, option
 from flops_fl.options.kinds import LocalPath, Seconds
+from flops_fl.options.project import SlaOptions
 
 Target: TypeAlias = Literal["compose", "kubernetes", "oakestra"]
 
 
-class RenderOptions(Options):
+class RenderOptions(SlaOptions):
     """Options of ``flops-fl project render``."""
 
-    sla: LocalPath = option(
-        "the project's file, JSON or YAML", PROCESS, metavar="SLA", positional=True
-    )
     for_: Target = option("the orchestrator that is to start it", PROCESS, alias="for")
     out: LocalPath = option("the folder for the files", RESULTS, metavar="DIR")
     registry: str | None = option(

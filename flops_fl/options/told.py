@@ -29,6 +29,12 @@ def words(options: Options) -> list[str]:
     return out
 
 
+def spelled(values: Mapping[str, Any]) -> list[str]:
+    """Values by the names of their options, as words; switches that are off are left out."""
+    on = {name: value for name, value in values.items() if value is not False}
+    return [word for name, value in on.items() for word in _option(flag(name), value)]
+
+
 def _option(name: str, value: Any) -> Iterator[str]:
     if value is True:
         yield name

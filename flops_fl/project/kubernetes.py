@@ -229,6 +229,7 @@ def _readme(federation: Federation) -> str:
         [
             *secure,
             f"kubectl apply -f {FILE}",
+            f"kubectl wait --for=jsonpath='{{.status.phase}}'=Running --timeout=10m pod/{first}",
             f"kubectl port-forward pod/{first} {DATA_PORT} &",
             *putting(federation, f"localhost:{DATA_PORT}"),
             f"kubectl logs -f job/{leader}",

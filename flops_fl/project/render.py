@@ -32,7 +32,6 @@ TARGETS: dict[Target, Callable[[Federation], Written]] = {
     "kubernetes": kubernetes,
     "oakestra": oakestra,
 }
-CLUSTERS = 2
 RECORD = ".flops-fl.json"
 """Names what was written, for which orchestrator, with a digest of each file."""
 LONGEST = 30  # characters of a project's name: Kubernetes has room for 52, with our endings
@@ -76,20 +75,14 @@ def render(options: RenderOptions, stdout: TextIO) -> None:
 
 def _counts(options: RenderOptions, sla: Sla) -> tuple[int, int]:
     """How many learners (of each cluster) and how many clusters."""
-    training = sla.training
-    if options.clusters and not training.hierarchical:
-        raise UsageError(
-            f"--clusters {options.clusters}: the project's mode is {training.mode}, which has no "
-            "clusters: leave it out, or make the mode hierarchical"
-        )
-    least = training.min_available_clients
+    clusters, least = sla.clusters(options.clusters), sla.training.min_available_clients
     learners = options.learners or least
     if learners < least:
         raise UsageError(
             f"--learners {learners}: rounds would never start, since min_available_clients is "
             f"{least}: expected at least that many"
         )
-    return learners, (options.clusters or CLUSTERS) if training.hierarchical else 0
+    return learners, clusters
 
 
 def _folder_of(commit: str) -> str:

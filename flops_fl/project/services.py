@@ -14,8 +14,9 @@ from flops_fl.images.config import ENTRYPOINT, METRICS, RUNS
 from flops_fl.net.address import PLAIN, WITH_TLS, Address
 from flops_fl.net.identity import Role
 from flops_fl.options.data import PORT as DATA_PORT
-from flops_fl.options.described import flag, variable
+from flops_fl.options.described import variable
 from flops_fl.options.manager import PORT
+from flops_fl.options.told import spelled
 from flops_fl.project.sla import Sla
 
 SECRETS = "/run/secrets/flops"
@@ -112,7 +113,7 @@ class Federation:
             "aggregator": Address(self._host(aggregator), PORT),
             "learner_id": name,
             "data": server,
-            **({"data_tags": ",".join(tags)} if tags else {}),
+            **({"data_tags": tags} if tags else {}),
             "connect_timeout": PATIENCE,
             "stay": self.stay,
         }
@@ -151,7 +152,7 @@ class Federation:
             files = {option: f"{self.secrets}/{file}" for option, file in FILES.items()}
             environment |= {variable(option): file for option, file in files.items()}
         hosts = (self._host(name), "localhost", "127.0.0.1") if "port" in more else ()
-        arguments = tuple(_words({**options, "insecure": not self.secure}))
+        arguments = tuple(spelled({**options, "insecure": not self.secure}))
         return Service(
             name=name, image=image, arguments=arguments, environment=environment, role=role,
             hosts=hosts, **more,
@@ -159,14 +160,3 @@ class Federation:
 
     def _host(self, name: str) -> str:
         return self.hosts.get(name, name)
-
-
-def _words(options: Mapping[str, Any]) -> list[str]:
-    """Options as a command line has them; switches that are off are left out."""
-    words = []
-    for name, value in options.items():
-        if value is True:
-            words.append(flag(name))
-        elif value is not False:
-            words += [flag(name), str(value)]
-    return words

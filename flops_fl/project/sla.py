@@ -42,6 +42,7 @@ from flops_fl.repo.source import is_url
 
 Step: TypeAlias = Literal["build_image_for_trained_model", "deploy_trained_model_image"]
 BUILD, DEPLOY = get_args(Step)
+CLUSTERS = 2  # without --clusters; fewer would be none
 
 
 def _no_switch(value: Any) -> Any:
@@ -189,6 +190,21 @@ class Sla(_Section):
     def deploys_image(self) -> bool:
         """Whether the trained model is to be served."""
         return DEPLOY in self.post_training_steps
+
+    def clusters(self, asked: int | None) -> int:
+        """How many clusters there are; `asked` is what --clusters says.
+
+        Raises:
+            UsageError: there can be none.
+        """
+        if self.training.hierarchical:
+            return asked or CLUSTERS
+        if asked:
+            raise UsageError(
+                f"--clusters {asked}: the project's mode is classic, set it to hierarchical "
+                "or leave --clusters out"
+            )
+        return 0
 
     def leading(self, clusters: int = 0) -> dict[str, Any]:
         """The options of the aggregator that is no cluster's: role, rounds, minimums.

@@ -24,7 +24,6 @@ from flops_fl.text import counted, some
 
 log = logging.getLogger(__name__)
 
-CLUSTERS = 2  # without --clusters; fewer would be none
 _DIGITS = re.compile(r"(\d+)", re.ASCII)
 _TAGGED = re.compile(r"([^=/:]+)=(.+)")
 
@@ -86,7 +85,7 @@ def team_of(sla: Sla, options: ProjectRunOptions) -> Team:
         UsageError: there are too few learners, or there is no data for them.
     """
     places, sources = _data(sla, options)
-    clusters, each = _clusters(sla, options), sla.training.min_available_clients
+    clusters, each = sla.clusters(options.clusters), sla.training.min_available_clients
     least = each * (clusters or 1)
     count = options.learners or max(least, len(places))
     if count < least:
@@ -104,17 +103,6 @@ def team_of(sla: Sla, options: ProjectRunOptions) -> Team:
             count, counted(len(places), "place"),
         )  # fmt: skip
     return Team(ids, tree(ids, clusters), sla.training.data_tags, sources, places)
-
-
-def _clusters(sla: Sla, options: ProjectRunOptions) -> int:
-    if sla.training.hierarchical:
-        return options.clusters or CLUSTERS
-    if options.clusters:
-        raise UsageError(
-            f"--clusters {options.clusters}: the project's mode is classic, set it to hierarchical "
-            "or leave --clusters out"
-        )
-    return 0
 
 
 def _data(sla: Sla, options: ProjectRunOptions) -> tuple[list[str], dict[str, str]]:
