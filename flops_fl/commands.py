@@ -202,6 +202,7 @@ def data_partition(options: PartitionOptions, call: Call) -> Work:
             scheme=options.partition,
             seed=options.seed,
             resize=options.resize,
+            picture=options.picture,
         )
         sys.stdout.writelines(f"{path}\n" for path in paths)
         return 0
@@ -243,7 +244,7 @@ def data_show(options: ShowOptions, call: Call) -> Work:
     from flops_fl.data import remote
 
     answer = call.answer if options.json_ else None
-    return partial(_done, partial(remote.show, options, options.name, options.label, answer))
+    return partial(_done, partial(remote.show, options, answer))
 
 
 def flower_export(options: FlowerExportOptions, call: Call) -> Work:

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from flops_fl.repo.source import checkout
 
 if TYPE_CHECKING:
     from flops_fl.actors.lead import Ended
+    from flops_fl.data.split import Split
 
 log = logging.getLogger(__name__)
 
@@ -50,16 +51,28 @@ def simulate(options: SimulateOptions, answer: Answer) -> int:
     Raises:
         FlopsError: wrong options or data, a broken repository, a learner that cannot start.
     """
-    return federate(options, _split(options), answer)
+    found: list[Split] = []
+
+    def draw(folder: Path, result: Mapping[str, Any]) -> None:
+        for split in found:
+            _draw(split, folder, f"{options.data}, {options.partition}")
+
+    return federate(options, _split(options, found.append), answer, on_end=draw)
 
 
 @contextmanager
-def _split(options: SimulateOptions) -> Iterator[list[Share]]:
+def _split(options: SimulateOptions, on_split: Callable[[Split], None]) -> Iterator[list[Share]]:
     ids = learner_ids(options.learners)
     with tempfile.TemporaryDirectory(prefix="flops-data-") as folder:
-        parts = write_parts(options, ids, Path(folder))
+        parts, split = _written(options, ids, Path(folder))
         if parts:
             log.info("data: %s (--data), %s", options.data, options.partition)
+        if split:
+            from flops_fl.data.split import table
+
+            for line in table(split, "learner"):
+                log.info("%s", line)
+            on_split(split)
         yield [Share(ids, {"data": str(parts) if parts else None, "data_tags": "{id}"})]
 
 
@@ -205,24 +218,48 @@ def write_parts(options: FederationOptions, ids: Sequence[str], folder: Path) ->
     Raises:
         FlopsError: there is no such data, or it cannot be split that way.
     """
+    return _written(options, ids, folder)[0]
+
+
+def _written(
+    options: FederationOptions, ids: Sequence[str], folder: Path
+) -> tuple[Path | None, Split | None]:
+    """See `write_parts`; also the split by labels, if there are any and a partition was given."""
     if options.data == NO_DATA:
-        return None
+        return None, None
     from flops_fl.data.folder import load_folder
-    from flops_fl.data.partition import write_partitions
+    from flops_fl.data.partition import partition, write_cut
     from flops_fl.data.sources import load_source
+    from flops_fl.data.split import split_of
 
     source = Path(options.data)
     if source.is_dir():
         dataset = load_folder(source, [])
     else:
         dataset = load_source(options.data, resize=options.resize)
-    write_partitions(
+    parts = partition(dataset, len(ids), scheme=options.partition, seed=options.seed)
+    cut = dict(zip(ids, parts, strict=True))
+    write_cut(
         dataset,
-        ids,
+        cut,
         folder,
-        scheme=options.partition,
-        seed=options.seed,
         remedy="make room there, raise the limit of a file's size (ulimit -f), or set TMPDIR to "
         "another folder",
     )
-    return folder
+    asked = "partition" in options.model_fields_set
+    return folder, split_of(dataset, cut) if asked else None
+
+
+def _draw(split: Split, folder: Path, title: str) -> None:
+    from flops_fl.data.split import draw_split
+    from flops_fl.process.drawing import can_draw
+    from flops_fl.run.folder import shown
+    from flops_fl.run.result import PARTITION
+
+    if not can_draw():
+        return  # the history's picture has said so
+    try:
+        draw_split(split, folder / PARTITION, title)
+        log.info("how the labels are split: %s", shown(folder / PARTITION))
+    except Exception as fault:  # a picture does not spoil a run
+        log.warning("cannot draw how the labels are split into %s (%s)", folder, fault)

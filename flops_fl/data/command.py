@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from flops_fl.data.partition import Rows, partition
 from flops_fl.data.parts import Part, check_tags, write_parts
 from flops_fl.data.schemes import parse_scheme
 from flops_fl.data.sources import load_source
+from flops_fl.data.split import Split, draw_split, split_of, table
 from flops_fl.errors import UsageError
+from flops_fl.process.drawing import require_drawing
 
 log = logging.getLogger(__name__)
-
-PARTS, CLASSES = 50, 20
 
 
 def partition_command(
@@ -29,6 +26,7 @@ def partition_command(
     scheme: str = "iid",
     seed: int = 0,
     resize: int | None = None,
+    picture: Path | None = None,
 ) -> list[Path]:
     """Write part i of a source as ``OUT/part-<i>/TAG.<i>-<hash>.parquet``; return the paths.
 
@@ -43,12 +41,15 @@ def partition_command(
         scheme: See `flops_fl.data.partition.partition`.
         seed: Of the shuffle and the random draws.
         resize: New width and height of images in pixels; None: unchanged.
+        picture: Where to draw how the labels are split; None: nowhere.
 
     Raises:
         UsageError: An option or the source is not usable.
         DataError: The data is not usable, or `out` already holds other files of this tag.
     """
-    dataset, cut = cut_source(source, parts, tag, scheme=scheme, seed=seed, resize=resize)
+    dataset, cut = cut_source(
+        source, parts, tag, scheme=scheme, seed=seed, resize=resize, picture=picture
+    )
     planned = [Part(out / f"part-{index}", f"{tag}.{index}-", rows) for index, rows in cut.items()]
     # Also check folders of an earlier run with more parts: OUT holds one partition of the data.
     earlier = [path for path in out.glob("part-*") if path.is_dir()]
@@ -57,9 +58,21 @@ def partition_command(
 
 
 def cut_source(
-    source: str, parts: int, tag: str, *, scheme: str, seed: int, resize: int | None
+    source: str,
+    parts: int,
+    tag: str,
+    *,
+    scheme: str,
+    seed: int,
+    resize: int | None,
+    picture: Path | None = None,
 ) -> tuple[Any, dict[str, Rows]]:
     """Load a source and cut it: the dataset, and each part's rows by its index.
+
+    The log gets a table of the split by labels.
+
+    Args:
+        picture: Where to draw the split.
 
     Raises:
         UsageError, DataError: see `partition_command`.
@@ -71,23 +84,25 @@ def cut_source(
     dataset = load_source(source, resize=resize)
     digits = len(str(parts - 1))
     cut = partition(dataset, parts, scheme=scheme, seed=seed)
-    for line in split_table(dataset, cut):
+    named = {f"{index:0{digits}}": rows for index, rows in enumerate(cut)}
+    split = split_of(dataset, named)
+    for line in table(split) if split else ():
         log.info("%s", line)
-    return dataset, {f"{index:0{digits}}": rows for index, rows in enumerate(cut)}
+    if picture is not None:
+        _draw(split, picture, f"{source}, {parts} parts, {scheme}", dataset)
+    return dataset, named
 
 
-def split_table(dataset: Any, cut: Sequence[Rows], label: str = "label") -> list[str]:
-    """Lines of a table: how many rows of each class a part has; none without classes.
-
-    Large tables are left out: more than `PARTS` parts, or `CLASSES` classes.
-    """
-    names = getattr(dataset.features.get(label), "names", None)
-    if not names or len(names) > CLASSES or len(cut) > PARTS:
-        return []
-    values = np.asarray(dataset.with_format("arrow")[:].column(label).fill_null(-1))
-    rows = [["part", "rows", *names]]
-    for index, part in enumerate(cut):
-        counts = np.bincount(values[part][values[part] >= 0], minlength=len(names))
-        rows.append([str(index), str(len(part)), *map(str, counts.tolist())])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(f"{c:>{w}}" for c, w in zip(r, widths, strict=True)) for r in rows]
+def _draw(split: Split | None, path: Path, title: str, dataset: Any) -> None:
+    require_drawing()
+    if split is None:
+        raise UsageError(
+            f"--picture {path} needs a column 'label' of classes: the columns are "
+            f"{', '.join(dataset.column_names)}"
+        )
+    try:
+        draw_split(split, path, title)
+    except OSError as error:
+        raise UsageError(
+            f"--picture {path} cannot be written ({error.strerror}): give another file"
+        ) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -94,9 +94,14 @@ def write_partitions(
         DataError: `out` already holds other files of these tags; see `partition`.
     """
     check_tags(tags)
-    rows = partition(dataset, len(tags), scheme=scheme, seed=seed)
-    parts = [Part(out, f"{tag}.", part) for tag, part in zip(tags, rows, strict=True)]
-    return write_parts(dataset, parts, tags=tags, folders=[out], remedy=remedy)
+    cut = partition(dataset, len(tags), scheme=scheme, seed=seed)
+    return write_cut(dataset, dict(zip(tags, cut, strict=True)), out, remedy=remedy)
+
+
+def write_cut(dataset: Any, cut: Mapping[str, Rows], out: Path, *, remedy: str) -> list[Path]:
+    """Write one part for each tag, from its rows; see `write_partitions`."""
+    parts = [Part(out, f"{tag}.", rows) for tag, rows in cut.items()]
+    return write_parts(dataset, parts, tags=list(cut), folders=[out], remedy=remedy)
 
 
 def _classes(dataset: Any, label: str, scheme: str) -> Rows:

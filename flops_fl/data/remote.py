@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from flops_fl.data.command import cut_source
+from flops_fl.data.content import ContentHash
 from flops_fl.data.flights import Found, list_flights, read_batches
 from flops_fl.data.names import has_tag
 from flops_fl.data.sending import Sent, rows_of, send
 from flops_fl.data.servers import Dialled, FlightData
+from flops_fl.data.split import draw_histogram
 from flops_fl.data.tables import features_of
-from flops_fl.errors import NoSuchFlight
-from flops_fl.options.data import DialOptions, PartitionOptions, ServerOptions
+from flops_fl.errors import NoSuchFlight, UsageError
+from flops_fl.options.data import DialOptions, PartitionOptions, ServerOptions, ShowOptions
 from flops_fl.process.answer import Answer
+from flops_fl.process.drawing import require_drawing
 from flops_fl.text import counted, some
 
 WIDTH = 40  # characters of the longest bar
@@ -63,6 +66,7 @@ def put_parts(options: PartitionOptions) -> list[Sent]:
         scheme=options.partition,
         seed=options.seed,
         resize=options.resize,
+        picture=options.picture,
     )
     how = dialling(options)
     with ExitStack() as stack:
@@ -103,38 +107,91 @@ def _drop(name: str, client: Any, options: Any) -> None:
     list(client.do_action(arrow.Action("drop_dataset", name.encode()), options))
 
 
-def show(options: ServerOptions, what: str, label: str, answer: Answer | None) -> None:
-    """Show rows, features and how often each label occurs, of one name or of all of a tag.
+def show(options: ShowOptions, answer: Answer | None) -> None:
+    """Show rows, features, hash and how often each label occurs, of one name or of all of a tag.
 
     Raises:
         NoSuchFlight: the server has none.
+        UsageError: the picture cannot be drawn.
     """
-    import datasets  # noqa: F401 - registers the Arrow extension types of its features
-
-    rows, features, found = 0, None, Counter[Any]()
+    if options.picture:
+        require_drawing()
+    shown = _Shown(options.label)
     with dialling(options).dial(options.server) as dialled:
-        flights = _chosen(dialled, what)
+        flights = _chosen(dialled, options.name)
         for flight in flights:
             for batch in read_batches(flight):
-                features = features or features_of(str(flight), batch.schema)
-                rows += len(batch)
-                if label in batch.schema.names:
-                    for pair in batch.column(label).value_counts():
-                        found[pair["values"].as_py()] += pair["counts"].as_py()
-    names = getattr((features or {}).get(label), "names", None)
-    labels = {
-        str(names[value]) if names and isinstance(value, int) and 0 <= value < len(names)
-        else str(value): count
-        for value, count in sorted(found.items(), key=lambda pair: (str(type(pair[0])), pair[0]))
-    }  # fmt: skip
-    kinds = {name: str(kind) for name, kind in (features or {}).items()}
+                shown.add(str(flight), batch)
+    labels, names = shown.labels, [flight.name for flight in flights]
+    if options.picture:
+        _draw(labels, options)
+    kinds = {name: str(kind) for name, kind in (shown.features or {}).items()}
     if answer is not None:
-        names = [flight.name for flight in flights]
-        answer.give({"flights": names, "rows": rows, "features": kinds, "labels": labels})
+        said = {"flights": names, "rows": shown.rows, "hash": shown.hash}
+        answer.give({**said, "features": kinds, "labels": labels})
         return
-    lines = [f"{counted(rows, 'row')} in {', '.join(flight.name for flight in flights)}"]
+    lines = [f"{counted(shown.rows, 'row')} in {', '.join(names)}"]
     lines += [f"  {name}: {kind}" for name, kind in kinds.items()]
-    sys.stdout.write("\n".join([*lines, *_histogram(label, labels), ""]))
+    lines += [f"hash of these rows: {shown.hash}"] if shown.hash else []
+    sys.stdout.write("\n".join([*lines, *_histogram(options.label, labels), ""]))
+
+
+class _Shown:
+    """What is known of rows after batch by batch was added."""
+
+    def __init__(self, label: str) -> None:
+        import datasets  # noqa: F401 - registers the Arrow extension types of its features
+
+        self.rows = 0
+        self.features: Any = None
+        self._label = label
+        self._found = Counter[Any]()
+        self._hash: ContentHash | None = None
+        self._agree = True
+
+    def add(self, name: str, batch: Any) -> None:
+        features = features_of(name, batch.schema)
+        if self.features is None:
+            self.features, self._hash = features, ContentHash(features.arrow_schema)
+        self._agree = self._agree and features == self.features
+        if self._hash and self._agree:
+            self._hash.add(batch.select(list(self.features)))
+        self.rows += len(batch)
+        if self._label in batch.schema.names:
+            for pair in batch.column(self._label).value_counts():
+                self._found[pair["values"].as_py()] += pair["counts"].as_py()
+
+    @property
+    def hash(self) -> str | None:
+        """That of a learner that has these data; None if they cannot be joined."""
+        return self._hash.hexdigest() if self._hash and self._agree else None
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """How often each value of the label's column occurs, in the order of the values."""
+        names = getattr((self.features or {}).get(self._label), "names", None)
+        return {
+            str(names[value]) if names and isinstance(value, int) and 0 <= value < len(names)
+            else str(value): count
+            for value, count in sorted(
+                self._found.items(), key=lambda pair: (str(type(pair[0])), pair[0])
+            )
+        }  # fmt: skip
+
+
+def _draw(labels: dict[str, int], options: ShowOptions) -> None:
+    path = options.picture
+    assert path is not None
+    if not labels:
+        raise UsageError(
+            f"--picture {path}: the data have no column '{options.label}', see --label"
+        )
+    try:
+        draw_histogram(labels, path, f"{options.name}: {options.label}")
+    except OSError as error:
+        raise UsageError(
+            f"--picture {path} cannot be written ({error.strerror}): give another file"
+        ) from None
 
 
 def _histogram(label: str, labels: dict[str, int]) -> list[str]:

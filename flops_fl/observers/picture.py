@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import logging
 import math
 import threading
@@ -11,14 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flops_fl.core.observer import Observer, RunInfo
-from flops_fl.extras import install
-from flops_fl.process.files import atomic
+from flops_fl.process.drawing import BLUE, LACKING, ORANGE, can_draw, figure, save
 from flops_fl.types import Best, RoundRecord
 
 log = logging.getLogger(__name__)
-
-# From Okabe and Ito's palette, which colour-blind people can tell apart, too.
-_BLUE, _ORANGE = "#0072B2", "#D55E00"
 
 
 class PictureObserver(Observer):
@@ -32,7 +27,7 @@ class PictureObserver(Observer):
         self._history: list[RoundRecord] = []
         self._title = ""
         self._loading: threading.Thread | None = None
-        if importlib.util.find_spec("matplotlib"):
+        if can_draw():
             self._loading = threading.Thread(
                 target=importlib.import_module, args=("matplotlib.figure",), daemon=True
             )
@@ -43,8 +38,7 @@ class PictureObserver(Observer):
         if self._loading:
             self._loading.start()
         else:
-            log.warning("no picture will be drawn, since Matplotlib is not installed: %s",
-                        install("aggregator"))  # fmt: skip
+            log.warning("no picture will be drawn, since %s", LACKING)
 
     def on_round(self, record: RoundRecord, best: Best | None) -> None:
         self._history.append(record)
@@ -61,19 +55,16 @@ class PictureObserver(Observer):
 
 def draw_history(history: Sequence[RoundRecord], path: Path, title: str) -> None:
     """Draw the history as a PNG. A round without a value leaves a gap in its curve."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(8, 5.5), dpi=120)
-    FigureCanvasAgg(figure)
+    drawn = figure(8, 5.5)
     # Margins by hand: for automatic ones Matplotlib would draw everything twice.
-    figure.subplots_adjust(left=0.11, right=0.97, top=0.93, bottom=0.1, hspace=0.12)
-    upper, lower = figure.subplots(2, 1, sharex=True)
+    drawn.subplots_adjust(left=0.11, right=0.97, top=0.93, bottom=0.1, hspace=0.12)
+    upper, lower = drawn.subplots(2, 1, sharex=True)
     rounds = [record.round for record in history]
     panels = (
-        (upper, "accuracy", [r.accuracy for r in history], _BLUE, max),
-        (lower, "loss", [r.loss for r in history], _ORANGE, min),
+        (upper, "accuracy", [r.accuracy for r in history], BLUE, max),
+        (lower, "loss", [r.loss for r in history], ORANGE, min),
     )
     for axes, name, values, colour, better in panels:
         plain = [math.nan if value is None else value for value in values]
@@ -99,5 +90,4 @@ def draw_history(history: Sequence[RoundRecord], path: Path, title: str) -> None
     upper.set_title(title)
     lower.set_xlabel("round")
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
-    with atomic(path) as file:
-        figure.savefig(file, format="png")
+    save(drawn, path)

@@ -17,6 +17,7 @@ from flops_fl.options.kinds import (
     LearnersData,
     Listing,
     LocalPath,
+    Picture,
     Seconds,
     Seed,
     Server,
@@ -96,6 +97,9 @@ class PartitionOptions(DialOptions):
     )
     seed: Seed = option("seed of the shuffle", DATA, 0, metavar="N")
     resize: PositiveInt | None = option("make images N x N", DATA, None, metavar="N")
+    picture: Picture | None = option(
+        "where to draw how the labels are split: a .png or .svg", RESULTS, None, metavar="FILE"
+    )
 
     @property
     def servers(self) -> tuple[DataServer, ...]:
@@ -170,6 +174,9 @@ class ShowOptions(DropOptions):
     """Options of ``flops-fl data show``."""
 
     label: str = option("the column whose values are counted", DATA, "label", metavar="COLUMN")
+    picture: Picture | None = option(
+        "where to draw how often each value occurs: a .png or .svg", RESULTS, None, metavar="FILE"
+    )
     json_: bool = option("print it as JSON", RESULTS, False, alias="json")
 
 

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from flops_fl.net.address import PLAIN, WITH_TLS, Address, DataServer
 from flops_fl.net.identity import EXPECTED, is_name, is_numbered
 from flops_fl.net.target import Target
+from flops_fl.process.drawing import FORMATS
 from flops_fl.text import without_secrets
 
 
@@ -149,6 +150,12 @@ def _learners_data(value: Any) -> Any:
     return Path(value).absolute() if isinstance(value, str | Path) else value
 
 
+def _picture(path: Path) -> Path:
+    if path.suffix not in FORMATS:
+        raise ValueError(f"expected a file that ends with {' or '.join(FORMATS)}")
+    return path
+
+
 def _actor(name: str) -> str:
     if not is_name(name):
         raise ValueError(EXPECTED)
@@ -189,6 +196,7 @@ Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Rate = Annotated[float, BeforeValidator(_rate), Field(gt=0, allow_inf_nan=False)]
 Targets = Annotated[list[Target], BeforeValidator(_targets)]
 HostPort = Annotated[Address, BeforeValidator(_address)]
+Picture = Annotated[Path, AfterValidator(_picture)]
 Server = Annotated[DataServer, BeforeValidator(_server)]
 LearnersData = Annotated[Path | tuple[DataServer, ...], BeforeValidator(_learners_data)]
 ServerList = Annotated[list[Server], BeforeValidator(_commas)]

@@ -13,12 +13,19 @@ from flops_fl.core.observer import RunInfo
 from flops_fl.core.plan import State
 from flops_fl.run.checkpoint import BEST, LAST, CheckpointWriter, remove_checkpoints, save_npz
 from flops_fl.run.folder import shown
-from flops_fl.run.result import PICTURE, RESULT, read_result, result_document, write_result
+from flops_fl.run.result import (
+    PARTITION,
+    PICTURE,
+    RESULT,
+    read_result,
+    result_document,
+    write_result,
+)
 
 log = logging.getLogger(__name__)
 
 EARLIER = "earlier"  # the folder with the results of finished runs, in a run's folder
-_RESULTS = (LAST, BEST, PICTURE, RESULT)  # the last one tells whose the others are
+_RESULTS = (LAST, BEST, PARTITION, PICTURE, RESULT)  # the last one tells whose the others are
 
 
 class FolderJournal:

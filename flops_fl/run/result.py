@@ -17,7 +17,7 @@ from flops_fl.run.census import Census
 from flops_fl.run.checkpoint import LAST, save_npz
 from flops_fl.types import RoundRecord, parameters_sha256
 
-RESULT, PICTURE = "result.json", "history.png"
+RESULT, PICTURE, PARTITION = "result.json", "history.png", "partition.png"
 
 
 def leave(

@@ -17,7 +17,10 @@ from hypothesis import strategies as st
 from flops_fl.data.command import partition_command
 from flops_fl.data.folder import load_folder
 from flops_fl.data.partition import partition, write_partitions
+from flops_fl.data.split import split_of, table
 from flops_fl.errors import DataError, UsageError
+from flops_fl.options.data import PartitionOptions
+from flops_fl.options.reading import build
 
 LABELS = np.arange(600) % 10
 DATASET = datasets.Dataset(
@@ -92,12 +95,42 @@ def test_rows_of_one_value_of_a_column_stay_together() -> None:
 
 def test_a_table_says_how_labels_are_split(tmp_path: Path, caplog: Any) -> None:
     caplog.set_level("INFO", "flops_fl")
-    partition_command("digits", 2, "t", tmp_path, scheme="shards:1")
+    picture = tmp_path / "split.svg"
+    partition_command("digits", 2, "t", tmp_path, scheme="shards:1", picture=picture)
+    assert "<!-- 1 (898 rows) -->" in picture.read_text()
     assert [" ".join(line.split()) for line in caplog.messages] == [
         "part rows 0 1 2 3 4 5 6 7 8 9",
         "0 899 178 182 177 183 179 0 0 0 0 0",
         "1 898 0 0 0 0 2 182 181 179 174 180",
     ]
+
+
+def test_labels_are_counted_without_names_and_nulls_with_large_splits_in_a_line() -> None:
+    labels = ["b", None, "a", "b", "b"] * 20
+    dataset = datasets.Dataset.from_dict({"label": labels, "x": [0.5] * 100})
+    split = split_of(dataset, {"l0": np.arange(5), "l1": np.arange(5, 100)})
+    assert split is not None
+    assert (split.classes, split.counts.tolist()) == (["a", "b"], [[1, 3], [19, 57]])
+    assert table(split)[1].split() == ["l0", "5", "1", "3"]
+    many = split_of(dataset, {str(index): np.array([index]) for index in range(100)})
+    assert many is not None
+    assert table(many, "learner") == ["100 learners of 1 to 1 rows, 2 labels: too many for a table"]
+    assert split_of(dataset, {"l0": np.arange(5)}, label="x") is None  # numbers, no classes
+    assert split_of(dataset, {"l0": np.arange(5)}, label="y") is None
+
+
+def test_a_picture_needs_labels_and_a_place(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": [1.5, 2.5]}), tmp_path / "x.parquet")
+    for source, place, said in (
+        (tmp_path / "x.parquet", "a.png", "needs a column 'label' of classes: the columns are x"),
+        ("digits", "a.png/b.png", "cannot be written .* give another file"),
+    ):
+        (tmp_path / "a.png").write_text("")
+        with pytest.raises(UsageError, match=said):
+            partition_command(str(source), 2, "t", tmp_path / "out", picture=tmp_path / place)
+        assert not (tmp_path / "out").exists()
+    with pytest.raises(UsageError, match="a.jpg: expected a file that ends with .png or"):
+        build(PartitionOptions, {"source": "digits", "parts": 2, "tag": "t", "picture": "a.jpg"})
 
 
 def test_another_seed_gives_other_parts() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 import flops_fl.data
 from flops_fl import cli
+from flops_fl.data.content import hash_of
 from flops_fl.data.flights import load_flights
 from flops_fl.data.folder import load_folder
 from flops_fl.data.sources import load_source
@@ -53,7 +54,7 @@ def put(server, data, tag="a", **options):
 
 
 @pytest.mark.slow
-def test_a_dataset_is_put_listed_shown_and_dropped(server, say):
+def test_a_dataset_is_put_listed_shown_and_dropped(server, say, tmp_path):
     name = say("put", "digits", "--tag", "digits").strip()
     assert say("put", "digits", "--tag", "digits") == f"{name}: there already\n"
     assert listed(server.client(), "digits") == [name]
@@ -64,7 +65,11 @@ def test_a_dataset_is_put_listed_shown_and_dropped(server, say):
     shown = say("show", "digits")
     assert shown.startswith(f"1797 rows in {name}\n  image: Image(")
     assert f"  3 {'#' * 40} 183\n" in shown
-    assert json.loads(say("show", name, "--json"))["labels"]["0"] == 178
+    assert f"hash of these rows: {hash_of(load_folder(server.folder))}\n" in shown
+    picture = tmp_path / "labels.png"
+    said = json.loads(say("show", name, "--json", "--picture", picture))
+    assert said["labels"]["0"] == 178
+    assert picture.read_bytes()[:4] == b"\x89PNG"
     ours, theirs = load_source("digits"), load_flights(source(server), ["digits"])
     assert theirs.features == ours.features
     assert theirs[5]["image"].tobytes() == ours[5]["image"].tobytes()

@@ -59,6 +59,8 @@ def test_a_tree_of_real_digits_is_judged_by_all_learners_data(run_cli, tmp_path)
         "--no-tracking", "--json", "--output", tmp_path / "run",
     )  # fmt: skip
     assert code == 0, said
+    assert (tmp_path / "run" / "partition.png").exists()
+    assert ["learner", "rows", *"0123456789"] in [line.split()[2:] for line in said.splitlines()]
     last = json.loads(out)["rounds"][-1]
     whole = load_source("digits", resize=28)
     write_partitions(whole, ids, tmp_path / "parts", scheme="dirichlet:1", seed=0)
