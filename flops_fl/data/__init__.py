@@ -25,8 +25,8 @@ def put(
     """Put rows on a data server, where learners find them by their tag; returns their name there.
 
     A table or a dataset gets a name from its content: the same rows again add nothing, and a put
-    that was cut off is repeated. Batches of an iterable are sent as they come. If they are cut off,
-    nothing is kept, and they must be put again.
+    that was cut off goes on where it stopped. Batches of an iterable are sent as they come. If they
+    are cut off, nothing is kept, and they must be put again.
 
     Args:
         data: A `pyarrow.Table`, a `pyarrow.RecordBatch`, a `datasets.Dataset`, or an iterable of

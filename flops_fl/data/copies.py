@@ -12,10 +12,10 @@ import os
 import tempfile
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from flops_fl.data.names import PART
 
@@ -73,15 +73,22 @@ class _Mapped(Messages):
 
 
 class Copy:
-    """A flight's messages in a file: an Arrow IPC stream without its end."""
+    """A flight's messages in a file: an Arrow IPC stream without its end.
 
-    def __init__(self, owner: Copies, folder: Path, schema: Any) -> None:
-        self._owner = owner
-        self._file = tempfile.TemporaryFile(  # noqa: SIM115
-            prefix=".copy-", suffix=PART, dir=folder
-        )
-        self._ends = [0]
-        self.add(schema.serialize())
+    Args:
+        path: The file's name until it is whole; None if it has none.
+        size: Bytes in the file.
+        rows: Rows in the file.
+    """
+
+    def __init__(
+        self, owner: Copies, file: IO[bytes], path: Path | None, size: int = 0, rows: int = 0
+    ) -> None:
+        self.path, self.rows = path, rows
+        self.closed = False
+        """Whether it is of no use any more."""
+        self._owner, self._file = owner, file
+        self._ends = [0, size] if size else [0]
 
     @property
     def size(self) -> int:
@@ -89,22 +96,23 @@ class Copy:
         return self._ends[-1]
 
     @property
-    def closed(self) -> bool:
-        """Whether it is of no use any more."""
-        return self._file.closed
+    def left(self) -> bool:
+        """Whether it has a name and nobody adds to it."""
+        return not self.closed and self._file.closed
 
-    def add(self, message: Any) -> None:
+    def add(self, message: Any, rows: int = 0) -> None:
         """Add a message as pyarrow serialises it; if there is no room, close the copy."""
         if self.closed:
             return
         end = self.size + len(message)
-        if end > KEPT or not self._owner.room(len(message)):
+        if (end > KEPT and not self.path) or not self._owner.room(len(message)):
             self.close()
             return
         self._ends.append(end)
         try:
             self._file.write(message)
             self._file.flush()
+            self.rows += rows
         except OSError:
             self.close()
 
@@ -112,10 +120,22 @@ class Copy:
         """The batches' messages."""
         return _Mapped(self._file.fileno(), self._ends[1:])
 
+    def leave(self) -> None:
+        """Leave the file under its name."""
+        self._file.close()
+
+    def lose_name(self) -> None:
+        """Let the file end with the process."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+            self.path = None
+
     def close(self) -> None:
         """Give up the file; who reads it reads on."""
         if not self.closed:
+            self.closed = True
             self._file.close()
+            self.lose_name()
             self._owner.room(-self.size)
 
 
@@ -131,19 +151,32 @@ class Copies:
         self._whole: OrderedDict[str, tuple[str, Copy]] = OrderedDict()
         self._making: set[str] = set()
         self._taken = 0
-        self._mutex = threading.RLock()
+        self.mutex = threading.RLock()
+        self.last_resort: Callable[[], bool] = lambda: False
+        """Makes room if there is no other copy to give up; False if it cannot."""
 
-    def begin(self, schema: Any) -> Copy | None:
+    def begin(self, schema: Any, path: Path | None = None) -> Copy | None:
         """Begin a copy; None if the folder cannot be written."""
         try:
-            return Copy(self, self._folder, schema)
+            file = path.open("x+b") if path else _nameless(self._folder)
         except OSError:
             return None
+        copy = Copy(self, file, path)
+        copy.add(schema.serialize())
+        return copy
+
+    def found(self, path: Path, size: int, rows: int) -> Copy:
+        """A copy that an earlier process has left."""
+        self.room(size)
+        copy = Copy(self, path.open("rb"), path, size, rows)
+        copy.leave()
+        return copy
 
     def keep(self, name: str, version: str, copy: Copy) -> None:
         """Keep a copy that is whole, for this version of a flight."""
-        with self._mutex:
+        with self.mutex:
             self.forget(name)
+            copy.lose_name()
             if copy.closed:
                 return
             self._whole[name] = version, copy
@@ -152,7 +185,7 @@ class Copies:
 
     def messages(self, name: str, version: str) -> Messages | None:
         """The messages of a flight's batches; None if there is no copy of this version."""
-        with self._mutex:
+        with self.mutex:
             kept, copy = self._whole.get(name, ("", None))
             if copy is None or kept != version:
                 return None
@@ -164,7 +197,7 @@ class Copies:
         return Messages(self._made(name, version, schema, batches))
 
     def _made(self, name: str, version: str, schema: Any, batches: Iterable[Any]) -> Generator[Any]:
-        with self._mutex:
+        with self.mutex:
             copy = None if name in self._making else self.begin(schema)
             if copy is not None:
                 self._making.add(name)
@@ -185,7 +218,7 @@ class Copies:
 
     def forget(self, name: str) -> None:
         """Close the copy of this name."""
-        with self._mutex:
+        with self.mutex:
             if name in self._whole:
                 self._whole.pop(name)[1].close()
 
@@ -196,26 +229,45 @@ class Copies:
 
     def room(self, size: int) -> bool:
         """Take so many bytes more, if there is room; old copies go for it."""
-        with self._mutex:
+        with self.mutex:
             while size > 0 and self._full(size):
-                if not self._whole:
+                if not self._dropped():
                     return False
-                self.forget(next(iter(self._whole)))
             self._taken += size
             return True
+
+    def give_way(self) -> None:
+        """Let old copies go until the disk has `SPARE` bytes."""
+        with self.mutex:
+            while self._short(0) and self._dropped():
+                pass
+
+    def _dropped(self) -> bool:
+        if not self._whole:
+            return self.last_resort()
+        self.forget(next(iter(self._whole)))
+        return True
 
     def _full(self, size: int) -> bool:
         if self._quota is not None and self._taken + size > self._quota:
             return True
+        return self._short(size)
+
+    def _short(self, size: int) -> bool:
         disk = os.statvfs(self._folder)
         return disk.f_bavail * disk.f_frsize < SPARE + size
 
 
-def messages_of(table: Any) -> Iterator[Any]:
-    """The messages of a table's batches, of about `MESSAGE` bytes if a row is no larger."""
+def _nameless(folder: Path) -> IO[bytes]:
+    return tempfile.TemporaryFile(prefix=".copy-", suffix=PART, dir=folder)
+
+
+def add_table(copy: Copy, table: Any) -> None:
+    """Add a table's rows in batches of about `MESSAGE` bytes, if a row is no larger."""
     rows = max(1, MESSAGE * len(table) // max(table.nbytes, 1))
     batches = table.combine_chunks().to_batches(max_chunksize=rows)
-    return (batch.serialize() for batch in batches)
+    for batch in batches:
+        copy.add(batch.serialize(), len(batch))
 
 
 def version_of(found: os.stat_result) -> str:

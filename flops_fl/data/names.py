@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 
 from flops_fl.errors import DataError, UsageError
@@ -9,6 +10,13 @@ from flops_fl.text import sentence
 
 SUFFIX = ".parquet"
 PART = ".part"  # the ending of a data server's temporary files
+BEGUN = ".begun"  # the ending of a put that was cut off
+UNFINISHED = "unfinished"
+"""In a listing's criteria, true: also list puts that were cut off, and how many rows are there. In
+their descriptors it stands after the name, and they have no endpoint."""
+FROM = b"from="
+"""In a put's descriptor, after the name, with a number: the rows before are there already. With
+``from=0`` none are; if the put is cut off, what has arrived stays for the next one."""
 COUNTED = b"counted"
 """In a put's descriptor, after the name: the last message will say how many rows were sent. Without
 it, a stream that its client has given up looks like one that is complete."""
@@ -69,3 +77,23 @@ def check_tag(tag: str) -> str:
 def _is_safe(text: str, most: int = NAME_BYTES) -> bool:
     """Whether a file can have this name, in the folder that it is meant for and in no other."""
     return text.isprintable() and not set(text) & _SEPARATORS and len(text.encode()) <= most
+
+
+def read_criteria(expression: bytes) -> tuple[list[str], bool]:
+    """The tags in a listing's criteria, JSON ``{"data_tags": [...]}``; none for all flights.
+
+    Also whether it asks for puts that were cut off.
+
+    Raises:
+        DataError: it is something else.
+    """
+    if not expression:
+        return [], False
+    try:
+        criteria = json.loads(expression)
+        tags, unfinished = criteria["data_tags"], criteria.get(UNFINISHED) is True
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        tags, unfinished = None, False
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise DataError('the criteria: expected JSON such as {"data_tags": ["mnist"]}')
+    return tags, unfinished

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +12,11 @@ from typing import Any, TypeAlias
 
 from flops_fl.data.content import ContentHash
 from flops_fl.data.flights import list_flights
-from flops_fl.data.names import COUNTED, SUFFIX, check_tag
+from flops_fl.data.names import COUNTED, FROM, SUFFIX, UNFINISHED, check_tag
 from flops_fl.data.servers import Dialled
-from flops_fl.errors import DataError
+from flops_fl.errors import DataError, NoSuchFlight, Unreachable
+
+log = logging.getLogger(__name__)
 
 CHUNK = 2 << 20  # bytes of a batch, if a row is no larger
 
@@ -40,8 +44,9 @@ class Sent:
 def send(rows: Rows, tag: str, dialled: Dialled) -> Sent:
     """Put rows under a tag; the same rows again add nothing.
 
-    Rows that can be repeated are hashed first, and not sent if the server has them. Others are sent
-    as they come, and the server makes the name.
+    Rows that can be repeated are hashed first, and not sent if the server has them. A put that was
+    cut off, also of another process, goes on where it stopped. Other rows are sent as they come,
+    and the server makes the name.
 
     Raises:
         UsageError: the tag cannot be used.
@@ -57,20 +62,45 @@ def send(rows: Rows, tag: str, dialled: Dialled) -> Sent:
     for batch in rows.batches():
         digest.add(batch)
     name = f"{tag}.{digest.hexdigest()}{SUFFIX}"
-    if any(flight.name == name for flight in list_flights(dialled, [tag])):
-        return Sent(name, False)
-    dialled.call(_putting(name, rows))
-    return Sent(name, True)
+    most, end, pause, added = -1, 0.0, 0.1, False
+    while (start := _start(dialled, tag, name)) is not None:
+        if start > most:
+            most, end, pause = start, time.monotonic() + dialled.patience, 0.1
+        if start:
+            log.info("%s: %d rows are there already, it goes on with the next one", name, start)
+        try:
+            dialled.call(_putting(name, rows, start), once=True)
+            added = True
+            break
+        except (Unreachable, NoSuchFlight) as cut:
+            if time.monotonic() + pause > end:
+                raise
+            log.info("%s", cut)
+            added = True  # all of it may have arrived
+            time.sleep(pause)
+            pause = min(2 * pause, dialled.max_backoff)
+    return Sent(name, added)
 
 
-def _putting(name: str, rows: Rows) -> Callable[[Any, Any], str]:
+def _start(dialled: Dialled, tag: str, name: str) -> int | None:
+    """How many rows of it the server has; None if it has all."""
+    criteria = json.dumps({"data_tags": [tag], UNFINISHED: True}).encode()
+    infos = dialled.call(lambda client, options: list(client.list_flights(criteria, options)))
+    found = [info for info in infos if info.descriptor.path[:1] == [name.encode()]]
+    if any(info.endpoints for info in found):
+        return None
+    return max((info.total_records for info in found), default=0)
+
+
+def _putting(name: str, rows: Rows, start: int | None = None) -> Callable[[Any, Any], str]:
     """A put, as a step for `Dialled.call`; it gives the name that the server has given."""
     from pyarrow import ArrowException, flight
 
     def step(client: Any, _: Any) -> str:
-        descriptor = flight.FlightDescriptor.for_path(name.encode(), COUNTED)
+        begins = [] if start is None else [FROM + str(start).encode()]
+        descriptor = flight.FlightDescriptor.for_path(name.encode(), COUNTED, *begins)
         writer, reader = client.do_put(descriptor, rows.schema)
-        count, batches = 0, rows.batches()
+        count, batches = start or 0, _without(rows.batches(), start or 0)
         while (batch := next(batches, None)) is not None:  # what it raises leaves the put uncounted
             try:
                 writer.write_batch(batch)
@@ -89,6 +119,14 @@ def _putting(name: str, rows: Rows) -> Callable[[Any, Any], str]:
         return bytes(answer).decode() if answer is not None else ""
 
     return step
+
+
+def _without(batches: Iterator[Any], rows: int) -> Iterator[Any]:
+    """The batches without their first rows."""
+    for batch in batches:
+        if rows < len(batch):
+            yield batch.slice(rows)
+        rows = max(0, rows - len(batch))
 
 
 def rows_of(data: Any) -> Rows:

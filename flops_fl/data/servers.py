@@ -59,6 +59,16 @@ class Dialled:
         self._how = how
         self._client: flight.FlightClient | None = None
 
+    @property
+    def patience(self) -> float:
+        """Seconds in which it tries again."""
+        return self._how.connect_timeout
+
+    @property
+    def max_backoff(self) -> float:
+        """Seconds between two trials at most."""
+        return self._how.max_backoff
+
     def __enter__(self) -> Dialled:
         return self
 

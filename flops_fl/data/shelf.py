@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import logging
 import os
 import stat
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from flops_fl.data.arriving import check_schema
+from flops_fl.data.begun import Begun
 from flops_fl.data.copies import MESSAGE, Copies, Messages, version_of
 from flops_fl.data.folder import SUFFIXES
 from flops_fl.data.names import PART, SUFFIX, check_name, check_tag, has_tag
@@ -73,6 +73,7 @@ class Shelf:
             self._lock()
             for left in folder.glob(f".*{PART}"):
                 left.unlink(missing_ok=True)
+            self._begun = Begun(folder, self._copies)
             self._name_strangers()
         except BaseException:
             self.close()
@@ -170,19 +171,39 @@ class Shelf:
             writing = sum(self._parts.values())
         return writing + sum(entry.stat(follow_symlinks=False).st_size for entry in self._entries())
 
-    def put(self, name: str, schema: Any) -> Put:
+    def put(self, name: str, schema: Any, start: int | None = None) -> Put:
         """Begin to write a flight.
 
         Args:
             name: ``TAG.HASH.parquet``, or only the tag: the name then gets the hash of the content.
+            start: Rows of an earlier put of this name that are there; None to leave nothing of
+                this put if it is cut off.
 
         Raises:
             DataError, UsageError: it is no such name.
+            NoSuchFlight: there are fewer rows.
         """
-        name = check_name(name) if name.endswith(SUFFIX) else check_tag(name)
+        if name.endswith(SUFFIX) or start is not None:
+            check_name(name)
+        else:
+            check_tag(name)
         return Put(
-            name, schema, self.folder, grown=self._grown, sync=self.sync, copies=self._copies
+            name,
+            schema,
+            self.folder,
+            grown=self._grown,
+            sync=self.sync,
+            copies=self._copies,
+            begun=self._begun,
+            start=start,
         )
+
+    def begun(self, tags: Sequence[str]) -> list[Flight]:
+        """What is there of puts that were cut off, under their names."""
+        return [
+            Flight(name=name, schema=schema, rows=rows, size=-1, version="")
+            for name, schema, rows in self._begun.starts(tags)
+        ]
 
     def _grown(self, part: Path, size: int) -> None:
         """Take note of the size of a temporary file, -1 when it is gone.
@@ -265,20 +286,3 @@ def _batches(name: str, parquet: Any, rows: int) -> Iterator[Any]:
     except (pa.ArrowException, OSError) as error:
         log.warning("%s cannot be read to its end (%s): replace it", name, error)
         raise DataError(f"{name} is damaged on the data server: put it again") from error
-
-
-def read_criteria(expression: bytes) -> list[str]:
-    """The tags in a listing's criteria, JSON ``{"data_tags": [...]}``; none for all flights.
-
-    Raises:
-        DataError: it is something else.
-    """
-    if not expression:
-        return []
-    try:
-        tags = json.loads(expression)["data_tags"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        tags = None
-    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise DataError('the criteria: expected JSON such as {"data_tags": ["mnist"]}')
-    return tags

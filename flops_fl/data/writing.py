@@ -9,10 +9,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from flops_fl.data.begun import Begun
 from flops_fl.data.content import ContentHash
-from flops_fl.data.copies import Copies, messages_of, version_of
-from flops_fl.data.names import PART, SUFFIX, check_name
-from flops_fl.errors import DataError, NoRoom
+from flops_fl.data.copies import Copies, add_table, version_of
+from flops_fl.data.names import PART, SUFFIX, check_name, tag_of
+from flops_fl.errors import DataError, NoRoom, NoSuchFlight
 
 GROUP = 8 << 20  # bytes of a Parquet row group
 
@@ -26,6 +27,12 @@ class Put:
         grown: Called with the temporary file and its size, -1 when it is gone; may raise NoRoom.
         sync: Waits until the names of files are on disk.
         copies: Gets the batches as they will be sent.
+        begun: Has what arrived before a cut.
+        start: Rows to take from there; None if nothing of this put may stay after a cut.
+
+    Raises:
+        NoSuchFlight: there are fewer rows.
+        NoRoom: the quota or the disk is full.
     """
 
     def __init__(
@@ -37,6 +44,8 @@ class Put:
         grown: Callable[[Path, int], None],
         sync: Callable[[], None],
         copies: Copies,
+        begun: Begun,
+        start: int | None = None,
     ) -> None:
         import pyarrow.parquet as pq
 
@@ -47,7 +56,9 @@ class Put:
         self._hash = None if name.endswith(SUFFIX) else ContentHash(schema)
         self._held: list[Any] = []
         self._size = 0
-        self._copies, self._copy = copies, copies.begin(schema)
+        self._copies, self._begun = copies, begun
+        self._copy = copies.begin(schema) if start is None else begun.begin(name, schema)
+        self._check = ContentHash(schema) if start else None
         self._part = folder / f".{name}.{os.urandom(6).hex()}{PART}"
         grown(self._part, 0)
         try:
@@ -59,6 +70,8 @@ class Put:
                     use_dictionary=False,  # making them costs most of the time
                     use_compliant_nested_type=False,  # lists keep the names of their values
                 )
+            for batch in begun.batches(name, schema, start) if start else ():
+                self.add(batch)
         except BaseException:
             self.discard()
             raise
@@ -69,8 +82,8 @@ class Put:
         Raises:
             NoRoom: the quota or the disk is full.
         """
-        if self._hash is not None:
-            self._hash.add(batch)
+        for digest in filter(None, (self._hash, self._check)):
+            digest.add(batch)
         self.rows += len(batch)
         self._held.append(batch)
         self._size += batch.nbytes
@@ -78,17 +91,21 @@ class Put:
             self._write()
 
     def _write(self) -> None:
-        import pyarrow as pa
-
-        table = pa.Table.from_batches(self._held, self._schema)
-        self._held, self._size = [], 0
+        table = self._table()
         rows = max(1, GROUP * len(table) // max(table.nbytes, 1))
+        self._copies.give_way()
         with writing():
             self._writer.write_table(table, row_group_size=rows)
         self._grown(self._part, self._file.tell())
         if self._copy is not None:
-            for message in messages_of(table):
-                self._copy.add(message)
+            add_table(self._copy, table)
+
+    def _table(self) -> Any:
+        import pyarrow as pa
+
+        table = pa.Table.from_batches(self._held, self._schema)
+        self._held, self._size = [], 0
+        return table
 
     def finish(self) -> str:
         """Give the file its name, and return that.
@@ -103,6 +120,12 @@ class Put:
             raise DataError(f"{self._name} has no rows: a learner cannot train on it")
         if self._held:
             self._write()
+        if self._check and self._name != f"{tag_of(self._name)}.{self._check.hexdigest()}{SUFFIX}":
+            self._begun.end(self._name)
+            raise NoSuchFlight(
+                f"what was left of {self._name} does not have the rows of which its name has the "
+                "hash, and is removed: put it again"
+            )
         name = f"{self._name}.{self._hash.hexdigest()}{SUFFIX}" if self._hash else self._name
         with writing():
             self._writer.close()
@@ -122,8 +145,20 @@ class Put:
                     self._copies.keep(name, version, self._copy)
                     self._copy = None
             self._end_copy()
+            self._begun.end(name)
             self._sync()
         return name
+
+    def leave(self) -> None:
+        """Let what has arrived stay, if that was said at the beginning, and end it."""
+        copy = self._copy
+        if copy and copy.path and not copy.closed and not (self._folder / self._name).exists():
+            if self._held:
+                add_table(copy, self._table())
+            if copy.rows and not copy.closed:
+                copy.leave()
+                self._copy = None
+        self.discard()
 
     def discard(self) -> None:
         """Leave nothing of it. Has no effect after `finish`."""

@@ -1,12 +1,9 @@
 """Senders: what is put is there once, and a learner loads what was sent."""
 
 import json
-import subprocess
-import sys
 import time
 
 import datasets
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +15,7 @@ from flops_fl.data.flights import load_flights
 from flops_fl.data.folder import load_folder
 from flops_fl.data.sources import load_source
 from flops_fl.errors import DataError, FlopsError, NoSuchFlight, Refused, Unreachable, UsageError
-from tests.conftest import ROOT, wait_until
+from tests.conftest import wait_until
 from tests.data.serving import DataServer, get, listed, rows
 from tests.data.test_data_flights import source
 from tests.trees import free_address
@@ -144,25 +141,6 @@ def test_a_source_that_breaks_leaves_nothing(server):
     with pytest.raises(UsageError, match=r"tag '\.\./a'"):
         put(server, rows(1), tag="../a")
     assert server.files() == []
-
-
-@pytest.mark.slow
-def test_a_put_that_is_cut_by_a_kill_of_the_server_is_repeated(tmp_path):
-    own = DataServer(tmp_path / "data")
-    numbers = np.random.default_rng(1).random(6_000_000)
-    pq.write_table(pa.table({"x": numbers}), tmp_path / "big.parquet")
-    words = ["put", tmp_path / "big.parquet", "--tag", "a", "--server", f"grpc://{own.address}"]
-    sender = subprocess.Popen(
-        [sys.executable, "-m", "flops_fl", "data", *map(str, words)], cwd=ROOT, stdout=-1, text=True
-    )
-    wait_until(lambda: sum(p.stat().st_size for p in own.folder.glob(".*.part")) > 1 << 20)
-    own.kill()
-    own.start(own.port)
-    out, _ = sender.communicate(timeout=90)
-    assert sender.returncode == 0
-    assert own.files() == [out.strip()]
-    assert get(own.client(), out.strip())["x"].to_numpy().tobytes() == numbers.tobytes()
-    own.stop()
 
 
 def test_nobody_there_is_said_after_the_time_given(server):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import ExitStack
@@ -16,13 +15,14 @@ from pyarrow import flight
 
 from flops_fl.data.arriving import read_batch, read_schema
 from flops_fl.data.copies import Messages
-from flops_fl.data.names import COUNTED, check_name
-from flops_fl.data.shelf import Flight, Shelf, read_criteria
+from flops_fl.data.names import check_name, read_criteria
+from flops_fl.data.shelf import Shelf
 from flops_fl.data.writing import Put
 from flops_fl.errors import DataError, FlopsError, NoRoom, NoSuchFlight, Refused
 from flops_fl.net.identity import Role
 from flops_fl.net.tls import role_in
 from flops_fl.text import sentence
+from flops_fl.wire.flight.descriptors import count, encode_info, named, text
 from flops_fl.wire.flight.messages import (
     SERVICE,
     Malformed,
@@ -126,22 +126,24 @@ class FlightService:
         return join
 
     async def _list(self, requests: AsyncIterator[bytes], stream: Stream) -> None:
-        tags = read_criteria(first_field(await _first(requests)))
+        tags, unfinished = read_criteria(first_field(await _first(requests)))
         flights = self._shelf.flights(tags)
         while (info := await asyncio.to_thread(_next_info, flights)) is not None:
             await stream.write(info)
+        for begun in self._shelf.begun(tags) if unfinished else ():
+            await stream.write(encode_info(begun, unfinished=True))
 
     async def _info(self, requests: AsyncIterator[bytes], stream: Stream) -> None:
-        name, _ = _named(await _first(requests))
-        await stream.write(_encode_info(await asyncio.to_thread(self._shelf.flight, name)))
+        name, *_ = named(await _first(requests))
+        await stream.write(encode_info(await asyncio.to_thread(self._shelf.flight, name)))
 
     async def _schema(self, requests: AsyncIterator[bytes], stream: Stream) -> None:
-        name, _ = _named(await _first(requests))
+        name, *_ = named(await _first(requests))
         found = await asyncio.to_thread(self._shelf.flight, name)
         await stream.write(encode_first(found.schema.serialize()))
 
     async def _get(self, requests: AsyncIterator[bytes], stream: Stream) -> None:
-        name = _text(first_field(await _first(requests)))
+        name = text(first_field(await _first(requests)))
         async with Turn(self._readers, self._stall, "read"):
             one, stack = OneByOne(), ExitStack()
             following: asyncio.Future[bytes | None] | None = None
@@ -162,13 +164,13 @@ class FlightService:
     async def _put(self, requests: AsyncIterator[bytes], stream: Stream) -> None:
         async with Turn(self._writers, self._stall, "written"):
             first = decode(await _first(requests))
-            name, counted = _named(first.descriptor)
+            name, counted, start = named(first.descriptor)
             schema = await asyncio.to_thread(read_schema, sentence(name, 80), first.header)
             one = OneByOne()
             put: list[Put] = []
-            said = -1
+            said, cut = -1, False
             try:
-                await one.run(lambda: put.append(self._shelf.put(name, schema)))
+                await one.run(lambda: put.append(self._shelf.put(name, schema, start)))
                 async for message in requests:
                     data = decode(message)
                     if data.header:
@@ -178,16 +180,20 @@ class FlightService:
                             )
                         )
                     elif counted:
-                        said = _count(data.metadata)
+                        said = count(data.metadata)
                 if counted and said != put[0].rows:
+                    cut = True
                     raise DataError(
-                        f"{name} was cut off after {put[0].rows} rows and nothing of it is kept: "
-                        "put it again"
+                        f"{name} was cut off after {put[0].rows} rows and "
+                        f"{'nothing of it is' if start is None else 'they are'} kept: put it again"
                     )
                 name = await one.run(put[0].finish)
                 log.info("%s: %d rows from %s", name, put[0].rows, stream.peer)
+            except (asyncio.CancelledError, TimeoutError):
+                cut = True
+                raise
             finally:
-                await one.last(lambda: _discard(put))
+                await one.last(lambda: _end(put, cut))
             await stream.write(encode_first(name.encode()))
 
     async def _act(self, requests: AsyncIterator[bytes], stream: Stream) -> None:
@@ -199,7 +205,7 @@ class FlightService:
             raise NotImplementedError(
                 f"no action {sentence(action.type, 60)!r}: there is {DROP}, its body is a name"
             )
-        name = check_name(_text(action.body.to_pybytes()))
+        name = check_name(text(action.body.to_pybytes()))
         await asyncio.to_thread(self._shelf.drop, name)
         log.info("%s: dropped by %s", name, stream.peer)
         await stream.write(encode_first(b""))
@@ -233,53 +239,14 @@ async def _first(requests: AsyncIterator[bytes]) -> bytes:
     raise Malformed("a call without a message")
 
 
-def _named(descriptor: bytes) -> tuple[str, bool]:
-    """The name in a descriptor, and whether the rows will be counted at the end."""
-    try:
-        path = flight.FlightDescriptor.deserialize(descriptor).path
-    except pa.ArrowException:
-        path = None
-    if not path:
-        raise Malformed("expected a descriptor with a path: the name TAG.HASH.parquet")
-    return _text(path[0]), COUNTED in path[1:]
-
-
-def _text(content: bytes) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        raise DataError(f"the name {content[:80]!r}: expected UTF-8") from None
-
-
-def _count(metadata: bytes) -> int:
-    try:
-        return int(json.loads(metadata)["rows"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return -1
-
-
-def _discard(put: list[Put]) -> None:
+def _end(put: list[Put], cut: bool) -> None:
     for each in put:
-        each.discard()
+        each.leave() if cut else each.discard()
 
 
 def _next_info(flights: Any) -> bytes | None:
     found = next(flights, None)
-    return None if found is None else _encode_info(found)
-
-
-def _encode_info(found: Flight) -> bytes:
-    name = found.name.encode()
-    info = flight.FlightInfo(
-        found.schema,
-        flight.FlightDescriptor.for_path(name),
-        [flight.FlightEndpoint(name, [])],  # no other location: get it here
-        found.rows,
-        found.size,
-        app_metadata=found.version,
-    )
-    encoded: bytes = info.serialize()
-    return encoded
+    return None if found is None else encode_info(found)
 
 
 def _following(one: OneByOne, messages: Messages) -> asyncio.Future[bytes | None]:
