@@ -115,7 +115,12 @@ def config_of(role: str, base: Base, layers: Sequence[Layer], origin: Origin) ->
     if role == "aggregator":
         said["ExposedPorts"] = {**(theirs.get("ExposedPorts") or {}), PORT: {}}
     history = [*(base.config.get("history") or ())]
-    history += [{"created": created, "created_by": f"flops-fl image: {x.title}"} for x in layers]
+    told = sum(not each.get("empty_layer") for each in history)
+    titles = [
+        *["base"] * (len(base.config["rootfs"]["diff_ids"]) - told),
+        *(x.title for x in layers),
+    ]
+    history += [{"created": created, "created_by": f"flops-fl image: {x}"} for x in titles]
     machine = {k: base.config[k] for k in ("architecture", "os", "variant") if k in base.config}
     diff_ids = [*base.config["rootfs"]["diff_ids"], *(layer.diff_id for layer in layers)]
     return {

@@ -75,28 +75,34 @@ def _files():
     yield Member(path="etc/hosts", content=b"127.0.0.1 localhost\n")
 
 
+def manifest_of(layout, image, platform):
+    """The manifest of an image for a platform."""
+    (chosen,) = [each for each in layout.manifests(image) if each.platform == platform]
+    return layout.document(chosen.digest)
+
+
 def unpack(layout_folder, into, role, platform="linux/amd64"):
     """Unpack an image, as a container engine does; gives its config."""
     layout = Layout(layout_folder)
     (top,) = [each for each in layout.index() if f"/{role}:" in each.name]
-    manifests = [Descriptor.read(each) for each in layout.document(top.digest)["manifests"]]
-    (chosen,) = [each for each in manifests if each.platform == platform]
-    document = layout.document(chosen.digest)
+    document = manifest_of(layout, top, platform)
     for layer in document["layers"]:
         with tarfile.open(layout.path(layer["digest"])) as tar:
             tar.extractall(into, numeric_owner=True, filter="fully_trusted")
     return layout.document(document["config"]["digest"])["config"]
 
 
-def machines_of(folder):
-    """The machine of each shared object or program in a folder, by ELF's numbers."""
+def machines_of(layout_folder, platform):
+    """The machine of each shared object or program in a platform's images, by ELF's numbers."""
     numbers = {62: "x86_64", 183: "aarch64"}
-    for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            with path.open("rb") as file:
-                head = file.read(20)
-            if head[:4] == b"\x7fELF":
-                yield path, numbers.get(int.from_bytes(head[18:20], "little"))
+    layout = Layout(layout_folder)
+    documents = [manifest_of(layout, image, platform) for image in layout.index()]
+    for digest in {layer["digest"] for document in documents for layer in document["layers"]}:
+        with tarfile.open(layout.path(digest)) as tar:
+            for member in tar:
+                head = tar.extractfile(member).read(20) if member.isreg() else b""
+                if head[:4] == b"\x7fELF":
+                    yield member.name, numbers.get(int.from_bytes(head[18:20], "little"))
 
 
 def start(root, config, *arguments, log):

@@ -1,5 +1,6 @@
 """Real images of a repository as FLOps' users write it, with all packages, for both platforms."""
 
+import hashlib
 import io
 import json
 import os
@@ -8,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 
 import pytest
 
@@ -18,6 +20,7 @@ from tests.conftest import EXAMPLES, ROOT, wait_for_port
 from tests.images import machine
 from tests.images.tiny import MACHINES, PYTHON, commit, git
 from tests.project.composed import Composed
+from tests.seed import PAGE, seed_repository
 
 # As the contract's page has it, with the line that is not indented like its list.
 CONDA = """channels:
@@ -58,12 +61,27 @@ def flops_fl(*words):
     return json.loads(done.stdout)
 
 
+def tool(*words):
+    """Run a tool for images that is no part of us, to its end; gives what it prints."""
+    if shutil.which(words[0]) is None:
+        pytest.skip(f"{words[0]} is not installed")
+    done = subprocess.run(
+        [*map(str, words)], capture_output=True, text=True, timeout=LONG, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def repo(tmp_path_factory):
+    """The contract's page word for word, or the example that is written after it."""
     folder = tmp_path_factory.mktemp("repos") / "mnist"
-    shutil.copytree(EXAMPLES / "mnist_sklearn", folder)
-    (folder / "conda.yaml").unlink()
-    (folder / "conda.yml").write_text(CONDA)
+    if PAGE.exists():
+        seed_repository(folder)
+    else:
+        shutil.copytree(EXAMPLES / "mnist_sklearn", folder)
+        (folder / "conda.yaml").unlink()
+        (folder / "conda.yml").write_text(CONDA)
     git(folder, "init", "-q")
     commit(folder)
     return folder
@@ -73,7 +91,7 @@ def repo(tmp_path_factory):
 def built(repo, tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     base = machine.base(folder / "base")
-    words = ("image", repo, "--role", "learner", "--base", base)
+    words = ("image", repo, "--base", base)
     return folder, words, flops_fl(*words, "--out", folder / "out")
 
 
@@ -90,22 +108,64 @@ def test_what_is_not_kept_is_named(built):
     ]  # fmt: skip
 
 
-def test_each_shared_object_is_for_its_platform(built, tmp_path):
+@pytest.mark.parametrize(("where", "expected"), MACHINES.items())
+def test_each_shared_object_is_for_its_platform(built, where, expected):
     folder, _, _ = built
-    for where, expected in MACHINES.items():
-        root = tmp_path / expected
-        machine.unpack(folder / "out", root, "learner", where)
-        found = dict(machine.machines_of(root))
-        assert len(found) > 200
-        assert set(found.values()) == {expected}
-        shutil.rmtree(root)
+    found = dict(machine.machines_of(folder / "out", where))
+    assert len(found) > 200
+    assert set(found.values()) == {expected}
 
 
-def test_a_learner_from_its_image_trains(built, tmp_path, processes, digits_28):
-    folder, _, _ = built
-    root = tmp_path / "root"
-    root.mkdir(mode=0o755)
-    config = machine.unpack(folder / "out", root, "learner")
+def name_of(found, role):
+    (name,) = [name for name in found["images"] if f"/{role}:" in name]
+    return name
+
+
+def test_skopeo_reads_and_copies_an_image(built, tmp_path):
+    folder, _, found = built
+    at = f"oci:{folder / 'out'}:{name_of(found, 'learner')}"
+    for where in MACHINES:
+        architecture = where.partition("/")[2]
+        said = json.loads(tool("skopeo", "inspect", "--override-arch", architecture, at))
+        assert said["Architecture"] == architecture
+        assert said["Labels"]["flops-fl.role"] == "learner"
+    tool("skopeo", "copy", "--all", at, f"dir:{tmp_path / 'all'}")
+    layout = Layout(folder / "out")
+    (top,) = [each for each in layout.index() if each.name == name_of(found, "learner")]
+    for manifest in layout.manifests(top):
+        for layer in layout.document(manifest.digest)["layers"]:
+            assert (tmp_path / "all" / layer["digest"].partition(":")[2]).exists()
+    tool("skopeo", "copy", at, f"docker-archive:{tmp_path / 'archive.tar'}:me/mnist:1")
+    with tarfile.open(tmp_path / "archive.tar") as archive:
+        (said,) = json.load(archive.extractfile("manifest.json"))
+        assert said["RepoTags"][0].endswith("me/mnist:1")  # of docker.io, for some versions
+        config = json.load(archive.extractfile(said["Config"]))
+        digests = [hashlib.file_digest(archive.extractfile(name), "sha256").hexdigest()
+                   for name in said["Layers"]]  # fmt: skip
+    told = [each["created_by"].rpartition(" ")[2] for each in config["history"]]
+    assert told == ["base", "runtime", "dependencies", "code"]  # the base itself has no history
+    assert config["rootfs"]["diff_ids"] == [f"sha256:{digest}" for digest in digests]
+    shutil.rmtree(tmp_path)
+
+
+def unpacked(by, built, folder, role):
+    """The file system of an image for this machine, and its config."""
+    images, _, found = built
+    if by == "ours":
+        root = folder / "rootfs"
+        root.mkdir(mode=0o755)
+        return root, machine.unpack(images / "out", root, role)
+    at, one = f"oci:{images / 'out'}:{name_of(found, role)}", folder / "one"
+    tool("skopeo", "copy", at, f"oci:{one}:{role}")
+    tool("umoci", "unpack", "--image", f"{one}:{role}", folder / "bundle")
+    (top,) = Layout(one).index()
+    config = Layout(one).document(Layout(one).document(top.digest)["config"]["digest"])
+    return folder / "bundle" / "rootfs", config["config"]
+
+
+@pytest.mark.parametrize("by", ["umoci", "ours"])
+def test_a_learner_from_its_image_trains(built, repo, tmp_path, processes, digits_28, by):
+    root, config = unpacked(by, built, tmp_path, "learner")
     shutil.copytree(digits_28 / "part-0", root / "data")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -115,7 +175,7 @@ def test_a_learner_from_its_image_trains(built, tmp_path, processes, digits_28):
             root, config, "66f0", "10.9.0.1", "10.9.0.2", processes.address, "digits", log=log
         )
         try:
-            aggregator = processes.aggregator(EXAMPLES / "mnist_sklearn", "--rounds", 3)
+            aggregator = processes.aggregator(repo, "--rounds", 3)
             found = processes.result(aggregator)
             health = machine.start(root, {**config, "Entrypoint": ["python", "health.py"]}, log=log)
             assert health.wait(60) == 0
@@ -124,6 +184,7 @@ def test_a_learner_from_its_image_trains(built, tmp_path, processes, digits_28):
             learner.wait(60)
             log.seek(0)
             print(log.read())
+    shutil.rmtree(root)
     assert found["status"] == "completed"
     assert len(found["rounds"]) == 3
     assert found["rounds"][-1]["accuracy"] > 0.5
