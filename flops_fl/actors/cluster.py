@@ -150,7 +150,8 @@ def host_clusters(
     """Lead the clusters of a simulation on one event loop. Clusters write no results.
 
     Args:
-        options: The options of every cluster; a minimum that is not given is all its learners.
+        options: The options of every cluster; each waits for all its learners; a minimum
+            of updates or evaluations that is not given is all, too.
         clusters: The number of learners by the cluster's name.
         seed: The run's seed.
         tell: Called with the clusters' addresses once learners can join.
@@ -218,8 +219,9 @@ class _Hosted:
 
     async def _lead(self, name: str, learners: int, hub: Hub) -> None:
         said = self._options.model_fields_set
-        minimums = {least: learners for least in MINIMUMS if least not in said}
-        options = self._options.model_copy(update=minimums)
+        minimums = {least: learners for least in MINIMUMS[1:] if least not in said}
+        update = {"min_available_clients": learners, **minimums}
+        options = self._options.model_copy(update=update)
         relay = Relay(strategy_for(self._model, options.strategy, options.cohort, seed=0))
         plan = plan_of(options, name, self._spool)
         training = Training(State(parameters=self._start), plan, relay)

@@ -89,7 +89,7 @@ def federate(
     Args:
         options: Their options on data are not read.
         data: Gives all learners; entered once the repository is there.
-        minimums: Those of each cluster; default: all of its learners.
+        minimums: Updates and evaluations that a cluster needs; default: of all its learners.
         on_end: Called with the run's folder and result.json once it has ended.
 
     Returns:

@@ -54,14 +54,14 @@ class ProjectRunOptions(
         "make images of TAG=SOURCE N x N", DATA, None, metavar="N", advanced=True
     )
     learners: PositiveInt | None = option(
-        "number of learners; default: one for each place of --data, at least min_available_clients "
-        "(in each cluster)",
+        "how many learners, in each cluster if there are any; default: min_available_clients, or "
+        "one for each place of --data if these are more",
         TRAINING,
         None,
         metavar="N",
     )
     clusters: PositiveInt | None = option(
-        "number of clusters, if the mode is hierarchical; default: 2", TRAINING, None, metavar="N"
+        "how many clusters, if the mode is hierarchical; default: 2", TRAINING, None, metavar="N"
     )
     processes: PositiveInt | None = option(
         "number of processes; default: one for each core", PROCESS, None, metavar="N"
@@ -99,4 +99,10 @@ class ProjectRunOptions(
 class ProjectPlanOptions(ProjectRunOptions):
     """Options of ``flops-fl project plan``."""
 
+    listen: HostPort = option(
+        "where the plan's aggregator listens; clusters have the next ports",
+        NETWORK,
+        Address("127.0.0.1", 8080),
+        metavar="HOST:PORT",
+    )
     json_: bool = option("print the plan as JSON", RESULTS, False, alias="json")

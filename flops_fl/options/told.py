@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from flops_fl.net.target import Target
@@ -15,7 +16,7 @@ from flops_fl.text import without_secrets
 def words(options: Options) -> list[str]:
     """What a person would type for these options, without those that have their defaults.
 
-    Passwords are left out.
+    Paths in the working folder begin there. Passwords are left out.
     """
     fields = type(options).model_fields
     said = {name: getattr(options, name) for name in fields if name in options.model_fields_set}
@@ -50,6 +51,8 @@ def _text(value: Any) -> str:
         return ",".join(map(_text, value))
     if value == sys.maxsize:
         return "all"
+    if isinstance(value, Path) and value.is_relative_to(Path.cwd()):
+        return str(value.relative_to(Path.cwd()))
     if isinstance(value, Target) and value.user is not None:
         return str(value).replace("://", f"://{value.user}@", 1)
     return without_secrets(str(value))

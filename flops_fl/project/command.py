@@ -11,6 +11,7 @@ from flops_fl.actors.simulation import federate
 from flops_fl.net.listening import bound
 from flops_fl.options.project import ProjectRunOptions
 from flops_fl.process.answer import Answer
+from flops_fl.process.signals import raise_on_signals
 from flops_fl.project import options as asked
 from flops_fl.project.plan import plan, script
 from flops_fl.project.sla import BUILD, DEPLOY, Sla, read_sla
@@ -31,6 +32,7 @@ def run_project(options: ProjectRunOptions, answer: Answer) -> int:
         UsageError: the file has mistakes, or the options do not fit to it; nothing has started.
         FlopsError: the federation failed, or a later step.
     """
+    raise_on_signals()
     sla = read_sla(options.sla)
     team = team_of(sla, options)
     whole = asked.federation(sla, team, options)
@@ -53,7 +55,7 @@ def run_project(options: ProjectRunOptions, answer: Answer) -> int:
         if options.json_ and result["status"] != DONE:
             answer.give(document)
 
-    minimums = asked.of_clusters(sla)
+    minimums = sla.training.minimums
     code = federate(whole, team.shares(options), answer, minimums=minimums, on_end=ended)
     if code == 0:
         _follow(sla, options, document, answer)

@@ -12,7 +12,7 @@ from flops_fl.options.project import ProjectRunOptions
 from flops_fl.options.reading import build
 from flops_fl.options.training import MINIMUMS
 from flops_fl.options.use import ServeOptions
-from flops_fl.project.sla import Sla
+from flops_fl.project.sla import BUILD, DEPLOY, Sla
 from flops_fl.project.team import Team
 
 IMAGES = "images"
@@ -40,11 +40,6 @@ def federation(sla: Sla, team: Team, options: ProjectRunOptions) -> SimulateOpti
     if team.clusters:
         values |= {"clusters": len(team.clusters), "cluster_rounds": sla.training.training_rounds}
     return build(SimulateOptions, values)
-
-
-def of_clusters(sla: Sla) -> dict[str, int]:
-    """The minimums of each cluster; all of its learners must be available."""
-    return {name: least for name, least in sla.training.minimums.items() if name != MINIMUMS[0]}
 
 
 def image(sla: Sla, options: ProjectRunOptions, run: Path) -> ImageOptions:
@@ -81,3 +76,5 @@ def notes(sla: Sla) -> Iterator[str]:
         yield "resource_constraints are for containers: processes here are not limited"
     if sla.use_devel_base_images:
         yield "use_devel_base_images is for FLOps' image builder: images here need no such base"
+    if sla.deploys_image and not sla.builds_image:
+        yield f"{DEPLOY} alone does nothing in FLOps, which needs {BUILD}, too: here it serves"

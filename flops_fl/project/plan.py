@@ -23,10 +23,11 @@ from flops_fl.options.told import words
 from flops_fl.project import options as asked
 from flops_fl.project.sla import Sla, read_sla
 from flops_fl.project.team import Team, team_of
-from flops_fl.repo.source import Checkout
+from flops_fl.repo.source import Checkout, is_url
 from flops_fl.run.folder import next_folder, shown
 from flops_fl.text import counted
 
+ROOT = Address("127.0.0.1", PORT)
 PARTS = Path("parts")
 """Where a dataset's parts go, if it is split by hand."""
 
@@ -57,7 +58,7 @@ def print_plan(options: ProjectPlanOptions, stdout: TextIO) -> None:
     team = team_of(sla, options)
     if options.resume and options.output is None:
         raise UsageError("--resume: say with --output which run the plan goes on with")
-    starts = list(plan(sla, team, options))
+    starts = list(plan(sla, team, options, options.listen))
     notes = list(asked.notes(sla))
     if options.json_:
         project = sla.model_dump(mode="json", by_alias=True)
@@ -83,14 +84,17 @@ def script(sla: Sla, team: Team, starts: Sequence[Start]) -> Iterator[str]:
         yield "wait"
 
 
-def plan(sla: Sla, team: Team, options: ProjectRunOptions) -> Iterator[Start]:
+def plan(sla: Sla, team: Team, options: ProjectRunOptions, root: Address = ROOT) -> Iterator[Start]:
     """The commands of a project, in their order.
+
+    Args:
+        root: Where the root listens; clusters have the next ports.
 
     Raises:
         UsageError: the options do not fit to the project.
     """
     whole = asked.federation(sla, team, options)
-    repo = sla.ml_repo_url
+    repo = sla.ml_repo_url if is_url(sla.ml_repo_url) else str(shown(Path(sla.ml_repo_url)))
     project = options.project_id or Checkout(Path(repo), repo, None).name
     run = options.output or next_folder(project)
     for tag, source in team.sources.items():
@@ -101,14 +105,13 @@ def plan(sla: Sla, team: Team, options: ProjectRunOptions) -> Iterator[Start]:
         text = f"cuts {source} into {counted(len(team.learners), 'part')}"
         yield Start(tag, text, f"in {PARTS}", ["flops-fl", "data", "partition", *words(split)])
 
-    root = Address("127.0.0.1", PORT)
-    changes = {"listen": root, "output": run, "min_clients": None}
+    changes = {"repo": repo, "listen": root, "output": run, "min_clients": None}
     leading = whole.for_aggregator().model_copy(update=changes)
     yield _aggregator("root" if team.clusters else "aggregator", leading)
     dialled = dict.fromkeys(team.learners, root)
     for number, (name, members) in enumerate(team.clusters.items(), 1):
-        address = Address(root.host, PORT + number)
-        told = cluster_options(whole, Path(repo), root, asked.of_clusters(sla))
+        address = Address(root.host, root.port + number)
+        told = cluster_options(whole, Path(repo), root, sla.training.minimums)
         del told["seed"]
         told["min_available_clients"] = len(members)
         told |= {"repo": repo, "listen": str(address), "learner_id": name}

@@ -167,14 +167,7 @@ class Sla(_Section):
     @classmethod
     def _found(cls, repo: str, info: ValidationInfo) -> str:
         base: Path | None = info.context
-        return repo if base is None or is_url(repo) else str(base / repo)
-
-    @field_validator("post_training_steps")
-    @classmethod
-    def _in_order(cls, steps: tuple[Step, ...]) -> tuple[Step, ...]:
-        if steps == (DEPLOY,):
-            raise Rule(f"{DEPLOY} deploys what {BUILD} has built: expected that, too")
-        return steps
+        return repo if base is None or is_url(repo) else str((base / repo).resolve())
 
     @property
     def training(self) -> TrainingConfiguration:

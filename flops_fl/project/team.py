@@ -86,14 +86,13 @@ def team_of(sla: Sla, options: ProjectRunOptions) -> Team:
     """
     places, sources = _data(sla, options)
     clusters, each = sla.clusters(options.clusters), sla.training.min_available_clients
-    least = each * (clusters or 1)
-    count = options.learners or max(least, len(places))
-    if count < least:
-        where = f"each of {clusters} clusters" if clusters else "the project"
+    if options.learners and options.learners < each:
         raise UsageError(
-            f"--learners {count}: min_available_clients {each} is what {where} waits for, raise "
-            f"it to {least}"
+            f"--learners {options.learners}: min_available_clients is {each}, so many are waited "
+            f"for{' in each cluster' if clusters else ''}; raise it to {each}"
         )
+    least = (options.learners or each) * (clusters or 1)
+    count = least if options.learners else max(least, len(places))
     ids = learner_ids(count)
     if len(places) > count:
         log.warning("no learner takes the data of %s: raise --learners", some(places[count:]))

@@ -127,18 +127,3 @@ def test_words_have_no_password():
     said = ["https://me:secret@example.org/r.git", "--notify", "mqtt://me:secret@broker"]
     shown = " ".join(words(parse(cls, "aggregator", "", said, {})))
     assert shown == "https://example.org/r.git --notify mqtt://me@broker:9027"
-
-
-@pytest.mark.slow
-def test_a_project_trains_with_each_learner_on_its_own_data(processes, digits, tmp_path):
-    file = project(tmp_path, verbose=True)
-    run = processes.start(
-        "flops_fl", "project", "run", file, "--data", digits, "--no-tracking", "--json",
-        "--output", tmp_path / "out",
-    )  # fmt: skip
-    result = json.loads(processes.finish(run))
-    assert (result["status"], len(result["rounds"])) == ("completed", 2)
-    assert result["rounds"][-1]["learners"] == ["learner-0", "learner-1", "learner-2"]
-    assert result["options"]["min_fit_clients"] == 2
-    assert result["folder"] == str(tmp_path / "out")
-    assert f"--data {digits / 'part-2'} --data-tags digits" in processes.stderr(run)

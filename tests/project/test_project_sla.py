@@ -108,9 +108,6 @@ WRONG = [
      "training_rounds, line 6: no such key: it belongs into training_configuration"),
     ('"use_devel_base_images"', '"memory"',
      "memory, line 6: no such key: it belongs into resource_constraints"),
-    ('"build_image_for_trained_model", ', "",
-     'post_training_steps, line 17: ["deploy_trained_model_image"], deploy_trained_model_image '
-     "deploys what build_image_for_trained_model has built: expected that, too"),
     ('"deploy_trained', '"deploy_the_trained',
      'post_training_steps.1, line 17: "deploy_the_trained_model_image", expected a list of some of '
      "build_image_for_trained_model, deploy_trained_model_image (did you mean "
