@@ -151,9 +151,10 @@ COMMANDS = {
         commands.deps,
     ),
     "image": Command(
-        "REPO",
-        "OCI images of learner and aggregator",
-        "Build the images of a repository's learner and aggregator, without Docker.",
+        "REPO|RUN",
+        "OCI images of the actors, or of the model",
+        "Build the images of a repository's learner and aggregator, or one that serves a run's "
+        "best model, without Docker.",
         "images:ImageOptions",
         commands.image,
     ),

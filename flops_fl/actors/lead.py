@@ -190,7 +190,7 @@ def _prepare(
     info, state = starting_point(
         info, folder, model, strategy, resume=options.resume, large=options.large_model
     )
-    journal = FolderJournal(folder, info, strategy.state, options.checkpoints, fresh=options.fresh)
+    journal = FolderJournal(folder, info, strategy.state, options.keep_rounds, fresh=options.fresh)
     training = Training(state, plan_of(options, info.run_id, folder), strategy, observer, journal)
     return Run(
         info=info, training=training, relay=relay, journal=journal, folder=folder, setup=setup,

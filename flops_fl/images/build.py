@@ -19,20 +19,19 @@ from packaging.specifiers import SpecifierSet
 from flops_fl.errors import RepositoryError, UsageError
 from flops_fl.images.base import SEEN, Base, fetch_base, seen
 from flops_fl.images.bytecode import Bytecode
-from flops_fl.images.config import Origin, code, config_of, skeleton
+from flops_fl.images.config import Origin, code, config_of, model_code, skeleton
 from flops_fl.images.layers import Layer, Pieces, write_layer
 from flops_fl.images.layout import CONFIG, INDEX, MANIFEST, REF_NAME, Descriptor, Layout, index_of
 from flops_fl.images.lock import FILE, Lock, Pin
 from flops_fl.images.needs import Dropped, Needs, layers_of, needs_of, resolve
 from flops_fl.images.reuse import earlier_layers, made_of, told
+from flops_fl.images.served import Served
 from flops_fl.images.site import Site, build_site
 from flops_fl.images.uv import Target
 from flops_fl.repo.runtime import against
 from flops_fl.repo.source import CHANGES, Checkout, files_of, is_url, split_ref, told_by_git
 
 log = logging.getLogger(__name__)
-
-ROLES = ("learner", "aggregator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +72,11 @@ class Wanted:
     """Take torch's wheels without CUDA."""
 
 
-def build(repo: Checkout, wanted: Wanted, out: Path) -> Built:
+def build(repo: Checkout, wanted: Wanted, out: Path, served: Served | None = None) -> Built:
     """Build images into an OCI layout, which replaces `out` when everything is in it.
+
+    Args:
+        served: The model for the role ``inference``, which then is the only one.
 
     Raises:
         RepositoryError: what the repository lists cannot be installed.
@@ -86,7 +88,7 @@ def build(repo: Checkout, wanted: Wanted, out: Path) -> Built:
     if out.exists() and not earlier.exists and (out.is_file() or any(out.iterdir())):
         raise UsageError(f"--out {out} is there and is no OCI layout: give another folder")
     try:
-        return _build(repo, wanted, out, earlier)
+        return _build(repo, wanted, out, earlier, served)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -96,7 +98,9 @@ def build(repo: Checkout, wanted: Wanted, out: Path) -> Built:
         ) from None
 
 
-def _build(repo: Checkout, wanted: Wanted, out: Path, earlier: Layout) -> Built:
+def _build(
+    repo: Checkout, wanted: Wanted, out: Path, earlier: Layout, served: Served | None
+) -> Built:
     with _aside(out) as (folder, work):
         layout = Layout.create(folder)
         bases = [fetch_base(wanted.base, each, layout, earlier) for each in wanted.platforms]
@@ -104,31 +108,46 @@ def _build(repo: Checkout, wanted: Wanted, out: Path, earlier: Layout) -> Built:
         if any(base.python != python for base in bases):
             said = ", ".join(f"{base.platform}: {base.python}" for base in bases)
             raise UsageError(f"--base {wanted.base} has several Pythons ({said}): give another")
-        if need := against("python", SpecifierSet(f"=={python}.*")):
-            raise UsageError(f"--base {wanted.base} has Python {python}, but {need}: give another")
-        needs = needs_of(repo.path, python)
+        if why := _unfit(python, served):
+            raise UsageError(f"--base {wanted.base} has Python {python}, but {why}: give another")
+        needs = served.needs if served else needs_of(repo.path, python)
         lock, dropped, locked = _locked(repo.path, needs, bases, cpu=wanted.cpu)
         bytecode = Bytecode(python, work / "pyc")
         before = earlier_layers(earlier)
-        building = _Building(repo, wanted, needs, lock, layout, earlier, before, bytecode, work)
+        building = _Building(
+            repo, wanted, served, needs, lock, layout, earlier, before, bytecode, work
+        )
         images = [image for base in bases for image in building.images(base)]
         tags = {}
         for role in wanted.roles:
             manifests = [image.manifest for image in images if image.role == role]
             single = len(manifests) == 1
             top = manifests[0] if single else layout.add(INDEX, index_of(manifests))
-            tags[tag_of(repo, role)] = top
+            tags[tag_of(repo, role, served.run if served else "")] = top
         layout.close([_named(top, name) for name, top in tags.items()])
     return Built(out, images, tags, (*needs.dropped, *dropped), needs.file, locked)
 
 
-def tag_of(repo: Checkout, role: str) -> str:
-    """An image's name and tag as FLOps gives them: ``user/repository/learner:commit``."""
+def _unfit(python: str, served: Served | None) -> str:
+    """Why the images cannot have a version of Python; empty if they can."""
+    if served:
+        needed = served.python or python
+        return "" if python == needed else f"the model was written with Python {needed}"
+    return str(against("python", SpecifierSet(f"=={python}.*")) or "")
+
+
+def tag_of(repo: Checkout, role: str, run: str = "") -> str:
+    """An image's name and tag as FLOps gives them: ``user/repository/learner:commit``.
+
+    Args:
+        run: The id of the run that has trained the image's model: a commit may have many.
+    """
     url = split_ref(repo.source)[0] if is_url(repo.source) else told_by_git(repo.path)[0]
     owner, _, name = re.sub(r"^\w+://[^/]*/|^[^/:]+:", "", url).rstrip("/").rpartition("/")
     names = (owner.rpartition("/")[2] or "local", name.removesuffix(".git") or repo.name, role)
     path = "/".join(re.sub(r"[^a-z0-9]+", "-", each.lower()).strip("-") or "x" for each in names)
-    return f"{path}:{(repo.commit or 'uncommitted').replace(CHANGES, '-changes')}"
+    tag = (repo.commit or "uncommitted").replace(CHANGES, "-changes")
+    return f"{path}:{tag}-{run}" if run else f"{path}:{tag}"
 
 
 def _locked(
@@ -136,9 +155,10 @@ def _locked(
 ) -> tuple[Lock, tuple[Dropped, ...], bool]:
     """The versions of all packages: from the repository's lock, or else resolved now."""
     file, python = folder / FILE, bases[0].python
-    if not file.is_file():
+    if needs.serving or not file.is_file():
         targets = [Target(base.platform, python, base.uv_platform) for base in bases]
-        log.info("choosing versions, since the repository has no %s", FILE)
+        if not needs.serving:
+            log.info("choosing versions, since the repository has no %s", FILE)
         return *resolve(folder, needs, targets, cpu=cpu), False
     lock = Lock.read(file)
     lacking = [base.platform for base in bases if base.platform not in lock.pins]
@@ -164,6 +184,7 @@ class _Building:
 
     repo: Checkout
     wanted: Wanted
+    served: Served | None
     needs: Needs
     lock: Lock
     layout: Layout
@@ -184,8 +205,9 @@ class _Building:
         layers = self._packages(base, parts)
         origin = self._origin(pins)
         for role in wanted.roles:
-            files = files_of(self.repo.path)
-            last = write_layer("code", code(role, self.repo.path, files, origin), self.layout)
+            path, title = self.repo.path, "model" if self.served else "code"
+            own = model_code(self.served.folder) if self.served else None
+            last = write_layer(title, own or code(role, path, files_of(path), origin), self.layout)
             used = [each for each in layers if each.title != "aggregator" or role == "aggregator"]
             manifest = _manifest(role, base, [*used, last], origin, self.layout)
             yield Image(role, base.platform, manifest, base, [*used, last])
@@ -236,6 +258,7 @@ class _Building:
             time=int(os.environ.get("SOURCE_DATE_EPOCH") or time),
             lock=hashlib.sha256("".join(pin.lines() for pin in pins).encode()).hexdigest(),
             flavor=self.wanted.flavor,
+            run=self.served.run if self.served else "",
         )
 
 

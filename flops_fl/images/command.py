@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from flops_fl.images.build import Built, Image, Wanted, build
+from flops_fl.images.config import INFERENCE
 from flops_fl.images.layout import Layout
 from flops_fl.images.push import push
+from flops_fl.images.served import served_model
 from flops_fl.options.images import ImageOptions
 from flops_fl.process.answer import Answer
 from flops_fl.process.signals import raise_on_signals
@@ -22,10 +24,10 @@ LARGEST = 12
 
 
 def build_images(options: ImageOptions, answer: Answer) -> None:
-    """Build the images of a repository, and push them if that is wanted.
+    """Build the images of a repository, or of a model, and push them if that is wanted.
 
     Raises:
-        FlopsError: see `build` and `push`.
+        FlopsError: see `build`, `served_model` and `push`.
     """
     raise_on_signals()
     wanted = Wanted(
@@ -35,8 +37,12 @@ def build_images(options: ImageOptions, answer: Answer) -> None:
         flavor=options.model_flavor or "",
         cpu=options.cpu,
     )
-    with checkout(options.repo) as repo:
-        built = build(repo, wanted, options.out)
+    if options.role == INFERENCE:
+        with served_model(options) as (repo, served):
+            built = build(repo, wanted, options.out, served)
+    else:
+        with checkout(options.repo) as repo:
+            built = build(repo, wanted, options.out)
     pushed = push(built, options.push) if options.push else []
     if answer.as_json:
         answer.give(document(built, pushed))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flops_fl import __version__
+from flops_fl.images import serving
 from flops_fl.images.base import Base
 from flops_fl.images.layers import Layer, Member
 from flops_fl.repo.source import ORIGIN
@@ -24,6 +25,9 @@ ENTRYPOINT = ("python", "main.py")
 RUNS = "/app/runs"
 """The folder for what an actor writes."""
 HEALTH = "/app/health.py"
+LISTEN = "0.0.0.0:8080"
+INFERENCE = "inference"
+"""The role of an image that serves a model."""
 
 _MAIN = '''"""Starts this image's actor, with the arguments of the FLOps manager or with options."""
 
@@ -64,6 +68,8 @@ class Origin:
     """A digest of its packages."""
     flavor: str
     """Of the model, as FLOps calls it; empty if it is not known."""
+    run: str = ""
+    """The id of the run whose model the image serves."""
 
 
 def skeleton(base: Base) -> Iterator[Member]:
@@ -81,15 +87,28 @@ def code(role: str, repo: Path, files: Sequence[Path], origin: Origin) -> Iterat
     yield Member(path=f"app/repo/{ORIGIN}", content=said)
     yield Member(path="app/main.py", content=_MAIN.format(role=role).encode())
     yield Member(path=HEALTH[1:], content=_HEALTH.encode())
-    for name in ("home", "runs"):
-        yield Member(path=f"app/{name}", mode=0o1777)
+    yield Member(path=RUNS[1:], mode=0o1777)
+    yield from _under("repo", repo, files)
+
+
+def model_code(model: Path) -> Iterator[Member]:
+    """A model's folder as MLflow has written it, and what serves it."""
+    health = b'import os\n\nimport main\n\nmain.check(os.environ["FLOPS_LISTEN"])\n'
+    yield Member(path="app/main.py", content=Path(serving.__file__))
+    yield Member(path=HEALTH[1:], content=health)
+    files = [file.relative_to(model) for file in model.rglob("*") if file.is_file()]
+    yield from _under("model", model, files)
+
+
+def _under(name: str, folder: Path, files: Sequence[Path]) -> Iterator[Member]:
+    yield Member(path="app/home", mode=0o1777)
     for file in files:
-        path = repo / file
+        path = folder / file
         if path.is_symlink():
-            yield Member(path=f"app/repo/{file}", target=os.readlink(path))
+            yield Member(path=f"app/{name}/{file}", target=os.readlink(path))
         else:
             mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
-            yield Member(path=f"app/repo/{file}", content=path, mode=mode)
+            yield Member(path=f"app/{name}/{file}", content=path, mode=mode)
 
 
 def config_of(role: str, base: Base, layers: Sequence[Layer], origin: Origin) -> dict[str, Any]:
@@ -101,7 +120,7 @@ def config_of(role: str, base: Base, layers: Sequence[Layer], origin: Origin) ->
         "User": f"{USER}:{USER}",
         "WorkingDir": "/app",
         "Entrypoint": list(ENTRYPOINT),
-        "Env": _environment(theirs.get("Env") or (), origin),
+        "Env": _environment(role, theirs.get("Env") or (), origin),
         "Labels": {**(theirs.get("Labels") or {}), **_labels(role, base, origin)},
         # Docker's own field, which containerd, Docker and Podman read; OCI has none.
         "Healthcheck": {
@@ -112,7 +131,7 @@ def config_of(role: str, base: Base, layers: Sequence[Layer], origin: Origin) ->
             "Retries": 3,
         },
     }
-    if role == "aggregator":
+    if role != "learner":
         said["ExposedPorts"] = {**(theirs.get("ExposedPorts") or {}), PORT: {}}
     history = [*(base.config.get("history") or ())]
     told = sum(not each.get("empty_layer") for each in history)
@@ -132,7 +151,7 @@ def config_of(role: str, base: Base, layers: Sequence[Layer], origin: Origin) ->
     }
 
 
-def _environment(theirs: Sequence[str], origin: Origin) -> list[str]:
+def _environment(role: str, theirs: Sequence[str], origin: Origin) -> list[str]:
     values: dict[str, str] = dict(each.partition("=")[::2] for each in theirs)
     path = values.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     values |= {
@@ -141,7 +160,7 @@ def _environment(theirs: Sequence[str], origin: Origin) -> list[str]:
         "USER": "flops",  # getpass asks the environment first, and the user has no other name
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "FLOPS_METRICS": METRICS,
+        **({"FLOPS_LISTEN": LISTEN} if role == INFERENCE else {"FLOPS_METRICS": METRICS}),
     }
     if origin.flavor:
         values["ML_MODEL_FLAVOR"] = origin.flavor
@@ -154,6 +173,7 @@ def _labels(role: str, base: Base, origin: Origin) -> Mapping[str, str]:
         f"{prefix}.title": f"{origin.title} {role}",
         f"{prefix}.source": origin.source,
         f"{prefix}.revision": origin.commit,
+        "flops-fl.run": origin.run,
         f"{prefix}.base.name": base.name,
         f"{prefix}.base.digest": base.digest,
         "flops-fl.role": role,

@@ -22,6 +22,8 @@ from flops_fl.repo.imports import packages_imported
 from flops_fl.repo.runtime import OURS, RUNTIME, against, requirements_of
 
 MLFLOW = frozenset({"mlflow", "mlflow-skinny"})
+SERVING = ("mlflow-skinny", "pandas", "numpy")
+"""What of the runtime serves a model: MLflow's scoring server, and what that imports."""
 _INDEX = re.compile(r"(--index-url|-i|--extra-index-url|--find-links|-f|--trusted-host)[ =]")
 _SOURCE = re.compile(r"(.*@ *)?(git|hg|svn|bzr)\+|(-e|--editable)\b|.*\.(tar\.gz|zip|tgz)$")
 
@@ -50,6 +52,8 @@ class Needs:
     options: tuple[str, ...]
     """Where pip finds packages, as the dependency file says."""
     dropped: tuple[Dropped, ...]
+    serving: bool = False
+    """Whether the image serves a model; else it is a learner's or an aggregator's."""
 
     @classmethod
     def of(cls, file: str, lines: Iterable[str], dropped: Iterable[Dropped] = ()) -> Needs:
@@ -61,7 +65,7 @@ class Needs:
     @property
     def names(self) -> frozenset[str]:
         """The packages that the repository lists by name."""
-        return frozenset(canonicalize_name(_head(each)) for each in self.listed)
+        return frozenset(canonicalize_name(head_of(each)) for each in self.listed)
 
     def asked(self, python: str, *, cpu: bool) -> str:
         """A digest of the question to which a lock is an answer."""
@@ -95,6 +99,24 @@ def needs_of(folder: Path, python: str) -> Needs:
     return Needs.of(environment.file.name, lines, dropped)
 
 
+def needs_of_model(file: str, requirements: Sequence[str], *, tracked: bool) -> Needs:
+    """What a model needs in an image that serves it.
+
+    Args:
+        file: Where the requirements stand, for messages.
+        tracked: Whether the model's code uses MLflow itself.
+
+    Raises:
+        RepositoryError: a requirement is built from source.
+    """
+    lines = []
+    for text in requirements:
+        _no_source(text, f"{file} has {text}")
+        if tracked or canonicalize_name(head_of(text)) not in MLFLOW:
+            lines.append(text)
+    return replace(Needs.of(file, lines), serving=True)
+
+
 def kept(entry: Entry, environment: Environment, python: str, *, tracked: bool) -> tuple[str, str]:
     """What stays of an entry in pip's words, and why that is not all of it.
 
@@ -108,19 +130,22 @@ def kept(entry: Entry, environment: Environment, python: str, *, tracked: bool) 
         return "", _other_python(python_versions(entry), python)
     if not entry.pip:
         return "", "" if entry.name == "pip" else "pip has no such package"
-    if _SOURCE.match(entry.pip):
-        raise RepositoryError(
-            f"{environment.file.name} line {entry.line} has {entry.text}, which is built from "
-            "source, and images take wheels alone: build its wheel (pip wheel --no-deps), put it "
-            "into the repository, and list its path",
-            stage="conda.yaml",
-            line=entry.line,
-        )
+    _no_source(entry.pip, f"{environment.file.name} line {entry.line} has {entry.text}", entry.line)
     if entry.name in MLFLOW and not tracked:
         return "", "the aggregator has its own MLflow, and learners need none"
     requirement = entry.requirement
     need = requirement and entry.name in OURS and against(entry.name, requirement.specifier)
-    return (_head(entry.pip), str(need)) if need else (entry.pip, "")
+    return (head_of(entry.pip), str(need)) if need else (entry.pip, "")
+
+
+def _no_source(requirement: str, where: str, line: int = 0) -> None:
+    if _SOURCE.match(requirement):
+        raise RepositoryError(
+            f"{where}, which is built from source, and images take wheels alone: build its wheel "
+            "(pip wheel --no-deps), put it into the repository, and list its path",
+            stage="conda.yaml",
+            line=line,
+        )
 
 
 def _other_python(wanted: str, python: str) -> str:
@@ -165,7 +190,7 @@ def resolve(
 def _resolved(
     folder: Path, needs: Needs, listed: Sequence[str], targets: Sequence[Target], *, cpu: bool
 ) -> Mapping[str, Sequence[Pin]]:
-    lines = [*needs.options, *listed, *_runtime(all_=True)]
+    lines = [*needs.options, *listed, *_runtime(all_=True, serving=needs.serving)]
     found: dict[str, Sequence[Pin]] = {}
     with tempfile.TemporaryDirectory(prefix="flops-lock-") as temporary:
         first: Path | None = None
@@ -189,11 +214,11 @@ def _known(pin: Pin) -> Pin:
 
 
 def _loosened(requirement: str) -> str:
-    head = _head(requirement)
+    head = head_of(requirement)
     return head if canonicalize_name(head) in OURS else requirement
 
 
-def _head(requirement: str) -> str:
+def head_of(requirement: str) -> str:
     """The name in a requirement; the whole where it has none."""
     found = re.match(r"[\w.-]+(?=\s*(?:\[|[<>=!~;@]|$))", requirement)
     return found[0] if found else requirement
@@ -223,20 +248,21 @@ def layers_of(pins: Sequence[Pin], needs: Needs) -> dict[str, set[str]]:
     repositories. Only an aggregator has the layer ``aggregator``.
     """
     everything = {pin.name for pin in pins}
-    both = needed_by(map(_head, _runtime(all_=False)), pins)
-    led = needed_by(map(_head, _runtime(all_=True)), pins)
+    both = needed_by(map(head_of, _runtime(all_=False, serving=needs.serving)), pins)
+    led = needed_by(map(head_of, _runtime(all_=True, serving=needs.serving)), pins)
     listed = needed_by(needs.names, pins) | (everything - led)
     return {
-        "runtime": (both - needs.names) | {RUNTIME},
+        "runtime": (both - needs.names) | (set() if needs.serving else {RUNTIME}),
         "aggregator": led - both - listed,
         "dependencies": (listed - both) | (needs.names & both),
     }
 
 
-def _runtime(*, all_: bool) -> list[str]:
-    """What flops-fl needs: in both images, or in an aggregator's."""
+def _runtime(*, all_: bool, serving: bool = False) -> list[str]:
+    """What flops-fl needs: in both actors' images, in an aggregator's, or to serve a model."""
+    extras = ("images", *(("aggregator",) if all_ or serving else ()))
     return [
         f"{requirement.name}{requirement.specifier}"
-        for requirement in requirements_of(RUNTIME, ("images", *(("aggregator",) if all_ else ())))
-        if requirement.name != RUNTIME
+        for requirement in requirements_of(RUNTIME, extras)
+        if requirement.name != RUNTIME and (not serving or requirement.name in SERVING)
     ]

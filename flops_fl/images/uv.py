@@ -70,7 +70,7 @@ def install(requirements: Path, target: Target, folder: Path, site: Path, *, cpu
 def _uv(
     arguments: list[str], target: Target, folder: Path, said: str = "", *, cpu: bool = False
 ) -> str:
-    command = [_program(), "pip", *arguments, "--quiet", "--python", sys.executable]
+    command = [program(), "pip", *arguments, "--quiet", "--python", sys.executable]
     command += ["--python-version", target.python, "--python-platform", target.uv_platform]
     command += ["--only-binary", ":all:", *(["--torch-backend", "cpu"] if cpu else [])]
     environment = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}
@@ -91,7 +91,12 @@ def _uv(
     raise _reason(done.stderr)
 
 
-def _program() -> str:
+def program() -> str:
+    """The path of uv.
+
+    Raises:
+        UsageError: it is not installed.
+    """
     beside = Path(sys.executable).with_name("uv")
     found = str(beside) if beside.exists() else shutil.which("uv")
     if found is None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import shutil
+import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ _BY_MODULE = {
     "lightgbm": "lightgbm",
 }
 _MLFLOW_MODULE = {"keras": "tensorflow"}  # since MLflow 2 mlflow.tensorflow logs keras models
+_HELD = Path(__file__).with_name("held.py")
 
 
 def flavor_of(model: Any) -> str | None:
@@ -100,35 +103,47 @@ def log_model(
 
 
 def save_model(
-    model: Any, folder: Path, code_paths: Sequence[str], input_example: Any = None
+    model: Any,
+    folder: Path,
+    code_paths: Sequence[str],
+    input_example: Any = None,
+    *,
+    skops: bool = True,
 ) -> None:
-    """Write a model into a new folder, in the same form; its packages are those of this process."""
+    """Write a model into a new folder, in the same form; its packages are those of this process.
+
+    Args:
+        skops: Whether a model of scikit-learn may be written by it. Its bytes differ each time.
+    """
     options = {
         "path": str(folder),
         "pip_requirements": [],
         "code_paths": list(code_paths),
         "input_example": input_example,
     }
-    _write("save_model", model, flavor_of(model), options)
+    _write("save_model", model, flavor_of(model), options, skops=skops)
 
 
-def _write(verb: str, model: Any, flavor: str | None, options: dict[str, Any]) -> None:
+def _write(
+    verb: str, model: Any, flavor: str | None, options: dict[str, Any], *, skops: bool = True
+) -> None:
     """Let MLflow log or save a model.
 
     Args:
         verb: ``log_model`` or ``save_model``.
         options: Those that each flavor takes.
     """
-    name = _MLFLOW_MODULE.get(flavor, flavor) if flavor else "pyfunc"
+    name = _module_for(flavor)
     module: Any = importlib.import_module(f"mlflow.{name}")
     write = getattr(module, verb)
     # MLflow warns about signatures and formats, which users cannot change here. It also resets
     # warning filters, so record the warnings and drop them.
     with warnings.catch_warnings(record=True):
-        if flavor is None:
-            write(python_model=_held(module, model), **options)
+        if name == "pyfunc":
+            with _held(model) as artifacts:
+                write(python_model=str(_HELD), artifacts=artifacts, **options)
         elif flavor == "sklearn":
-            _write_sklearn(write, model, options)
+            _write_sklearn(write, model, options, skops=skops)
         elif flavor == "pytorch":
             write(model, serialization_format="pickle", **options)
         else:
@@ -142,12 +157,11 @@ def inferred_requirements(model: Any, folder: Path) -> list[str]:
         folder: An empty folder, into which the model is saved.
 
     Returns:
-        Requirements for pip; none for a model of no known framework.
+        Requirements for pip; none for a model that MLflow has no flavor for.
     """
     flavor = flavor_of(model)
-    if flavor is None:
+    if (name := _module_for(flavor)) == "pyfunc":
         return []
-    name = _MLFLOW_MODULE.get(flavor, flavor)
     models: Any = importlib.import_module("mlflow.models")
     save_model(model, folder / "model", [])
     with warnings.catch_warnings(record=True):
@@ -155,24 +169,41 @@ def inferred_requirements(model: Any, folder: Path) -> list[str]:
     return found
 
 
-def _write_sklearn(write: Callable[..., Any], model: Any, options: dict[str, Any]) -> None:
+def _write_sklearn(
+    write: Callable[..., Any], model: Any, options: dict[str, Any], *, skops: bool
+) -> None:
     """Write without pickle if skops can: it supports only scikit-learn's own classes."""
-    try:
-        write(model, serialization_format="skops", **options)
-    except Exception:
-        shutil.rmtree(options.get("path", ""), ignore_errors=True)
-        write(model, serialization_format="cloudpickle", **options)
+    if skops:
+        try:
+            write(model, serialization_format="skops", **options)
+        except Exception:
+            shutil.rmtree(options.get("path", ""), ignore_errors=True)
+        else:
+            return
+    write(model, serialization_format="cloudpickle", **options)
 
 
-def _held(module: Any, model: Any) -> Any:
-    class Holder(module.PythonModel):  # type: ignore[misc]
-        """Holds the user's object, and predicts with it if it can."""
+def _module_for(flavor: str | None) -> str:
+    """The module of MLflow that writes models of a flavor; ``pyfunc`` writes all the others."""
+    name = _MLFLOW_MODULE.get(flavor, flavor) if flavor else "pyfunc"
+    # That of keras imports TensorFlow, whatever keras itself runs on.
+    known = name != "tensorflow" or importlib.util.find_spec("tensorflow")
+    return name if known else "pyfunc"
 
-        def __init__(self, held: Any) -> None:
-            self.held = held
 
-        # No type hints: MLflow would derive a schema from them.
-        def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-            return self.held.predict(model_input)
+@contextmanager
+def _held(model: Any) -> Iterator[Mapping[str, str]]:
+    """A model in a file, by what has written it, as `held.py` reads it."""
+    with tempfile.TemporaryDirectory(prefix="flops-model-") as folder:
+        if flavor_of(model) == "keras":
+            import keras
 
-    return Holder(model)
+            file = Path(folder, "model.keras")
+            model.save(file)
+            yield {f"keras-{keras.backend.backend()}": str(file)}
+            return
+        import cloudpickle
+
+        file = Path(folder, "model.pkl")
+        file.write_bytes(cloudpickle.dumps(model))
+        yield {"cloudpickle": str(file)}

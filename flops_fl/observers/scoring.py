@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,35 @@ from flops_fl.text import sentence
 
 
 def as_served(model: Any, folder: Path, code_paths: Sequence[str], example: Any = None) -> Any:
-    """A user's model as MLflow serves it.
+    """A user's model as MLflow serves it; see `written`."""
+    written(model, folder, code_paths, example)
+    from mlflow import pyfunc
+
+    return pyfunc.load_model(str(folder))
+
+
+def written(
+    model: Any,
+    folder: Path,
+    code_paths: Sequence[str],
+    example: Any = None,
+    *,
+    skops: bool = True,
+) -> None:
+    """Write a user's model as MLflow loads it.
 
     Args:
         folder: Where MLflow may write it; it must not exist.
         code_paths: The user's modules, which loading the model may need.
         example: What the model predicts from; None: what the model itself tells.
+        skops: See `save_model`.
     """
     configure()
-    from mlflow import pyfunc
+    import mlflow  # noqa: F401  (it sets log levels)
 
     hush()
-    save_model(model, folder, code_paths, example_for(model) if example is None else example)
-    return pyfunc.load_model(str(folder))
+    example = example_for(model) if example is None else example
+    save_model(model, folder, code_paths, example, skops=skops)
 
 
 def logged(uri: str, tracking_uri: str | None) -> Any:
@@ -34,13 +50,34 @@ def logged(uri: str, tracking_uri: str | None) -> Any:
     Raises:
         UsageError: it has no such model, or it cannot be loaded here.
     """
+    return _from_mlflow(uri, tracking_uri, lambda mlflow: mlflow.pyfunc.load_model(uri))
+
+
+def fetched(uri: str, tracking_uri: str | None, folder: Path) -> None:
+    """Write the files of the model that MLflow has under ``models:/...`` or ``runs:/...``.
+
+    Args:
+        folder: Where to; it must not exist.
+
+    Raises:
+        UsageError: it has no such model.
+    """
+    folder.mkdir()
+    _from_mlflow(
+        uri,
+        tracking_uri,
+        lambda mlflow: mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)),
+    )
+
+
+def _from_mlflow(uri: str, tracking_uri: str | None, get: Callable[[Any], Any]) -> Any:
     configure()
     import mlflow
 
     hush()
     mlflow.set_tracking_uri(tracking_uri)
     try:
-        return mlflow.pyfunc.load_model(uri)
+        return get(mlflow)
     except Exception as error:
         said = sentence(str(error).partition("\n")[0])
         raise UsageError(

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, model_validator
 from flops_fl.options.common import RepoOptions
 from flops_fl.options.data import DataOptions
 from flops_fl.options.described import DATA, NETWORK, PROCESS, RESULTS, option
-from flops_fl.options.kinds import Listing, LocalPath
+from flops_fl.options.kinds import Listing, LocalPath, TrackingUri, is_in_mlflow
 from flops_fl.options.training import Flavor
 
 THIS_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -54,7 +54,25 @@ class ImagesOptions(RepoOptions):
 class ImageOptions(ImagesOptions):
     """Options of ``flops-fl image``."""
 
-    role: Literal["learner", "aggregator", "both"] = option("which images", PROCESS, "both")
+    repo: str = option(
+        "a folder, or a Git URL with an optional @ref; with --role inference a run's folder, or a "
+        "model in MLflow: models:/NAME@ALIAS, runs:/ID/...",
+        PROCESS,
+        metavar="REPO|RUN|MODEL",
+        positional=True,
+    )
+    role: Literal["learner", "aggregator", "both", "inference"] = option(
+        "which images; inference: one that serves a run's best model", PROCESS, "both"
+    )
+    run: LocalPath | None = option(
+        "with --role inference: the run's folder, if its repository has moved to REPO",
+        RESULTS,
+        None,
+        metavar="RUN",
+    )
+    tracking_uri: TrackingUri | None = option(
+        "the MLflow server of models:/ and runs:/", RESULTS, None, metavar="URI"
+    )
     base: str = option(
         "an image with Python and glibc, at a registry or in an OCI layout, to build on",
         PROCESS,
@@ -86,10 +104,20 @@ class ImageOptions(ImagesOptions):
         """The roles for which images are built."""
         return ("learner", "aggregator") if self.role == "both" else (self.role,)
 
+    @property
+    def in_mlflow(self) -> bool:
+        """Whether the model is one of MLflow's, not of a run's folder."""
+        return is_in_mlflow(self.repo)
+
     @model_validator(mode="after")
     def _some(self) -> Self:
         if not self.platform:
             raise ValueError(f"--platform: expected some of {', '.join(PLATFORMS)}")
+        if self.role != "inference" and (self.run or self.in_mlflow):
+            what = f"--run {self.run}" if self.run else self.repo
+            raise ValueError(f"{what} is for --role inference: give that, or a repository alone")
+        if self.in_mlflow and self.tracking_uri is None:
+            raise ValueError(f"{self.repo} is in MLflow: say where with --tracking-uri URI")
         return self
 
 

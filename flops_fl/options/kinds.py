@@ -49,6 +49,11 @@ def _tracking(uri: str) -> str:
     return head + str(Path(name).absolute()) if relative else uri
 
 
+def is_in_mlflow(model: str) -> bool:
+    """Whether it names a model of MLflow's, not a run's folder."""
+    return model.startswith(("models:/", "runs:/"))
+
+
 _ALIAS = re.compile(r"(?!latest$|v\d+$)[\w-]+", re.ASCII | re.IGNORECASE)
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -172,12 +172,13 @@ class RunningOptions(Options):
         alias="register",
     )
 
-    checkpoints: Kept = option(
-        "number of checkpoints to keep, the newest; all of them allow to replay any round",
+    keep_rounds: Kept = option(
+        "of how many rounds to keep the checkpoint, the newest; with all any round can be replayed",
         LIMITS,
         limits.CHECKPOINTS,
         metavar="N|all",
         advanced=True,
+        formerly="checkpoints",
     )
     large_model: Size = option(
         "size from which the global model is kept in a file while updates are aggregated",

@@ -11,7 +11,7 @@ from flops_fl.net.address import Address
 from flops_fl.options.common import ListenOptions, Options, RepoOptions
 from flops_fl.options.data import DataOptions
 from flops_fl.options.described import DATA, NETWORK, PROCESS, RESULTS, TRAINING, option
-from flops_fl.options.kinds import HostPort, LocalPath, Threads, TrackingUri
+from flops_fl.options.kinds import HostPort, LocalPath, Threads, TrackingUri, is_in_mlflow
 
 
 class HandOptions(DataOptions):
@@ -117,7 +117,7 @@ class ServeOptions(ListenOptions, MovedOptions):
     @property
     def in_mlflow(self) -> bool:
         """Whether the model is one of MLflow's, not of a run's folder."""
-        return self.model.startswith(("models:/", "runs:/"))
+        return is_in_mlflow(self.model)
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:

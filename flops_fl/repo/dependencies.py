@@ -8,11 +8,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from flops_fl.repo.environment import NOT_FOR_PIP, is_no_name, read_environment
 
 log = logging.getLogger(__name__)
+
+STUBS = ("flops-utils", "datasets")
+"""What the modules of FLOps' templates import, and users seldom list."""
 
 
 def check_dependencies(folder: Path) -> None:
@@ -56,7 +61,7 @@ def installed_requirements(folder: Path) -> tuple[list[str], list[str]]:
 
     If another version is installed than the repository pins, the model was trained with the
     installed one, so that one is listed. `flops-utils` is added if the code imports it, since
-    FLOps' users seldom list it.
+    FLOps' users seldom list it; so is `datasets`, which flops-utils imports and does not require.
 
     Returns:
         Requirements for pip, and a sentence for each that differs from the repository's own.
@@ -66,8 +71,8 @@ def installed_requirements(folder: Path) -> tuple[list[str], list[str]]:
     """
     asked = pip_requirements(folder)
     names = {_name_of(text) for text in asked}
-    if "flops-utils" not in names and any(_imports_flops_utils(file) for file in sources(folder)):
-        asked.append("flops-utils")
+    if any(_imports_flops_utils(file) for file in sources(folder)):
+        asked += [name for name in STUBS if name not in names]
     found, said = [], []
     for text in asked:
         try:
@@ -82,12 +87,11 @@ def installed_requirements(folder: Path) -> tuple[list[str], list[str]]:
             else:
                 said.append(f"{text!r}, which pip cannot read: it is left out")
             continue
-        if requirement.specifier.contains(there, prereleases=True):
-            exact = text if requirement.specifier else f"{requirement.name}=={there}"
-        else:
-            exact = f"{requirement.name}=={there}"
+        if not requirement.specifier.contains(there, prereleases=True):
             said.append(f"{text}, but {there} is installed and was used")
-        found.append(exact)
+        requirement.url = None
+        requirement.specifier = SpecifierSet(f"=={Version(there).public}")
+        found.append(str(requirement))
     return found, said
 
 

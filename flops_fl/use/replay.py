@@ -48,8 +48,7 @@ def replay(options: ReplayOptions, answer: Answer) -> None:
     answer.apart()
     result = result_of(options.run)
     then = _recorded(result, options)
-    # A fit starts from the model of the round before, an evaluation from that of its own.
-    start = _checkpoint(options, options.round - (options.stage == "fit"))
+    start = _checkpoint(options, result)
     with (
         repository_of(options.run, result, options.repo) as repo,
         _data(options, start.run.seed) as (data, tags),
@@ -73,8 +72,7 @@ def replay(options: ReplayOptions, answer: Answer) -> None:
 
 def _recorded(result: Mapping[str, Any], options: ReplayOptions) -> str | None:
     """The reason for which the learner failed then; None if it did not."""
-    records = [*result["rounds"], *filter(None, [result.get("failed_round")])]
-    record = next((each for each in records if each["round"] == options.round), None)
+    record = _records(result).get(options.round)
     if record is None:
         raise UsageError(
             f"--round {options.round}: {shown(options.run)} has {len(result['rounds'])} rounds"
@@ -93,21 +91,29 @@ def _recorded(result: Mapping[str, Any], options: ReplayOptions) -> str | None:
 def _data_of(result: Mapping[str, Any], options: ReplayOptions) -> str | None:
     """The hash of the data that the learner trained on then, if it told one."""
     told = None
-    for record in [*result["rounds"], *filter(None, [result.get("failed_round")])]:
+    for record in _records(result).values():
         new = record.get("new_data", {})  # earlier versions have none
         if record["round"] <= options.round and options.learner in new:
             told = new[options.learner]["data"]
     return told
 
 
-def _checkpoint(options: ReplayOptions, round: int) -> Checkpoint:
-    found = load_round(options.run, round)
+def _records(result: Mapping[str, Any]) -> Mapping[int, Mapping[str, Any]]:
+    """The rounds of a run by number, one that has failed among them."""
+    records = [*result["rounds"], *filter(None, [result.get("failed_round")])]
+    return {each["round"]: each for each in records}
+
+
+def _checkpoint(options: ReplayOptions, result: Mapping[str, Any]) -> Checkpoint:
+    """The model from which the task began."""
+    later = options.stage == "fit"  # an evaluation starts from the model of its own round
+    found = load_round(options.run, options.round - later)
     if found is None:
-        kept = [number + (options.stage == "fit") for number in kept_rounds(options.run)]
+        kept = [n + later for n in kept_rounds(options.run) if n + later in _records(result)]
         raise UsageError(
             f"--round {options.round} cannot be replayed, its model is not kept: expected one of "
             f"{', '.join(map(str, kept)) or 'none'} for --stage {options.stage}. Train with "
-            "--checkpoints all to keep every round"
+            "--keep-rounds all to keep every round"
         )
     return found
 

@@ -19,7 +19,7 @@ def shown(text):
     return [
         shlex.split(line, comments=True)[1:]
         for line in joined(text)
-        if line.startswith(("flops-fl image ", "flops-fl deps "))
+        if line.startswith(("flops-fl image ", "flops-fl deps ")) and "inference" not in line
     ]
 
 

@@ -55,7 +55,7 @@ def sampled(tmp_path_factory, run_cli):
     (repo / "conda.yaml").write_text("dependencies: [pip: [numpy]]\n")
     code, _, err = run_cli(
         "flops_fl", "simulate", repo, "--learners", 2, "--rounds", 30, "--data", "none",
-        "--no-tracking", "--checkpoints", "all", "--min-evaluate-clients", 1,
+        "--no-tracking", "--keep-rounds", "all", "--min-evaluate-clients", 1,
         "--output", folder / "run",
     )  # fmt: skip
     assert code == 0, err
@@ -150,7 +150,7 @@ def test_a_round_that_is_not_kept_says_which_are(run_cli, sampled, tmp_path):
     assert code == 0, err
     code, _, err = replay(run_cli, tmp_path / "run", 2, "learner-0")
     assert code == 2
-    assert "its model is not kept: expected one of 5, 6, 7 for --stage fit" in err
+    assert "its model is not kept: expected one of 5, 6 for --stage fit" in err
 
 
 PROXIMAL = ["--strategy", "FedProx", "--strategy-option", "proximal_mu=0.1"]
@@ -170,7 +170,7 @@ def test_real_learners_fits_are_replayed_from_their_own_data(
 ):
     data = request.getfixturevalue(folder) / "part-0"
     aggregator = processes.aggregator(
-        EXAMPLES / example, "--rounds", 2, "--checkpoints", "all", *options
+        EXAMPLES / example, "--rounds", 2, "--keep-rounds", "all", *options
     )
     learner = processes.learner(EXAMPLES / example, data, "edge-1")
     processes.result(aggregator)

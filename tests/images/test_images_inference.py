@@ -1,0 +1,192 @@
+"""An image that serves a model: what is in it, and that it predicts."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+
+import numpy as np
+import pytest
+
+import flops_fl
+from flops_fl.cli import run
+from flops_fl.errors import RepositoryError, UsageError
+from flops_fl.images import needs
+from flops_fl.images.build import Wanted, build
+from flops_fl.images.needs import needs_of_model
+from flops_fl.images.served import Served
+from flops_fl.repo.source import checkout
+from tests.conftest import wait_until
+from tests.images import machine, tiny
+from tests.images.tiny import PYTHON, SITE, git, names_in
+from tests.trees import free_address
+from tests.use.test_use_serve import predict
+
+
+@pytest.fixture
+def image(tmp_path, repo, wheels, monkeypatch):
+    """Builds an image of a model's folder; gives what `build` gives."""
+    monkeypatch.setattr(needs, "SERVING", ("wire",))
+    base = tiny.base(tmp_path / "base", python=PYTHON)
+    folder = tmp_path / "model"
+    (folder / "code").mkdir(parents=True)
+    (folder / "MLmodel").write_text("flavors: {}\n")
+    (folder / "code" / "model_manager.py").write_text("x = 1\n")
+
+    def call(out="out", python=PYTHON):
+        wanted = Wanted(
+            roles=("inference",), platforms=("linux/amd64",), base=str(base), flavor="", cpu=False
+        )
+        listed = needs_of_model("requirements.txt", ["frame==1.0", "mlflow==3.17.2"], tracked=False)
+        with checkout(str(repo)) as found:
+            served = Served(folder, listed, python, "951c10cbd67a")
+            return build(found, wanted, tmp_path / out, served)
+
+    return call
+
+
+def test_it_has_the_model_and_what_serves_it_and_no_actor(image, tmp_path, repo):
+    built = image()
+    (_, runtime, packages, model), config = names_in(tmp_path / "out", "inference")
+    assert f"{SITE}/wire/__init__.py" in runtime
+    assert f"{SITE}/frame/inner.py" in packages
+    assert {"app/main.py", "app/health.py", "app/model/MLmodel"} <= set(model)
+    assert "app/model/code/model_manager.py" in model
+    names = [name for layer in (runtime, packages, model) for name in layer]
+    assert not [
+        name for name in names if "learner" in name or "tracking" in name or "repo/" in name
+    ]
+    said = config["config"]
+    assert said["Labels"]["flops-fl.role"] == "inference"
+    assert said["Labels"]["flops-fl.run"] == "951c10cbd67a"
+    assert "FLOPS_LISTEN=0.0.0.0:8080" in said["Env"]
+    assert said["ExposedPorts"] == {"8080/tcp": {}}
+    at = git(repo, "rev-parse", "HEAD")
+    assert [*built.tags] == [f"some-one/digits-model/inference:{at}-951c10cbd67a"]
+    assert image("again").tags == built.tags
+
+
+def test_a_base_of_another_python_cannot_read_its_pickles(image):
+    with pytest.raises(
+        UsageError, match=rf"has Python {PYTHON}, but the model was written with Python 3.8"
+    ):
+        image(python="3.8")
+
+
+def test_what_is_built_from_source_is_refused():
+    said = "requirements.txt has git.*, which is built from source"
+    with pytest.raises(RepositoryError, match=said):
+        needs_of_model("requirements.txt", ["git+https://example.org/x.git"], tracked=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["models:/a@b"], "models:/a@b is for --role inference: give that"),
+        ([".", "--run", "runs/x"], "--run .*/runs/x is for --role inference: give that"),
+        (["models:/a@b", "--role", "inference"], "is in MLflow: say where with --tracking-uri"),
+        (["nowhere", "--role", "inference"], "no run in .*nowhere"),
+    ],
+)
+def test_what_cannot_be_meant_is_named(words, said):
+    with pytest.raises(UsageError, match=said):
+        run(["image", *words])
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return machine.base(tmp_path_factory.mktemp("machine") / "base")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for chroot")
+@pytest.mark.skipif(not shutil.which("umoci"), reason="needs umoci, which unpacks images")
+@pytest.mark.parametrize(
+    ("framework", "output"),
+    [
+        ("numpy", lambda manager, rows: manager.predict(rows)),
+        ("sklearn", lambda manager, rows: manager.model.predict(rows)),
+        pytest.param(
+            "pytorch", lambda manager, rows: by_torch(manager.model, rows), marks=pytest.mark.torch
+        ),
+        pytest.param(
+            "keras", lambda manager, rows: manager.model.predict(rows), marks=pytest.mark.torch
+        ),
+    ],
+)
+def test_it_predicts_what_the_model_predicts(framework, output, base, tmp_path, run_cli):
+    repo, run, bundle = tmp_path / "repo", tmp_path / "run", tmp_path / "bundle"
+    done(run_cli("flops_fl", "init", repo, "--framework", framework))
+    done(run_cli("flops_fl", "simulate", repo, "--learners", 2, "--rounds", 1, "--data", "digits",
+                 "--no-tracking", "--output", run))  # fmt: skip
+    words = [run, "--role", "inference", "--base", base, "--platform", "linux/amd64", "--json"]
+    words += ["--cpu"] if framework in ("pytorch", "keras") else []
+    found = [
+        json.loads(done(run_command("image", *words, "--out", tmp_path / out)))
+        for out in ("out", "again")
+    ]
+    assert found[0]["images"] == found[1]["images"]
+    packages = {name for each in found[0]["manifests"][0]["layers"] for name in each["packages"]}
+    assert "mlflow-skinny" in packages
+    assert not packages & {"flwr", "grpcio", "flops-fl", "matplotlib", "mlflow"}
+
+    (name,) = found[0]["images"]
+    unpack = ["umoci", "unpack", "--image", f"{tmp_path / 'out'}:{name}", bundle]
+    subprocess.run(unpack, check=True, capture_output=True)
+    config = json.loads((bundle / "config.json").read_text())["process"]
+    address = free_address()
+    environment = [each for each in config["env"] if not each.startswith("FLOPS_LISTEN=")]
+    how = {
+        "Entrypoint": config["args"],
+        "WorkingDir": config["cwd"],
+        "User": str(config["user"]["uid"]),
+        "Env": [*environment, f"FLOPS_LISTEN={address}"],
+    }
+    with (tmp_path / "log").open("w+") as log:
+        server = machine.start(bundle / "rootfs", how, log=log)
+        try:
+            wait_until(lambda: answers(address) or server.poll() is not None, seconds=90)
+            rows = np.random.default_rng(1).random((3, 64), np.float32)
+            predicted = predict(f"http://{address}", rows)
+            health = {**how, "Entrypoint": ["python", "health.py"]}
+            assert machine.start(bundle / "rootfs", health, log=log).wait(60) == 0
+        finally:
+            server.terminate()
+            server.wait(60)
+            log.seek(0)
+            print(log.read())
+        health = machine.start(bundle / "rootfs", health, log=log)
+        assert health.wait(60) == 1
+    assert np.allclose(predicted, output(flops_fl.load(run), rows), rtol=1e-5)
+
+
+def by_torch(model, rows):
+    import torch
+
+    model.eval()
+    with torch.no_grad():
+        return model(torch.from_numpy(rows)).numpy()
+
+
+def done(result):
+    code, out, err = result
+    assert code == 0, err
+    return out
+
+
+def run_command(*words):
+    """Run flops-fl for as long as an installation takes."""
+    command = [sys.executable, "-m", "flops_fl", *map(str, words)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def answers(address):
+    try:
+        with urllib.request.urlopen(f"http://{address}/ping", timeout=5):
+            return True
+    except OSError:
+        return False
