@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from flops_fl import __version__
-from flops_fl.images import serving
 from flops_fl.images.base import Base
 from flops_fl.images.layers import Layer, Member
+from flops_fl.observers import serving
 from flops_fl.repo.source import ORIGIN
 
 USER = 10001
