@@ -12,7 +12,15 @@ from flops_fl.images.config import HEALTH, RUNS
 from flops_fl.options.data import PORT as DATA_PORT
 from flops_fl.project.certificates import AUTHORITY, SCRIPT, certificate, key, script
 from flops_fl.project.services import FILES, METRICS_PORT, Federation, Service
-from flops_fl.project.written import Written, as_yaml, instructions, later, putting
+from flops_fl.project.written import (
+    VARIABLES,
+    Written,
+    about_data,
+    as_yaml,
+    instructions,
+    later,
+    putting,
+)
 
 FILE = "compose.yaml"
 LOOPBACK = "127.0.0.1"
@@ -125,19 +133,19 @@ def _readme(federation: Federation) -> str:
         "Docker Compose 2.24 or newer",
         [
             *secure,
-            f"docker compose up -d {' '.join(data)}",
-            *putting(federation, "localhost:PORT"),
+            *putting(federation, "localhost:PORT", f"docker compose up -d {' '.join(data)}"),
             "docker compose up -d",
             f"docker compose logs -f {leader}",
             f"docker compose cp {run} run",
         ],
         [
-            f"Learner N reads from the server dataN, at port {DATA_PORT - 1} + N of this machine. "
-            "A learner without data ends, and is started again until there are some.",
+            *about_data(
+                federation,
+                f"Learner N reads from dataN, which has port {DATA_PORT - 1} + N of this machine.",
+            ),
             f"<http://{LOOPBACK}:{METRICS_PORT}/> shows the run while it lasts.",
-            f"`{leader}.env` may have variables that are nobody's business, such as "
-            "`FLOPS_NOTIFY=mqtts://me:secret@HOST`, or `FLOPS_TRACKING_URI=http://HOST:5000` and "
-            "`MLFLOW_TRACKING_PASSWORD=...` for an MLflow server. Make it with mode 600.",
+            f"`{leader}.env` may have variables that are nobody's business: {VARIABLES}. "
+            "Make it with mode 600.",
             "What ends with an error is started again and goes on. What has ended well stays so. "
             "After a restart of the machine, `docker compose up -d` goes on.",
             "Ports that are taken can be changed in a `compose.override.yaml`.",

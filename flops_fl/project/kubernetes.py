@@ -27,7 +27,15 @@ from flops_fl.project.pods import (
     template,
 )
 from flops_fl.project.services import FILES, METRICS_PORT, Federation, Service
-from flops_fl.project.written import Written, as_yaml, instructions, later, putting
+from flops_fl.project.written import (
+    VARIABLES,
+    Written,
+    about_data,
+    as_yaml,
+    instructions,
+    later,
+    putting,
+)
 
 FILE, RESULTS = "federation.yaml", "results.yaml"
 ROOM = 5120  # MB that a volume asks for, if the constraints do not ask for more
@@ -74,7 +82,7 @@ def _objects(federation: Federation) -> Iterator[Object]:
             clusterIP="None",
             publishNotReadyAddresses=True,  # devices put data before the learner has joined
             selector=labels(name),
-            ports=[_port("data", DATA_PORT)],
+            ports=[_port("data", DATA_PORT)] if federation.has_data else [],
         )  # fmt: skip
         yield _learners(name, aggregator, federation)
 
@@ -99,10 +107,15 @@ def _job(name: str, service: Service, federation: Federation) -> Object:
 
 
 def _learners(name: str, aggregator: str, federation: Federation) -> Object:
-    data = container_of(federation.data("data"), federation, METRICS_PORT + 1)
-    data["ports"].append({"name": "data", "containerPort": DATA_PORT})
     own = federation.learner(f"$({POD})", aggregator, "127.0.0.1")
-    learner = container_of(replace(own, name="learner"), federation, METRICS_PORT)
+    containers = [container_of(replace(own, name="learner"), federation, METRICS_PORT)]
+    more = {}
+    if federation.has_data:
+        data = container_of(federation.data("data"), federation, METRICS_PORT + 1)
+        data["ports"].append({"name": "data", "containerPort": DATA_PORT})
+        containers.insert(0, data)
+        claim = {"metadata": {"name": RUN}, "spec": _claim(federation)}
+        more["volumeClaimTemplates"] = [claim]
     volumes = []
     if federation.secure:
         items = []
@@ -115,7 +128,7 @@ def _learners(name: str, aggregator: str, federation: Federation) -> Object:
             ):
                 items.append({"key": entry, "path": f"{pod}/{each.role}/{file}"})
         volumes = [_secret(name, items=items)]
-        for container in (data, learner):  # sees only what is its own
+        for container in containers:  # sees only what is its own
             mount = _certificates(federation, f"$({POD})/{container['name']}")
             container["volumeMounts"].append(mount)
     return _head(
@@ -124,8 +137,8 @@ def _learners(name: str, aggregator: str, federation: Federation) -> Object:
         replicas=federation.learners,
         podManagementPolicy="Parallel",
         selector={"matchLabels": labels(name)},
-        template=template(name, "Always", [data, learner], volumes, federation),
-        volumeClaimTemplates=[{"metadata": {"name": RUN}, "spec": _claim(federation)}],
+        template=template(name, "Always", containers, volumes, federation),
+        **more,
     )  # fmt: skip
 
 
@@ -177,8 +190,9 @@ def _of_pods(name: str, federation: Federation) -> Iterator[Service]:
     for number in range(federation.learners):
         pod = f"{name}-{number}"
         yield federation.learner(pod, federation.leader, "localhost")
-        server = f"{pod}-data"
-        yield replace(federation, hosts={server: f"{pod}.{name}"}).data(server)
+        if federation.has_data:
+            server = f"{pod}-data"
+            yield replace(federation, hosts={server: f"{pod}.{name}"}).data(server)
 
 
 def _secrets(federation: Federation) -> Iterator[str]:
@@ -222,16 +236,19 @@ def _readme(federation: Federation) -> str:
     leader = federation.hosts[federation.leader]
     secure = [f"sh {SCRIPT}"] if federation.secure else []
     first = f"{_pods(federation, next(iter(federation.groups)))}-0"
-    pod = f"{federation.project}-results"
+    pod, until = f"{federation.project}-results", "--for=jsonpath='{.status.phase}'=Running"
     return instructions(
         federation,
         "Kubernetes 1.31 or newer",
         [
             *secure,
             f"kubectl apply -f {FILE}",
-            f"kubectl wait --for=jsonpath='{{.status.phase}}'=Running --timeout=10m pod/{first}",
-            f"kubectl port-forward pod/{first} {DATA_PORT} &",
-            *putting(federation, f"localhost:{DATA_PORT}"),
+            *putting(
+                federation,
+                f"localhost:{DATA_PORT}",
+                f"kubectl wait {until} --timeout=10m pod/{first}",
+                f"kubectl port-forward pod/{first} {DATA_PORT} &",
+            ),
             f"kubectl logs -f job/{leader}",
             f"kubectl wait --for=condition=complete --timeout=-1s job/{leader}",
             f"kubectl apply -f {RESULTS}",
@@ -240,15 +257,18 @@ def _readme(federation: Federation) -> str:
             f"kubectl delete -f {RESULTS}",
         ],
         [
-            f"Each learner's pod has a data server at port {DATA_PORT}. Put its data there, as for "
-            "the first. A learner without data ends, and is started again until there are some.",
+            *about_data(
+                federation,
+                f"Each learner's pod has a data server at port {DATA_PORT}: put its data there, as "
+                "for the first.",
+            ),
             f"`kubectl port-forward job/{leader} {METRICS_PORT}` shows the run at "
             f"<http://127.0.0.1:{METRICS_PORT}/> while it lasts.",
             "A private registry: `kubectl patch serviceaccount default -p "
             '\'{"imagePullSecrets": [{"name": "NAME"}]}\'`.',
-            f"The secret `{leader}-env` may have variables that are nobody's business: `kubectl "
-            f"create secret generic {leader}-env --from-literal=FLOPS_NOTIFY=mqtts://...`, or "
-            "`FLOPS_TRACKING_URI` and `MLFLOW_TRACKING_PASSWORD` for an MLflow server.",
+            f"The secret `{leader}-env` may have variables that are nobody's business: "
+            f"{VARIABLES}. `kubectl create secret generic {leader}-env --from-env-file=FILE` makes "
+            "it.",
             "An aggregator that fails is started again and goes on, unless its exit code is one of "
             f"{', '.join(map(str, WRONG))}: then the job has failed, and its log says why. "
             "Learners stay for the next project. A job cannot be changed: delete it, and apply the "

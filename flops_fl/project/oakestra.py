@@ -16,7 +16,7 @@ from typing import Any
 from flops_fl.images.config import RUNS, USER
 from flops_fl.options.data import PORT as DATA_PORT
 from flops_fl.project.services import Federation, Service
-from flops_fl.project.written import Written, as_json, instructions, later, putting
+from flops_fl.project.written import Written, about_data, as_json, instructions, later, putting
 
 FILE = "sla.json"
 VERSION = "v2.0"
@@ -117,8 +117,10 @@ def _readme(federation: Federation) -> str:
             *putting(federation, f"NODE:{DATA_PORT}"),
         ],
         [
-            "Deploy the data servers first, put the data of each learner on its server (learner N "
-            "reads from dataN), then deploy the others in any order.",
+            *about_data(
+                federation,
+                "Learner N reads from dataN: deploy the data servers first, and put data on them.",
+            ),
             f"Volumes need the driver `{DRIVER}` on a node, whose folders are in `{FOLDER}`. They "
             "must belong to the user of the containers, as above.",
             "To keep services where their data are, and the aggregator where its run is, give them "

@@ -47,8 +47,6 @@ class Service:
     """Where it listens for others."""
     keeps: bool = False
     """Whether what it writes in the folder `RUNS` must outlive it."""
-    cluster: str = ""
-    """The name of a learner's cluster, if it has one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +77,11 @@ class Federation:
         return "root" if self.clusters else "aggregator"
 
     @property
+    def has_data(self) -> bool:
+        """Whether learners read data servers; without a tag the repository has its own data."""
+        return bool(self.sla.training.data_tags)
+
+    @property
     def groups(self) -> dict[str, range]:
         """The learners' numbers, from 1, below each aggregator."""
         size = self.learners
@@ -94,9 +97,9 @@ class Federation:
         found = self.aggregators()
         for aggregator, numbers in self.groups.items():
             for number in numbers:
-                data = self.data(f"data{number}")
-                at = self._host(data.name)
-                found += [data, self.learner(f"learner{number}", aggregator, at)]
+                data = f"data{number}"
+                found += [self.data(data)] if self.has_data else []
+                found.append(self.learner(f"learner{number}", aggregator, self._host(data)))
         return found
 
     def aggregators(self) -> list[Service]:
@@ -107,18 +110,16 @@ class Federation:
     def learner(self, name: str, aggregator: str, data: str) -> Service:
         """A learner below an aggregator, which reads from the data server at the host `data`."""
         server = f"{WITH_TLS if self.secure else PLAIN}://{Address(data, DATA_PORT)}"
-        tags = self.sla.training.data_tags
+        read = {"data": server, "data_tags": self.sla.training.data_tags}
         options = {
             "project_id": self.project,
             "aggregator": Address(self._host(aggregator), PORT),
             "learner_id": name,
-            "data": server,
-            **({"data_tags": tags} if tags else {}),
+            **(read if self.has_data else {}),
             "connect_timeout": PATIENCE,
             "stay": self.stay,
         }
-        cluster = aggregator if self.clusters else ""
-        return self._service(name, "learner", options, cluster=cluster)
+        return self._service(name, "learner", options)
 
     def data(self, name: str) -> Service:
         """A data server: the learner's image has all that it needs."""

@@ -16,6 +16,11 @@ from flops_fl.project.certificates import AUTHORITY, DEVICE, certificate, key
 from flops_fl.project.services import Federation
 
 WIDTH = 100
+VARIABLES = (
+    "`FLOPS_NOTIFY=mqtts://me:secret@HOST`, or `FLOPS_TRACKING_URI=http://HOST:5000` and "
+    "`MLFLOW_TRACKING_PASSWORD=...` for an MLflow server"
+)
+"""What an aggregator may be told in secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +69,30 @@ def instructions(
     )
 
 
-def putting(federation: Federation, host: str) -> list[str]:
-    """The command by which data come to a data server at `host`, for a README."""
+def putting(federation: Federation, host: str, *before: str) -> list[str]:
+    """The commands by which data come to a data server at `host`, for a README.
+
+    Args:
+        before: What is to be done before, if there are data servers at all.
+    """
+    if not federation.has_data:
+        return []
     scheme = WITH_TLS if federation.secure else PLAIN
-    tag = quote(next(iter(federation.sla.training.data_tags), "TAG"))
+    tag = quote(federation.sla.training.data_tags[0])
     words = f"flops-fl data put FILE.parquet --tag {tag} --server {scheme}://{host}"
     if not federation.secure:
-        return [words + (" --insecure" if not host.startswith("localhost") else "")]
+        return [*before, words + (" --insecure" if not host.startswith("localhost") else "")]
     return [
+        *before,
         f"{words} \\",
         f"    --tls-cert {certificate(DEVICE)} --tls-key {key(DEVICE)} --tls-ca {AUTHORITY}",
     ]
+
+
+def about_data(federation: Federation, where: str) -> list[str]:
+    """A note for a README, if there are data servers: where they are, and what needs them."""
+    without = "A learner without data ends, and is started again until there are some."
+    return [f"{where} {without}"] if federation.has_data else []
 
 
 def later(federation: Federation) -> list[str]:

@@ -45,8 +45,9 @@ def folder(tmp_path):
     return tmp_path
 
 
-def written(folder, target, mode="classic", **options):
+def written(folder, target, mode="classic", data_tags=None, **options):
     training = SLA["training_configuration"] | {"mode": mode, **MODES[mode]}
+    training |= {} if data_tags is None else {"data_tags": data_tags}
     (folder / "sla.json").write_text(json.dumps(SLA | {"training_configuration": training}))
     out = folder / target
     stdout = io.StringIO()
@@ -217,6 +218,18 @@ def test_oakestra_gets_its_documented_fields(folder, caplog):
     for each in services:
         if each["microservice_name"].startswith("data"):
             assert f"grpc://{each['addresses']['rr_ip']}:11027" in text
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_without_tags_the_repository_has_its_own_data_and_there_are_no_data_servers(folder, target):
+    files = written(folder, target, data_tags=[])
+    started, _ = READ[target](files)
+    assert len(started) == (2 if target == "kubernetes" else 4)  # an aggregator, three learners
+    for _, words in started.values():
+        assert "serve" not in words
+        assert "--data" not in words
+    assert "data put" not in files["README.md"]
+    assert "-data" not in files.get("certificates.sh", "")
 
 
 def test_written_again_it_is_the_same_and_what_others_wrote_stays(folder):
