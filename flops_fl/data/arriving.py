@@ -122,12 +122,41 @@ def read_batch(name: str, schema: Any, header: bytes, body: bytes) -> Any:
             raise DataError(f"{name}: {rows} rows in {len(body)} bytes")
         batch = pa.ipc.read_record_batch(message, schema)
         batch.validate(full=True)
+        _require_readable(name, batch)
     except (pa.ArrowException, OSError, ValueError, struct.error, IndexError) as error:
         raise DataError(
             f"{name} has a damaged batch ({first_line(error)[:200]}): check the sender's pyarrow, "
             "and send it again"
         ) from error
     return batch
+
+
+def _require_readable(name: str, batch: Any) -> None:
+    """Refuse nulls that pyarrow writes to Parquet and cannot read again.
+
+    Source: https://github.com/apache/arrow/issues/35692.
+
+    Raises:
+        DataError: a list of a fixed size is null, or is in a struct that is null.
+    """
+    for column, array in zip(batch.schema.names, batch.columns, strict=True):
+        if _null_list(array):
+            raise DataError(
+                f"{name}: column '{column}' has nulls in place of lists of a fixed size, which "
+                "cannot be read again from Parquet: send lists of null values, or of any length"
+            )
+
+
+def _null_list(array: Any) -> bool:
+    import pyarrow as pa
+
+    array = getattr(array, "storage", array)
+    if pa.types.is_fixed_size_list(array.type):
+        return array.null_count > 0 or _null_list(array.flatten())
+    if pa.types.is_struct(array.type):  # flattened, children are null where the struct is
+        return any(_null_list(child) for child in array.flatten())
+    is_list = pa.types.is_list(array.type) or pa.types.is_large_list(array.type)
+    return is_list and _null_list(array.flatten())
 
 
 def _encapsulated(header: bytes) -> bytes:

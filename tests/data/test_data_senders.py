@@ -2,6 +2,8 @@
 
 import json
 import time
+from datetime import UTC, datetime
+from decimal import Decimal
 
 import datasets
 import pyarrow as pa
@@ -103,6 +105,84 @@ def test_text_nulls_lists_categories_and_features_arrive(server):
     category = pa.table({"x": pa.array(["p", "q", "p"]).dictionary_encode()})
     put(server, category, tag="b")
     assert load_flights(source(server), ["b"])["x"] == ["p", "q", "p"]
+
+
+VALUE = datasets.Value
+KINDS = {
+    "text": VALUE("string"),
+    "long": VALUE("large_string"),
+    "raw": VALUE("binary"),
+    "image": datasets.Image(),
+    "label": datasets.ClassLabel(names=["no", "yes"]),
+    "number": VALUE("float32"),
+    "half": VALUE("float16"),
+    "flag": VALUE("bool"),
+    "price": VALUE("decimal128(7, 2)"),
+    "time": VALUE("timestamp[us, tz=UTC]"),
+    "words": datasets.List(VALUE("string")),
+    "pair": datasets.List(VALUE("int8"), length=2),
+    "nested": datasets.List({"at": VALUE("int64"), "tags": datasets.List(VALUE("string"))}),
+    "plane": datasets.Array2D((2, 3), "uint8"),
+}
+FULL = {
+    "text": "grün", "long": "x" * 5000, "raw": b"\0\xff", "image": np.eye(4, dtype=np.uint8) * 200,
+    "label": 1, "number": 0.5, "half": 1.5, "flag": False, "price": Decimal("12.50"),
+    "time": datetime(2026, 2, 28, 12, tzinfo=UTC), "words": ["a", None, ""], "pair": [1, -2],
+    "nested": [{"at": 3, "tags": []}, {"at": None, "tags": ["b"]}], "plane": [[1, 2, 3], [4, 5, 6]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ["dataset", "stream", "file"])
+def test_every_kind_of_feature_and_nulls_arrive_as_from_a_folder(server, say, tmp_path, way):
+    nothing = {name: [] if name in ("words", "nested") else None for name in KINDS}
+    nothing["plane"] = FULL["plane"]  # datasets reads no null there
+    nothing["pair"] = [None, None]
+    contents = [FULL, nothing, FULL | {"words": None, "text": ""}] * 3
+    dataset = datasets.Dataset.from_list(contents, features=datasets.Features(KINDS))
+    dataset.to_parquet(tmp_path / "f.1.parquet")
+    ours = load_folder(tmp_path, ["f"])
+    if way == "file":
+        say("put", tmp_path / "f.1.parquet", "--tag", "f")
+    elif way == "dataset":
+        put(server, ours.select(range(9)), tag="f")
+    else:
+        put(server, iter(ours.data.table.to_batches(max_chunksize=2)), tag="f")
+    theirs = load_flights(source(server), ["f"])
+    assert theirs.features == datasets.Features(KINDS)
+    assert theirs.data.table.to_pylist() == ours.data.table.to_pylist()
+    assert hash_of(theirs) == hash_of(ours)
+    assert np.asarray(theirs[0]["image"]).tolist() == FULL["image"].tolist()
+    assert (theirs[1]["image"], theirs[2]["words"], theirs[0]["words"]) == (
+        None,
+        None,
+        FULL["words"],
+    )
+
+
+PAIR = pa.list_(pa.int8(), 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "good"),
+    [
+        ([[1, None], [None, None]], PAIR, True),
+        ([[[1, 2]], None, []], pa.list_(PAIR), True),
+        ([[[1], None]], pa.list_(pa.list_(pa.int8()), 2), True),
+        ([[1, 2], None], PAIR, False),
+        ([[[1, 2], None]], pa.list_(PAIR), False),
+        ([{"q": [1, 2]}, None], pa.struct([("q", PAIR)]), False),
+        ([{"q": None}], pa.struct([("q", PAIR)]), False),
+    ],
+)
+def test_what_is_accepted_can_be_read_again_from_its_file(server, values, kind, good):
+    table = pa.table({"x": pa.array(values, kind)})
+    if good:
+        name = put(server, table)
+        assert pq.read_table(server.folder / name) == table
+        return
+    with pytest.raises(DataError, match="nulls in place of lists of a fixed size, which cannot"):
+        put(server, table)
+    assert server.files() == []
 
 
 def test_batches_that_come_slowly_are_sent_as_they_come(server):
