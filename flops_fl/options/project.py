@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, PositiveInt
+from pydantic import BeforeValidator, PositiveInt, model_validator
 
 from flops_fl.net.address import Address
 from flops_fl.options.common import Options
@@ -87,13 +87,24 @@ class ProjectRunOptions(
     push: str | None = option(
         "a registry to push the image of the model to", NETWORK, None, metavar="REGISTRY"
     )
-    insecure: bool = option("allow data servers on other machines without TLS", NETWORK, False)
+    insecure: bool = option(
+        "do without TLS to data servers on other machines, and from them (--serve)", NETWORK, False
+    )
     serve: HostPort = option(
         "where deploy_trained_model_image serves the model",
         NETWORK,
         Address("127.0.0.1", 5001),
         metavar="HOST:PORT",
     )
+
+    @model_validator(mode="after")
+    def _not_open_to_all(self) -> Self:
+        if not (self.serve.loopback or self.insecure):
+            raise ValueError(
+                f"--serve {self.serve} can be reached from other machines: say --insecure, or "
+                "serve the model with flops-fl serve, which takes certificates"
+            )
+        return self
 
 
 class ProjectPlanOptions(ProjectRunOptions):

@@ -8,6 +8,7 @@ from typing import Any
 
 from flops_fl.actors.lead import DONE
 from flops_fl.actors.simulation import federate
+from flops_fl.images.command import build_images
 from flops_fl.net.listening import bound
 from flops_fl.options.project import ProjectRunOptions
 from flops_fl.process.answer import Answer
@@ -71,7 +72,6 @@ def _require(sla: Sla, options: ProjectRunOptions) -> None:
     if sla.builds_image:
         asked.image(sla, options, Path("run"))
     if sla.deploys_image:
-        asked.serving(options, Path("run"))
         require_mlflow()
         with bound(options.serve):
             pass
@@ -81,8 +81,6 @@ def _follow(sla: Sla, options: ProjectRunOptions, document: dict[str, Any], answ
     """Do the steps after the training."""
     folder = Path(document["folder"])
     if sla.builds_image:
-        from flops_fl.images.command import build_images
-
         wanted = asked.image(sla, options, folder)
         log.info("%s: in %s", BUILD, shown(wanted.out))
         build_images(wanted, Answer())

@@ -60,11 +60,7 @@ def image(sla: Sla, options: ProjectRunOptions, run: Path) -> ImageOptions:
 
 
 def serving(options: ProjectRunOptions, run: Path) -> ServeOptions:
-    """The options of the server of a run's model.
-
-    Raises:
-        UsageError: it would be open to other machines.
-    """
+    """The options of the server of a run's model."""
     return build(
         ServeOptions, {"model": str(run), "listen": options.serve, "insecure": options.insecure}
     )
