@@ -105,6 +105,9 @@ flops-fl project run right.json --data mnist=digits --learners 1
 flops-fl project run right.json --data mnist=digits --clusters 2
 flops-fl project run right.json --data grpc+tls://node:11027
 flops-fl project plan right.json --data mnist=digits --resume
+flops-fl project render right.json --for swarm --out out
+flops-fl project render right.json --for compose --out out --learners 1
+flops-fl project render right.json --for compose --out empty/../wrong.yaml
 """,
     "Repositories, data and runs": """
 flops-fl aggregator nowhere

@@ -14,6 +14,7 @@ from flops_fl import __version__
 from flops_fl.net.address import PLAIN, WITH_TLS
 from flops_fl.project.certificates import AUTHORITY, DEVICE, certificate, key
 from flops_fl.project.services import Federation
+from flops_fl.repo.source import is_url
 
 WIDTH = 100
 VARIABLES = (
@@ -101,7 +102,9 @@ def later(federation: Federation) -> list[str]:
     if not sla.builds_image:
         return []
     then = " and start it where the model is to be served" if sla.deploys_image else ""
+    repo = sla.ml_repo_url  # a container does not know the folder of which its image was made
+    where = "run" if is_url(repo) else f"{quote(repo)} --run run"
     return [
         "The post-training steps are no part of these files, since there is no model yet. When the "
-        "training is over, build its image with `flops-fl image --role inference run`" + then + "."
+        f"training is over, build its image with `flops-fl image {where} --role inference`{then}."
     ]
