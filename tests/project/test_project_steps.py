@@ -30,11 +30,10 @@ def called(monkeypatch, tmp_path):
         on_end(tmp_path / "run", {"status": found.status})
         return found.code
 
+    note = vars(found).update
     monkeypatch.setattr(command, "federate", federate)
-    monkeypatch.setattr(
-        command, "build_images", lambda options, answer: vars(found).update(i=options)
-    )
-    monkeypatch.setattr(command, "serve", lambda options: vars(found).update(s=options))
+    monkeypatch.setattr(command, "build_images", lambda options, answer: note(image=options))
+    monkeypatch.setattr(command, "serve", lambda options: note(server=options))
     return found
 
 
