@@ -175,6 +175,10 @@ def project_plan(options: ProjectPlanOptions, call: Call) -> Work:
 
 
 def deps(options: DepsOptions, call: Call) -> Work:
+    from flops_fl.process.libraries import prepare_libraries
+
+    prepare_libraries(threads=1)
+
     from flops_fl.images.deps import propose_dependencies
 
     return partial(_done, partial(propose_dependencies, options, call.answer))

@@ -35,7 +35,7 @@ def try_built(order: Order, report: Report) -> None:
         FlopsError: the repository's code fails, or there are no such data.
     """
     folders = WorkFolders(Path(order.folder), Path(order.kept, "files"))
-    build = partial(_built, order, report, folders)
+    build = partial(build_model, order, report, folders)
     model = build("first", 0)
     start, layout, first = model.parameters(), model.layout, _digests(model)
     report.fact(
@@ -63,10 +63,14 @@ def try_built(order: Order, report: Report) -> None:
         report.fact(fitted=fitted.digest)
 
 
-def _built(
+def build_model(
     order: Order, report: Report, folders: WorkFolders, name: str, seed: int
 ) -> ManagedModel:
-    """A model of modules that are imported anew."""
+    """A model without data, of modules that are imported anew.
+
+    Raises:
+        RepositoryError: the repository's code fails.
+    """
     folder, stages = Path(order.folder), iter(("import", "__init__"))
 
     def before_build() -> None:

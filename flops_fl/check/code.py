@@ -16,7 +16,7 @@ from typing import TypeAlias
 from flops_fl.check.finding import Finding, error
 from flops_fl.errors import RepositoryError
 from flops_fl.repo.contract import METHODS, NO_CLASS, lacking
-from flops_fl.repo.imports import CONTRACT, packages_imported, parsed
+from flops_fl.repo.imports import CONTRACT, Import, packages_imported, parsed
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -55,6 +55,15 @@ class Code:
 
     folder: Path
     _trees: dict[str, ast.Module] = field(default_factory=dict)
+
+    @cached_property
+    def imports(self) -> list[Import]:
+        """The packages that the code imports.
+
+        Raises:
+            RepositoryError: a file is no Python.
+        """
+        return packages_imported(self.folder)
 
     @cached_property
     def manager(self) -> tuple[str, ast.ClassDef] | None:
@@ -148,7 +157,7 @@ def check_code(code: Code) -> list[Finding]:
 
 
 def _mistakes(code: Code) -> Iterator[Finding]:
-    for each in packages_imported(code.folder):
+    for each in code.imports:
         if each.module in CONTRACT:
             yield error(
                 "no-file", each.file, each.line,

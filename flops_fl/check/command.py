@@ -17,11 +17,10 @@ from flops_fl.check.code import CLASS, MODULE, Code, Place, check_code
 from flops_fl.check.draws import unseeded_draw
 from flops_fl.check.finding import Finding, error, ordered
 from flops_fl.check.listing import check_listing
-from flops_fl.check.report import Order, Remark
+from flops_fl.check.report import Order, Remark, order_of
 from flops_fl.check.trial import run_trial
 from flops_fl.errors import RepositoryError
 from flops_fl.options.check import CheckOptions
-from flops_fl.options.data import NO_DATA
 from flops_fl.process.answer import Answer
 from flops_fl.process.signals import raise_on_signals
 from flops_fl.repo.dependencies import installed_requirements
@@ -70,27 +69,16 @@ def _checked(options: CheckOptions) -> Checked:
             checkout(options.repo) as repo,
             tempfile.TemporaryDirectory(prefix="flops-check-") as kept,
         ):
-            order = Order(
-                folder=str(repo.path),
-                kept=kept,
-                kind="built",
-                limit=options.timeout,
-                data=_data(options),
-                learner=options.learner,
+            strategy = options.strategy or ("FedAvg" if options.strategy_option else "")
+            order = replace(
+                order_of(options, repo.path, kept, kind="built", limit=options.timeout),
+                strategy=strategy,
+                strategy_option=options.strategy_option,
             )
             found = check_repository(order)
             return replace(found, facts={"commit": repo.commit, **found.facts})
     except RepositoryError as raised:  # no model_manager.py
         return Checked([error("no-file", "model_manager.py", 1, str(raised), "write it")], {})
-
-
-def _data(options: CheckOptions) -> dict[str, Any] | None:
-    """The data for an `Order`, empty for ``--data none``."""
-    if options.data is None:
-        return None
-    path = options.data if isinstance(options.data, Path) else None
-    own = path is not None and path.name == NO_DATA and not path.exists()
-    return {} if own else options.told()
 
 
 def check_repository(order: Order) -> Checked:
@@ -104,7 +92,7 @@ def check_repository(order: Order) -> Checked:
     """
     folder = Path(order.folder)
     code = Code(folder)
-    findings, facts = [*check_code(code), *check_listing(folder)], {}
+    findings, facts = [*check_code(code), *check_listing(code)], {}
     if not any(each.rule in UNBUILT for each in findings):
         tried = run_trial(order)
         if order.data is not None and not any(_ends(each) for each in tried.remarks):
@@ -202,6 +190,8 @@ def _facts(facts: Mapping[str, Any]) -> Iterator[str]:
             )
     if "seconds" in facts:
         took = facts["seconds"]
+        if given := facts["config"]:
+            yield f"config of the fit: {', '.join(f'{name} = {given[name]}' for name in given)}"
         yield f"fit: {facts['samples']} samples in {took['fit']:.2f} s"
         yield (
             f"evaluation: {facts['test_samples']} samples in {took['evaluate']:.2f} s, loss "

@@ -12,17 +12,19 @@ from flops_fl.actors.learner import build_learner
 from flops_fl.check.report import Order, Report
 from flops_fl.core.refusals import check_update
 from flops_fl.data.local import place_of
-from flops_fl.errors import BadUpdate, RepositoryError
+from flops_fl.errors import BadUpdate, RepositoryError, UsageError
+from flops_fl.flower.building import strategy_for
 from flops_fl.flower.client import ROUND, SEED, LearnerClient
 from flops_fl.flower.xgboost import LEARNERS
 from flops_fl.options.data import DataOptions
 from flops_fl.options.reading import build
+from flops_fl.options.training import MINIMUMS
 from flops_fl.repo.workfolder import WorkFolders
 from flops_fl.types import Evaluation, Layout, Parameters, Scalar, Update, parameters_sha256
 
 CONFIG: Mapping[str, Scalar] = {SEED: 0, ROUND: 1}
-OPAQUE_CONFIG = {**CONFIG, LEARNERS: 1}
-"""For a model without a mean, which is made for a strategy such as FedXgbBagging."""
+COHORT = 16
+"""Learners from whom a strategy can choose."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +32,8 @@ class Fitted:
     """What the first fit and the evaluation after it gave."""
 
     client: LearnerClient
+    config: Mapping[str, Scalar]
+    """What the fit was told."""
     start: Parameters
     update: Update
     evaluation: Evaluation
@@ -50,9 +54,25 @@ class Fitted:
         return hashlib.sha256(repr(figures).encode()).hexdigest()
 
 
-def config_for(client: LearnerClient) -> Mapping[str, Scalar]:
-    """What an aggregator tells a learner for its first fit."""
-    return OPAQUE_CONFIG if client.model.layout.opaque else CONFIG
+def config_for(order: Order, client: LearnerClient, start: Parameters) -> Mapping[str, Scalar]:
+    """What an aggregator's strategy tells a learner for its first fit.
+
+    Raises:
+        UsageError: there is no such strategy, or it does not fit this model.
+        FederationError: its code raised.
+    """
+    if not order.strategy:  # a model without a mean is made for one such as FedXgbBagging
+        return {**CONFIG, LEARNERS: 1} if client.model.layout.opaque else CONFIG
+    options = {**dict.fromkeys(MINIMUMS, 1), **order.strategy_option}
+    strategy = strategy_for(client.model, order.strategy, options, seed=0)
+    others = (f"{order.learner}-{number}" for number in range(2, COHORT + 1))
+    chosen = strategy.choose(1, "fit", [order.learner, *others], start)
+    if not chosen:
+        raise UsageError(
+            f"--strategy {order.strategy} chooses none of {COHORT} learners: check its options"
+        )
+    own = chosen.get(order.learner) or next(iter(chosen.values()))
+    return {**own, **CONFIG}
 
 
 def first_fit(order: Order, report: Report, folders: WorkFolders) -> Fitted:
@@ -71,9 +91,11 @@ def first_fit(order: Order, report: Report, folders: WorkFolders) -> Fitted:
     )  # fmt: skip
     seconds["data"] = time.monotonic() - started
     start = client.get_parameters({})
+    config = config_for(order, client, start)
+    report.fact(config={name: said for name, said in config.items() if name not in CONFIG})
     report.step("fit_model")
     started = time.monotonic()
-    arrays, examples, _ = client.fit(start, config_for(client))
+    arrays, examples, _ = client.fit(start, config)
     seconds["fit"] = time.monotonic() - started
     update = Update(learner=order.learner, parameters=arrays, examples=examples)
     try:
@@ -90,6 +112,6 @@ def first_fit(order: Order, report: Report, folders: WorkFolders) -> Fitted:
     seconds["evaluate"] = time.monotonic() - started
     evaluation = Evaluation(learner=order.learner, loss=loss, examples=samples, metrics=metrics)
     return Fitted(
-        client=client, start=start, update=update, evaluation=evaluation, present=present,
-        state=state, seconds=seconds,
+        client=client, config=config, start=start, update=update, evaluation=evaluation,
+        present=present, state=state, seconds=seconds,
     )  # fmt: skip

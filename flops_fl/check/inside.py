@@ -9,6 +9,8 @@ import json
 import logging
 import signal
 import sys
+from collections.abc import Callable
+from typing import NoReturn
 
 from flops_fl.check.report import Order, Report
 from flops_fl.errors import FlopsError
@@ -18,7 +20,26 @@ from flops_fl.process.signals import end_with_parent
 
 
 def main() -> None:
-    """Do what the order in the first argument says, and end the process."""
+    """Try to build a repository's model, or to train it, as the order says."""
+    work(_try)
+
+
+def _try(order: Order, report: Report) -> None:
+    if order.kind == "built":
+        from flops_fl.check.built import try_built
+
+        try_built(order, report)
+    else:
+        from flops_fl.check.trained import try_trained
+
+        try_trained(order, report)
+
+
+def work(trial: Callable[[Order, Report], None]) -> NoReturn:
+    """Run a trial on the order in the second argument, and end the process.
+
+    The first argument is the process that waits for it.
+    """
     parent, order = int(sys.argv[1]), Order(**json.loads(sys.argv[2]))
     end_with_parent(parent)
     prepare_libraries(threads=0)  # the parent has put their number into the environment
@@ -28,14 +49,7 @@ def main() -> None:
     report = Report(order)
     report.step("import")
     try:
-        if order.kind == "built":
-            from flops_fl.check.built import try_built
-
-            try_built(order, report)
-        else:
-            from flops_fl.check.trained import try_trained
-
-            try_trained(order, report)
+        trial(order, report)
     except FlopsError as error:
         report.fault(error)
     for stream in (sys.stdout, sys.stderr):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from flops_fl.check.code import Code
 from flops_fl.check.finding import Finding, error, warning
 from flops_fl.errors import RepositoryError
 from flops_fl.repo.environment import NAMES, Entry, Environment, python_versions, read_environment
@@ -15,18 +15,18 @@ from flops_fl.repo.imports import (
     CONTRACT,
     Import,
     distributions_of,
-    packages_imported,
     unlisted,
     unused,
 )
 from flops_fl.repo.runtime import OURS, RUNTIME, Need, against
 
 
-def check_listing(folder: Path) -> list[Finding]:
+def check_listing(code: Code) -> list[Finding]:
     """The mistakes in a repository's conda.yaml or conda.yml, beside what its code imports."""
+    folder = code.folder
     imports: list[Import] | None = None
     with suppress(RepositoryError):  # `check_code` says where the code is no Python
-        imports = [each for each in packages_imported(folder) if each.module not in CONTRACT]
+        imports = [each for each in code.imports if each.module not in CONTRACT]
     there = [name for name in NAMES if (folder / name).exists()]
     try:
         environment = read_environment(folder)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 from flops_fl.check.finding import Severity
 from flops_fl.errors import FlopsError, RepositoryError
+from flops_fl.options.data import NO_DATA
+from flops_fl.options.use import HandOptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,12 +44,15 @@ class Order:
     kept: str
     """A folder for the report, and for what user code writes."""
     kind: str
-    """``built`` or ``trained``."""
+    """``built``, ``trained``, or what another program of a trial is called."""
     limit: float
     """Seconds for each step."""
     data: dict[str, Any] | None
     """What `DataOptions.told` says; empty for a repository that brings its own, None for no fit."""
     learner: str
+    strategy: str = ""
+    """Whose config the fit receives; empty for FedAvg, or a strategy for a model without a mean."""
+    strategy_option: Mapping[str, Any] = field(default_factory=dict)
     fitted: str = ""
     """Digest of the first fit's result in another process; for ``trained``."""
 
@@ -59,6 +65,16 @@ class Order:
     def trace(self) -> Path:
         """The watchdog's file."""
         return Path(self.kept, f"{self.kind}.trace")
+
+
+def order_of(options: HandOptions, folder: Path, kept: str, *, kind: str, limit: float) -> Order:
+    """An order with the data and the learner of options; ``--data none`` is the code's own."""
+    path = options.data if isinstance(options.data, Path) else None
+    own = path is not None and path.name == NO_DATA and not path.exists()
+    data = None if options.data is None else {} if own else options.told()
+    return Order(
+        folder=str(folder), kept=kept, kind=kind, limit=limit, data=data, learner=options.learner
+    )
 
 
 class Report:

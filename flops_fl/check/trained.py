@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flops_fl.check.fits import Fitted, config_for, first_fit
+from flops_fl.check.fits import Fitted, first_fit
 from flops_fl.check.lasting import what_lasts
 from flops_fl.check.report import Order, Report
 from flops_fl.core.stages import refusal
@@ -34,7 +34,7 @@ def try_trained(order: Order, report: Report) -> None:
     )  # fmt: skip
     _judge_update(fitted, report)
     _judge_evaluation(fitted, report)
-    _judge_counts(order, fitted, report)
+    _judge_counts(fitted, report)
     if parameters_sha256(fitted.client.get_parameters({})) != parameters_sha256(update.parameters):
         report.remark(
             "evaluation-trains", EVALUATE, "it changes the parameters",
@@ -97,7 +97,7 @@ def _judge_evaluation(fitted: Fitted, report: Report) -> None:
         )  # fmt: skip
 
 
-def _judge_counts(order: Order, fitted: Fitted, report: Report) -> None:
+def _judge_counts(fitted: Fitted, report: Report) -> None:
     rows = fitted.client.data.rows if fitted.client.data else 0
     if not rows:  # the repository brings its own data
         return
@@ -125,7 +125,7 @@ def _fit_again(order: Order, fitted: Fitted, report: Report) -> None:
         return
     report.fact(repeatable=True)
     model = fitted.client.model
-    arrays, _, _ = fitted.client.fit(fitted.start, config_for(fitted.client))
+    arrays, _, _ = fitted.client.fit(fitted.start, fitted.config)
     if parameters_sha256(arrays) != parameters_sha256(fitted.update.parameters):
         attribute, what, remedy = what_lasts(model.manager, model.workspace.modules)
         report.remark(

@@ -13,10 +13,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flops_fl.check.report import Order, Remark
-from flops_fl.errors import UsageError
+from flops_fl.errors import FederationError, FlopsError, Refused, UsageError
 
 LATER = 10.0  # seconds after which the parent ends a process whose own watchdog has not
 
+KINDS = {kind.exit_code: kind for kind in (FlopsError, UsageError, FederationError, Refused)}
+"""Errors of an operator, by what a trial tells of them."""
 RAISED = "mend the code there; its traceback says how it came about"
 REMEDIES = {
     "get_model_parameters": "return the same list of NumPy arrays of numbers each time",
@@ -35,17 +37,20 @@ class Trial:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def run_trial(order: Order) -> Trial:
+def run_trial(order: Order, module: str = "flops_fl.check.inside") -> Trial:
     """Run a trial to its end, and end all that it leaves running.
 
+    Args:
+        module: The program of the trial's process.
+
     Raises:
-        UsageError: the data cannot be used.
+        FlopsError: the data cannot be used, or the strategy.
     """
     process = subprocess.Popen(
         [
             sys.executable,
             "-m",
-            "flops_fl.check.inside",
+            module,
             str(os.getpid()),
             json.dumps(asdict(order)),
         ],
@@ -98,10 +103,10 @@ def _fault(said: dict[str, Any]) -> Remark:
     """The remark of an error that ended a trial.
 
     Raises:
-        UsageError: it is the operator's.
+        FlopsError: it is the operator's.
     """
     if "stage" not in said:
-        raise UsageError(said["message"])
+        raise KINDS[said["code"]](said["message"])
     stage, traceback = said["stage"], said["traceback"]
     remedy = RAISED if traceback else REMEDIES.get(stage, "see docs/ml-repositories.md")
     return Remark(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -15,7 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from flops_fl.errors import DataError, UsageError
+from flops_fl.check.report import order_of
+from flops_fl.check.trial import run_trial
+from flops_fl.errors import UsageError
 from flops_fl.images.base import MACHINES
 from flops_fl.images.lock import FILE, Lock
 from flops_fl.images.needs import resolve
@@ -27,7 +26,8 @@ from flops_fl.process.files import atomic
 from flops_fl.process.signals import raise_on_signals
 from flops_fl.repo.source import checkout
 
-PATIENCE = 1800.0  # seconds for one cycle of user code and MLflow's inference
+PATIENCE = 1800.0  # seconds for a step of user code, and for MLflow's inference
+INSIDE = "flops_fl.images.inferring"
 
 
 def propose_dependencies(options: DepsOptions, answer: Answer) -> None:
@@ -71,29 +71,12 @@ def _inferred(folder: Path, options: DepsOptions) -> tuple[list[str], str]:
         Requirements, and why there are none; empty if that is MLflow's answer.
 
     Raises:
-        DataError: the data cannot be used.
+        UsageError: the data cannot be used.
     """
-    order = {
-        "folder": str(folder),
-        "data": options.told(),
-        "learner": options.learner,
-    }
-    with tempfile.TemporaryDirectory(prefix="flops-deps-") as temporary:
-        told = Path(temporary, "answer")
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "flops_fl.images.inferring", json.dumps(order), str(told)],
-                stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False,
-                env={**os.environ, "MLFLOW_TRACKING_URI": f"file:{temporary}"},
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            return [], f"one fit and one evaluation take longer than {PATIENCE:g} s"
-        if not told.exists():
-            return [], f"the code ended its process (exit code {done.returncode})"
-        answer = json.loads(told.read_text())
-    if answer.get("code") == DataError.exit_code:
-        raise DataError(answer["error"])
-    return answer.get("requirements", []), answer.get("error", "")
+    with tempfile.TemporaryDirectory(prefix="flops-deps-") as kept:
+        trial = run_trial(order_of(options, folder, kept, kind="inferred", limit=PATIENCE), INSIDE)
+    found: list[str] = trial.facts.get("requirements", [])
+    return found, next((each.what for each in trial.remarks), "")
 
 
 def _write(folder: Path, proposal: Proposal, lock: Lock) -> list[str]:

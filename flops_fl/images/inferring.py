@@ -1,49 +1,41 @@
-"""One cycle under MLflow's eyes: ``python -m flops_fl.images.inferring ORDER ANSWER``.
-
-It is a process of its own, since it runs user code. ORDER is a JSON document, ANSWER the file for
-the answer.
-"""
+"""A trial under MLflow's eyes: ``python -m flops_fl.images.inferring``, started by `run_trial`."""
 
 from __future__ import annotations
 
-import json
-import logging
-import sys
-import tempfile
+import os
 from pathlib import Path
-from typing import Any
 
-from flops_fl.data.local import place_of
+from flops_fl.check.built import build_model
+from flops_fl.check.fits import first_fit
+from flops_fl.check.inside import work
+from flops_fl.check.report import Order, Report
 from flops_fl.errors import FlopsError
-from flops_fl.options.data import DataOptions
-from flops_fl.options.reading import build
-from flops_fl.process.libraries import prepare_libraries
+from flops_fl.repo.workfolder import WorkFolders
 
 
-def main() -> None:
-    """Train and evaluate once, and write which packages MLflow finds."""
-    order = json.loads(sys.argv[1])
-    prepare_libraries(threads=1)
-    logging.disable(logging.CRITICAL)
+def infer(order: Order, report: Report) -> None:
+    """Build the model, train and evaluate it once if there are data, and ask MLflow what it needs.
 
+    Raises:
+        FlopsError: the repository's code fails, or there are no such data.
+    """
+    folders = WorkFolders(Path(order.folder), Path(order.kept, "files"))
+    if order.data is None:
+        model = build_model(order, report, folders, "model", 0)
+    else:
+        model = first_fit(order, report, folders).client.model
+    report.step("get_model")
+    given = model.model()
+    os.environ["MLFLOW_TRACKING_URI"] = Path(order.kept, "mlruns").as_uri()
     from flops_fl.observers.flavors import inferred_requirements
-    from flops_fl.use.repository import built
 
-    answer: dict[str, Any]
     try:
-        data = build(DataOptions, order["data"])
-        model = built(Path(order["folder"]), place_of(data), data.data_tags, order["learner"])
-        if data.data:
-            model.fit()
-            model.evaluate()
-        with tempfile.TemporaryDirectory(prefix="flops-deps-") as folder:
-            answer = {"requirements": inferred_requirements(model.model(), Path(folder))}
-    except FlopsError as error:
-        answer = {"error": str(error), "code": error.exit_code}
-    except Exception as error:  # MLflow's own, which raises many kinds
-        answer = {"error": f"{type(error).__name__}: {error}", "code": 1}
-    Path(sys.argv[2]).write_text(json.dumps(answer))
+        report.fact(requirements=inferred_requirements(given, Path(order.kept)))
+    except FlopsError:
+        raise
+    except Exception as error:  # MLflow raises many kinds
+        report.remark("mlflow", "get_model", f"MLflow: {type(error).__name__}: {error}", "")
 
 
 if __name__ == "__main__":
-    main()
+    work(infer)

@@ -9,10 +9,10 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, model_validator
 
 from flops_fl.options.common import RepoOptions
-from flops_fl.options.data import DataOptions
-from flops_fl.options.described import DATA, NETWORK, PROCESS, RESULTS, option
+from flops_fl.options.described import NETWORK, PROCESS, RESULTS, option
 from flops_fl.options.kinds import Listing, LocalPath, TrackingUri, is_in_mlflow
 from flops_fl.options.training import Flavor
+from flops_fl.options.use import HandOptions
 
 THIS_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 PLATFORMS = ("linux/amd64", "linux/arm64")
@@ -121,7 +121,7 @@ class ImageOptions(ImagesOptions):
         return self
 
 
-class DepsOptions(ImagesOptions, DataOptions):
+class DepsOptions(ImagesOptions, HandOptions):
     """Options of ``flops-fl deps``."""
 
     python: Annotated[str, AfterValidator(_python)] = option(
@@ -132,6 +132,3 @@ class DepsOptions(ImagesOptions, DataOptions):
         shown="the one that runs here",
     )
     write: bool = option("write conda.yaml anew, and requirements.lock", RESULTS, False)
-    learner: str = option(
-        "the learner's id, which {id} in a data tag stands for", DATA, "learner", metavar="ID"
-    )

@@ -66,8 +66,8 @@ class ProjectOptions(Options):
     )
 
 
-class RunningOptions(Options):
-    """How a training runs, whatever it is told to do."""
+class StrategyOptions(Options):
+    """Which strategy aggregates, and with what options."""
 
     strategy: str = option("how updates are aggregated", TRAINING, "FedAvg", metavar="NAME")
     strategy_option: Pairs = option(
@@ -77,6 +77,21 @@ class RunningOptions(Options):
         metavar="KEY=VALUE",
         repeated=True,
     )
+
+    @field_validator("strategy_option")
+    @classmethod
+    def _of_the_strategy(cls, told: dict[str, Any]) -> dict[str, Any]:
+        for name, value in told.items():
+            if name in COHORT_OPTIONS:
+                raise ValueError(f"{name} is no option of a strategy: use {flag(name)}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name} is {value}, expected a finite number")
+        return told
+
+
+class RunningOptions(StrategyOptions):
+    """How a training runs, whatever it is told to do."""
+
     seed: Seed = option("makes the run repeatable, bit for bit", TRAINING, 0, metavar="N")
 
     fraction_fit: Fraction = option(
@@ -203,16 +218,6 @@ class RunningOptions(Options):
         if self.max_update_norm is not None:
             found["large_updates"] = self.large_updates
         return found
-
-    @field_validator("strategy_option")
-    @classmethod
-    def _of_the_strategy(cls, told: dict[str, Any]) -> dict[str, Any]:
-        for name, value in told.items():
-            if name in COHORT_OPTIONS:
-                raise ValueError(f"{name} is no option of a strategy: use {flag(name)}")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"{name} is {value}, expected a finite number")
-        return told
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

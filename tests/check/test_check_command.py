@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import EXAMPLES, NUMPY, without_colour
 from tests.seed import PAGE, seed_repository
+from tests.trees import free_address
 
 
 @pytest.fixture
@@ -109,6 +110,54 @@ def test_a_repository_without_its_file_is_a_finding_and_wrong_data_are_not(check
     found, code = check(NUMPY, "--data", tmp_path)
     assert code == 2
     assert found["error"].startswith("no data files at")
+
+
+NEEDS_MU = """
+import numpy as np
+from data_manager import DataManager
+
+class ModelManager:
+    def __init__(self): self.weights = np.zeros(2)
+    def set_model_data(self): self.rows = len(DataManager().get_data()[0][1])
+    def get_model(self): return self
+    def get_model_parameters(self): return [self.weights]
+    def set_model_parameters(self, parameters): (self.weights,) = parameters
+    def fit_model(self, config):
+        self.weights += config["proximal_mu"]
+        return self.rows
+    def evaluate_model(self): return 0.0, 0.0, self.rows
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_fit_receives_what_the_strategy_sends(check, tmp_path, digits):
+    (tmp_path / "model_manager.py").write_text(NEEDS_MU)
+    for name in ("data_manager.py", "conda.yaml"):
+        (tmp_path / name).write_text((NUMPY / name).read_text())
+    words = [tmp_path, "--data", digits / "part-0"]
+    found, code = check(*words)
+    assert [each["rule"] for each in found["findings"]] == ["fails-fit-model"]
+    assert "KeyError: 'proximal_mu'" in found["findings"][0]["what"]
+    assert found["findings"][0]["line"] == 12
+    prox = ["--strategy", "FedProx", "--strategy-option", "proximal_mu=0.5"]
+    found, code = check(*words, *prox)
+    assert (found["findings"], code) == ([], 0)
+    assert found["facts"]["config"] == {"proximal_mu": 0.5}
+    found, code = check(*words, "--strategy", "FedProxy")
+    assert code == 2
+    assert "no strategy 'FedProxy'" in found["error"]
+    found, code = check(NUMPY, "--data", digits / "part-0", *prox)
+    assert code == 2
+    assert "FedProx needs the learners' help" in found["error"]
+
+
+@pytest.mark.slow
+def test_a_data_server_that_is_away_is_no_finding(check):
+    server = ["--data", f"grpc://{free_address()}", "--data-tags", "x", "--connect-timeout", "1"]
+    found, code = check(NUMPY, *server)
+    assert code == 4
+    assert "no data server has answered at grpc://" in found["error"]
 
 
 def test_what_user_code_writes_is_gone_afterwards(run_cli, tmp_path):

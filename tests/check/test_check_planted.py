@@ -130,8 +130,8 @@ def checked(repo, tmp_path, data=None, limit=60):
     kept.mkdir(exist_ok=True)
     return check_repository(
         Order(
-            folder=str(repo), kept=str(kept), kind="built", limit=limit, data=data, tags=[],
-            learner="a",
+            folder=str(repo), kept=str(kept), kind="built", limit=limit, learner="a",
+            data={"data": str(data)} if data else None,
         )
     ).findings  # fmt: skip
 
@@ -148,7 +148,7 @@ def assert_only(found, repo, rule, file, line):
 @pytest.mark.parametrize(("rule", "file", "line", "old", "new"), STATIC)
 def test_what_the_source_shows(plant, tmp_path, rule, file, line, old, new):
     repo = plant(old, new)
-    assert_only([*check_code(Code(repo)), *check_listing(repo)], repo, rule, file, line)
+    assert_only([*check_code(code := Code(repo)), *check_listing(code)], repo, rule, file, line)
 
 
 @pytest.mark.parametrize(

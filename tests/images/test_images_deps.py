@@ -5,7 +5,7 @@ import json
 import pytest
 
 from flops_fl.cli import run
-from flops_fl.errors import DataError, RepositoryError, UsageError
+from flops_fl.errors import RepositoryError, UsageError
 from flops_fl.images import deps
 from flops_fl.images.lock import Lock, Pin, needed_by, parse_pins
 from flops_fl.options.images import DepsOptions
@@ -148,8 +148,16 @@ def test_mlflow_is_asked_about_the_model_that_was_trained(tmp_path, digits):
     found, why = deps._inferred(EXAMPLES / "mnist_sklearn", options)
     assert "784" in why  # the example's model is for larger images, so a fit was tried
     assert not found
-    with pytest.raises(DataError):
-        deps._inferred(EXAMPLES / "mnist_sklearn", DepsOptions(repo="", data=tmp_path / "none"))
+    with pytest.raises(UsageError, match="the data path .* does not exist"):
+        deps._inferred(EXAMPLES / "mnist_sklearn", DepsOptions(repo="", data=tmp_path / "parts"))
+    found, why = deps._inferred(EXAMPLES / "mnist_sklearn", DepsOptions(repo=""))
+    assert any(each.startswith("scikit-learn==") for each in found), why
+
+
+def test_code_that_ends_its_process_is_judged_by_its_imports(repo):
+    (repo / "model_manager.py").write_text("import os\nos._exit(0)\n")
+    found, why = deps._inferred(repo, DepsOptions(repo=str(repo)))
+    assert (found, why) == ([], "ended its process with exit code 0")
 
 
 PIN = Pin("numpy", "numpy==2.0", ("sha256:aa", "sha256:bb"), ("pandas",))

@@ -57,7 +57,7 @@ def test_what_it_writes_has_nothing_wrong_and_is_in_good_shape(init, framework, 
     given, _ = init("--framework", framework, "--data", mixed, "--label", "kind", name="given")
     long, _ = init("--framework", framework, "--data", wide, name="long")
     for repo in (plain, given, long):
-        assert [*check_code(Code(repo)), *check_listing(repo)] == []
+        assert [*check_code(code := Code(repo)), *check_listing(code)] == []
         for task in (["check"], ["format", "--check"]):
             ruff = [sys.executable, "-m", "ruff", *task, "--isolated", "--line-length", "100"]
             subprocess.run([*ruff, str(repo)], check=True, capture_output=True)
