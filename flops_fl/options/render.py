@@ -7,7 +7,16 @@ from typing import Literal, TypeAlias
 from pydantic import PositiveInt
 
 from flops_fl import limits
-from flops_fl.options.described import CLUSTERS, LEARNERS, LIMITS, NETWORK, PROCESS, RESULTS, option
+from flops_fl.options.described import (
+    CLUSTERS,
+    DATA,
+    LEARNERS,
+    LIMITS,
+    NETWORK,
+    PROCESS,
+    RESULTS,
+    option,
+)
 from flops_fl.options.kinds import LocalPath, Seconds
 from flops_fl.options.project import SlaOptions
 
@@ -19,6 +28,11 @@ class RenderOptions(SlaOptions):
 
     for_: Target = option("the orchestrator that is to start it", PROCESS, alias="for")
     out: LocalPath = option("the folder for the files", RESULTS, metavar="DIR")
+    data: Literal["servers", "none"] = option(
+        "servers: a data server for each learner; none: the repository brings its own data",
+        DATA,
+        "servers",
+    )
     registry: str | None = option(
         "where the images are, as flops-fl image --push has it; default: on the machines",
         NETWORK,

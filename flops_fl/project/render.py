@@ -15,6 +15,7 @@ from typing import TextIO
 
 from flops_fl.errors import UsageError
 from flops_fl.images.build import tag_of
+from flops_fl.options.data import NO_DATA
 from flops_fl.options.render import RenderOptions, Target
 from flops_fl.process.files import atomic
 from flops_fl.project.compose import compose
@@ -59,6 +60,7 @@ def render(options: RenderOptions, stdout: TextIO) -> None:
         commit=_folder_of(commit),
         learners=learners,
         clusters=clusters,
+        has_data=options.data != NO_DATA,
         secure=not options.insecure,
     )
     written = TARGETS[options.for_](federation)

@@ -63,6 +63,8 @@ class Federation:
     learners: int
     """Of each cluster; all if there are no clusters."""
     clusters: int = 0
+    has_data: bool = True
+    """Whether learners read data servers; else the repository brings its own data."""
     secure: bool = True
     """Whether all talk with TLS, by certificates."""
     stay: bool = False
@@ -75,11 +77,6 @@ class Federation:
     def leader(self) -> str:
         """The name of the aggregator that is no cluster's."""
         return "root" if self.clusters else "aggregator"
-
-    @property
-    def has_data(self) -> bool:
-        """Whether learners read data servers; without a tag the repository has its own data."""
-        return bool(self.sla.training.data_tags)
 
     @property
     def groups(self) -> dict[str, range]:
@@ -110,7 +107,7 @@ class Federation:
     def learner(self, name: str, aggregator: str, data: str) -> Service:
         """A learner below an aggregator, which reads from the data server at the host `data`."""
         server = f"{WITH_TLS if self.secure else PLAIN}://{Address(data, DATA_PORT)}"
-        read = {"data": server, "data_tags": self.sla.training.data_tags}
+        read = {"data": server, "data_tags": self.sla.training.data_tags or None}
         options = {
             "project_id": self.project,
             "aggregator": Address(self._host(aggregator), PORT),
@@ -153,7 +150,8 @@ class Federation:
             files = {option: f"{self.secrets}/{file}" for option, file in FILES.items()}
             environment |= {variable(option): file for option, file in files.items()}
         hosts = (self._host(name), "localhost", "127.0.0.1") if "port" in more else ()
-        arguments = tuple(spelled({**options, "insecure": not self.secure}))
+        said = {name: value for name, value in options.items() if value is not None}
+        arguments = tuple(spelled({**said, "insecure": not self.secure}))
         return Service(
             name=name, image=image, arguments=arguments, environment=environment, role=role,
             hosts=hosts, **more,

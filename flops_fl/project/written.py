@@ -79,7 +79,7 @@ def putting(federation: Federation, host: str, *before: str) -> list[str]:
     if not federation.has_data:
         return []
     scheme = WITH_TLS if federation.secure else PLAIN
-    tag = quote(federation.sla.training.data_tags[0])
+    tag = quote(next(iter(federation.sla.training.data_tags), "TAG"))
     words = f"flops-fl data put FILE.parquet --tag {tag} --server {scheme}://{host}"
     if not federation.secure:
         return [*before, words + (" --insecure" if not host.startswith("localhost") else "")]

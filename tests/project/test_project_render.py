@@ -45,10 +45,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def written(folder, target, mode="classic", data_tags=None, **options):
+def written(folder, target, mode="classic", sla=None, **options):
     training = SLA["training_configuration"] | {"mode": mode, **MODES[mode]}
-    training |= {} if data_tags is None else {"data_tags": data_tags}
-    (folder / "sla.json").write_text(json.dumps(SLA | {"training_configuration": training}))
+    sla = sla or SLA | {"training_configuration": training}
+    (folder / "sla.json").write_text(json.dumps(sla))
     out = folder / target
     stdout = io.StringIO()
     words = {"sla": folder / "sla.json", "for": target, "out": out, **options}
@@ -221,8 +221,8 @@ def test_oakestra_gets_its_documented_fields(folder, caplog):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_without_tags_the_repository_has_its_own_data_and_there_are_no_data_servers(folder, target):
-    files = written(folder, target, data_tags=[])
+def test_a_repository_with_its_own_data_gets_no_data_servers(folder, target):
+    files = written(folder, target, data="none")
     started, _ = READ[target](files)
     assert len(started) == (2 if target == "kubernetes" else 4)  # an aggregator, three learners
     for _, words in started.values():
@@ -230,6 +230,15 @@ def test_without_tags_the_repository_has_its_own_data_and_there_are_no_data_serv
         assert "--data" not in words
     assert "data put" not in files["README.md"]
     assert "-data" not in files.get("certificates.sh", "")
+
+
+def test_what_an_sla_leaves_out_is_no_option(folder):
+    lean = {"ml_repo_url": "repo"}
+    started, _ = compose(written(folder, "compose", sla=lean))
+    (_, aggregator), _, (_, learner) = started.values()
+    assert "--model-flavor" not in aggregator
+    assert "--data-tags" not in learner  # it gets all that its server has
+    assert "None" not in (*aggregator, *learner)
 
 
 def test_written_again_it_is_the_same_and_what_others_wrote_stays(folder):
