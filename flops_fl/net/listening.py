@@ -9,8 +9,8 @@ from flops_fl.errors import UsageError
 from flops_fl.net.address import Address
 
 
-def bound(listen: Address) -> socket.socket:
-    """A TCP socket that is bound to an address and listens.
+def bound(listen: Address, option: str = "--listen") -> socket.socket:
+    """A TCP socket that is bound to an address, which `option` has given, and listens.
 
     Raises:
         UsageError: it cannot be had, such as since another process listens there.
@@ -27,7 +27,7 @@ def bound(listen: Address) -> socket.socket:
             failing.pop_all()
     except OSError as error:
         raise UsageError(
-            f"cannot listen on {listen}: {error.strerror}. Choose another --listen, or stop "
+            f"cannot listen on {listen}: {error.strerror}. Choose another {option}, or stop "
             "what uses that port"
         ) from None
     return made

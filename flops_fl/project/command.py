@@ -73,7 +73,7 @@ def _require(sla: Sla, options: ProjectRunOptions) -> None:
         asked.image(sla, options, Path("run"))
     if sla.deploys_image:
         require_mlflow()
-        with bound(options.serve):
+        with bound(options.serve, "--serve"):
             pass
 
 

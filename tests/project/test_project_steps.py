@@ -58,7 +58,8 @@ def test_the_steps_are_the_commands_for_the_models_image_and_server(called, tmp_
 @pytest.mark.parametrize(("status", "code"), [("interrupted", 130)])
 def test_nothing_follows_a_training_that_did_not_end(called, tmp_path, status, code):
     called.status, called.code = status, code
-    assert run(project(tmp_path, post_training_steps=[DEPLOY])) == code
+    file = project(tmp_path, post_training_steps=[DEPLOY])
+    assert run(file, "--serve", free_address()) == code
     assert not hasattr(called, "server")
 
 
@@ -68,7 +69,9 @@ def test_a_step_that_cannot_be_done_is_refused_before_the_training(called, tmp_p
         run(file, "--serve", "0.0.0.0:5001")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         there = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(UsageError, match=f"cannot listen on {there}: Address already in use"):
+        with pytest.raises(
+            UsageError, match=f"on {there}: Address already in use. Choose another --serve"
+        ):
             run(file, "--serve", there)
     assert not hasattr(called, "server")
 
