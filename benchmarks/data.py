@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,36 +19,147 @@ from benchmarks.harness import ROOT, Table, free_port
 
 def data(repeat: int, quick: bool) -> list[Table]:
     """20,000 images and 1,000,000 rows from a data server; a learner's memory with 4 GB."""
-    import datasets
     import numpy as np
     import pyarrow as pa
 
-    few = 50 if quick else 1
-    images = Table("data-images", f"{20_000 // few} images of 28 x 28: seconds to a Dataset")
-    tabular = Table("data-rows", f"{1_000_000 // few} rows of 10 numbers: seconds to a Dataset")
+    few, rounds = (50, 1) if quick else (1, 5 * repeat)
+    rng = np.random.default_rng(0)
     with _served() as (server, folder):
-        rng = np.random.default_rng(0)
-        _put(server, "images", _images(rng, 20_000 // few))
+        tables = _beside_the_detour(server, folder, _images(rng, 20_000 // few), rounds)
         columns = {f"x{n}": rng.random(1_000_000 // few, np.float32) for n in range(10)}
-        rows = pa.table(columns)
-        _put(server, "rows", rows)
-        images.add("flops-fl", lambda: _times(repeat, lambda: _load(server, "images", folder)))
-        images.add("by Parquet", lambda: _times(repeat, lambda: _detour(server, "images", folder)))
-        tabular.add("flops-fl", lambda: _times(repeat, lambda: _load(server, "rows", folder)))
-        tabular.add("by Parquet", lambda: _times(repeat, lambda: _detour(server, "rows", folder)))
-        file = folder / "rows.arrow"
-        with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
-            writer.write_table(rows)
-
-        def from_disk() -> None:
-            with pa.OSFile(str(file)) as source:
-                datasets.Dataset(pa.ipc.open_file(source).read_all(), fingerprint="x")
-
-        tabular.add("the Arrow file from disk", lambda: _times(repeat, from_disk))
-    memory = Table("data-memory", "4 GB from a data server: a learner's peak memory, MB")
+        tables += _beside_the_disk(server, folder, pa.table(columns), rounds)
+        if not quick:  # few rows stay in memory
+            tables.append(_restarted(server, folder, rng.random(20_000_000), rounds))
     if not quick:
-        memory.add("flops-fl", lambda: [_peak()], unit="MB")
-    return [images, tabular, *([memory] if memory.rows else [])]
+        tables.append(_memory())
+    return tables
+
+
+def _beside_the_detour(server: Served, folder: Path, images: Any, rounds: int) -> list[Table]:
+    _put(server, "images", images)
+    contestants = {
+        "flops-fl": lambda: _load(server, "images", folder),
+        "by Parquet": lambda: _detour(server, "images", folder),
+    }
+    found = _rounds(rounds, server, contestants)
+    about = f"{len(images)} images of 28 x 28, {images.nbytes / 1e6:.0f} MB"
+    return [
+        _filled(f"data-images{end}", f"{about}: {what} to a Dataset", found, number)
+        for end, what, number in (
+            ("", "seconds", 0),
+            ("-cpu", "CPU seconds of server and learner", 1),
+        )
+    ]
+
+
+def _beside_the_disk(server: Served, folder: Path, rows: Any, rounds: int) -> list[Table]:
+    """All bytes are read into memory, never mapped."""
+    import datasets
+    import pyarrow as pa
+
+    _put(server, "rows", rows)
+    file = folder / "rows.arrow"
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
+        writer.write_table(rows)
+
+    def from_disk() -> None:
+        with pa.OSFile(str(file)) as source:
+            datasets.Dataset(pa.ipc.open_file(source).read_all(), fingerprint="x")
+
+    about = f"{len(rows)} rows of 10 numbers, {rows.nbytes / 1e6:.0f} MB"
+    found = _rounds(rounds, server, {
+        "flops-fl": lambda: _load(server, "rows", folder),
+        "by Parquet": lambda: _detour(server, "rows", folder),
+        "the Arrow file": from_disk,
+    })  # fmt: skip
+    cold = _rounds(
+        rounds,
+        server,
+        {"the Arrow file": from_disk, "flops-fl": lambda: _load(server, "rows", folder)},
+        before=lambda: _forget_files([file, *server.files()]),
+    )
+    return [
+        _filled("data-rows", f"{about}, files in the page cache: seconds to a Dataset", found),
+        _filled("data-rows-cpu", "the same: CPU seconds of server and learner", found, 1),
+        _filled("data-rows-cold", f"{about}, all files on the disk only: seconds", cold),
+    ]
+
+
+def _restarted(server: Served, folder: Path, numbers: Any, rounds: int) -> Table:
+    """A learner that starts again maps the file in its cache; then all numbers are read."""
+    import datasets
+    import pyarrow as pa
+
+    table = pa.table({f"x{n}": part for n, part in enumerate(numbers.reshape(20, -1))})
+    _put(server, "again", table)
+    _load(server, "again", folder)
+    (cached,) = (folder / "cache").glob("*.arrow")
+
+    def mapped() -> Any:
+        whole = pa.ipc.open_file(pa.memory_map(str(cached))).read_all()
+        return datasets.Dataset(whole, fingerprint="x")
+
+    def read(dataset: Any) -> None:
+        for column in dataset.data.table.columns:
+            for chunk in column.chunks:
+                chunk.to_numpy().sum()
+
+    found = _rounds(rounds, server, {
+        "the same Arrow file, mapped": lambda: read(mapped()),
+        "flops-fl, from its cache": lambda: read(_load(server, "again", folder)),
+    })  # fmt: skip
+    about = f"{len(table)} rows of 20 numbers, {table.nbytes / 1e6:.0f} MB"
+    return _filled(
+        "data-again", f"{about}, a learner starts again: seconds until all are read", found
+    )
+
+
+def _memory() -> Table:
+    table = Table("data-memory", "4 GB from a data server: a learner's peak memory, MB")
+    found: list[tuple[float, float]] = []
+
+    def work() -> list[float]:
+        found.append(_peak())
+        return [found[0][0]]
+
+    table.add("flops-fl", work, unit="MB")
+    if found:
+        table.add("with mapped pages of files", lambda: [found[0][1]], unit="MB")
+    return table
+
+
+def _filled(
+    name: str, title: str, found: dict[str, list[tuple[float, ...]]], number: int = 0
+) -> Table:
+    table = Table(name, title)
+    for who, values in found.items():
+        table.add(who, lambda values=values: [each[number] for each in values])  # type: ignore[misc]
+    return table
+
+
+def _rounds(
+    rounds: int,
+    server: Served,
+    contestants: dict[str, Callable[[], Any]],
+    before: Callable[[], None] = lambda: None,
+) -> dict[str, list[tuple[float, ...]]]:
+    """Seconds, and CPU seconds with those of the server, of each contestant; they take turns."""
+    found: dict[str, list[tuple[float, ...]]] = {who: [] for who in contestants}
+    for who, work in [*contestants.items()] * (1 + rounds):
+        before()
+        started, used = time.monotonic(), time.process_time() + server.cpu()
+        work()
+        took = time.monotonic() - started
+        found[who].append((took, time.process_time() + server.cpu() - used))
+    return {who: values[1:] for who, values in found.items()}  # the first one also imports
+
+
+def _forget_files(files: Sequence[Path]) -> None:
+    """Let them be on the disk only."""
+    for path in files:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _images(rng: Any, count: int) -> Any:
@@ -68,44 +180,67 @@ def _images(rng: Any, count: int) -> Any:
     return pa.table(content, schema=datasets.Features(kinds).arrow_schema)
 
 
+class Served:
+    """A data server as a process."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path, port: int) -> None:
+        self._process, self._folder = process, folder
+        self.url = f"grpc://127.0.0.1:{port}"
+
+    def cpu(self) -> float:
+        """Seconds of CPU that it has used."""
+        tasks = Path(f"/proc/{self._process.pid}/task").glob("*/schedstat")
+        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+
+    def files(self) -> list[Path]:
+        """The files that it sends from: those that it has open have no name."""
+        opened = Path(f"/proc/{self._process.pid}/fd").iterdir()
+        inside = f"{self._folder.resolve()}/"
+        return [*self._folder.iterdir(), *(p for p in opened if os.readlink(p).startswith(inside))]
+
+
 @contextmanager
-def _served() -> Iterator[tuple[str, Path]]:
+def _served() -> Iterator[tuple[Served, Path]]:
     port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=ROOT) as folder:  # /tmp may be in memory
         words = ["data", "serve", "--dir", f"{folder}/data", "--listen", f"127.0.0.1:{port}"]
-        server = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "flops_fl", *words], cwd=ROOT, stderr=subprocess.DEVNULL
         )
         try:
-            yield f"grpc://127.0.0.1:{port}", Path(folder)
+            yield Served(process, Path(folder) / "data", port), Path(folder)
         finally:
-            server.terminate()
-            server.wait()
+            process.terminate()
+            process.wait()
 
 
-def _put(server: str, tag: str, rows: Any) -> None:
+def _put(server: Served, tag: str, rows: Any) -> None:
     import flops_fl.data
 
-    flops_fl.data.put(rows, tag=tag, server=server, connect_timeout=60)
+    flops_fl.data.put(rows, tag=tag, server=server.url, connect_timeout=60)
 
 
-def _load(server: str, tag: str, folder: Path) -> int:
+def _load(server: Served, tag: str, folder: Path) -> Any:
+    return _loaded(server.url, tag, folder)
+
+
+def _loaded(url: str, tag: str, folder: Path) -> Any:
     from flops_fl.data.flights import load_flights
     from flops_fl.data.servers import FlightData
     from flops_fl.net.address import DataServer
 
-    found = FlightData(servers=(DataServer.parse(server),), tls=None, cache=folder / "cache")
-    return len(load_flights(found, [tag]))
+    found = FlightData(servers=(DataServer.parse(url),), tls=None, cache=folder / "cache")
+    return load_flights(found, [tag])
 
 
-def _detour(server: str, tag: str, folder: Path) -> int:
+def _detour(server: Served, tag: str, folder: Path) -> int:
     """As FLOps does it: a table in memory, a Parquet file, and what datasets makes of it."""
     import datasets
     import pyarrow as pa
     import pyarrow.parquet as pq
     from pyarrow import flight
 
-    with tempfile.TemporaryDirectory(dir=folder) as own, flight.connect(server) as client:
+    with tempfile.TemporaryDirectory(dir=folder) as own, flight.connect(server.url) as client:
         criteria = f'{{"data_tags": ["{tag}"]}}'.encode()
         found = client.list_flights(criteria)
         tables = [client.do_get(each.endpoints[0].ticket).read_all() for each in found]
@@ -117,17 +252,11 @@ def _detour(server: str, tag: str, folder: Path) -> int:
         )
 
 
-def _times(repeat: int, work: Callable[[], Any]) -> list[float]:
-    found = []
-    for _ in range(1 + repeat):
-        started = time.monotonic()
-        work()
-        found.append(time.monotonic() - started)
-    return found[1:]  # the first one also imports
+def _peak() -> tuple[float, float]:
+    """The peak of a process that loads 4 GB and reads each row, in MB, without and with files.
 
-
-def _peak() -> float:
-    """The peak of a process that loads 4 GB and reads each row, in MB, without mapped files."""
+    The pages of mapped files are in memory as long as nobody else needs it.
+    """
     import numpy as np
     import pyarrow as pa
 
@@ -142,26 +271,20 @@ def _peak() -> float:
     )
     with _served() as (server, folder):
         _put(server, "large", batches())
-        child = subprocess.Popen([sys.executable, "-c", code, server, str(folder)], cwd=ROOT)
-        peak = [0.0]
+        child = subprocess.Popen([sys.executable, "-c", code, server.url, str(folder)], cwd=ROOT)
+        peak = [0.0, 0.0]
         watch = threading.Thread(target=_watch, args=(child, peak))
         watch.start()
         watch.join()
         if child.returncode:
             raise RuntimeError("the data could not be read")
-        return peak[0]
+        return peak[0], peak[1]
 
 
 def _walk(server: str, folder: Path) -> None:
-    from flops_fl.data.flights import load_flights
-    from flops_fl.data.servers import FlightData
-    from flops_fl.net.address import DataServer
-
-    found = FlightData(servers=(DataServer.parse(server),), tls=None, cache=folder / "cache")
-    loaded = load_flights(found, ["large"])
+    loaded = _loaded(server, "large", folder).with_format("arrow")
     for start in range(0, len(loaded), 1_000_000):
-        loaded.with_format("arrow")[start : start + 1_000_000]
-    print(len(loaded), "rows")
+        loaded[start : start + 1_000_000]
 
 
 def _watch(child: Any, peak: list[float]) -> None:
@@ -170,7 +293,8 @@ def _watch(child: Any, peak: list[float]) -> None:
             status = Path(f"/proc/{child.pid}/status").read_text()
         except OSError:
             break
-        found = re.search(r"RssAnon:\s+(\d+) kB", status)
-        peak[0] = max(peak[0], int(found.group(1)) / 1000 if found else 0.0)
+        for number, field in enumerate(("RssAnon", "VmRSS")):
+            found = re.search(rf"{field}:\s+(\d+) kB", status)
+            peak[number] = max(peak[number], int(found.group(1)) / 1000 if found else 0.0)
         time.sleep(0.05)
     child.wait()
