@@ -79,19 +79,22 @@ def load_flights(data: FlightData, tags: Sequence[str] = ()) -> Any:
                 log.info("the data have changed while they were read: reading them again")
         store.tidy()
     total = sum(len(table) for _, table in named)
-    names = some([flight.name for flight in found], _SHOWN)
-    log.info("data: %d rows in %d flights from %s: %s", total, len(found), _all(data), names)
+    if missing := without_data(tags, [flight.name for flight in found]):
+        said = "no data at %s have a tag among %s: the others are used"
+        log.warning(said, _all(data), some(missing, _SHOWN))
+    log.info("data: %d rows in %d flights from %s", total, len(found), _all(data))
     return join_tables(named, fingerprint=_fingerprint(found))
 
 
-def state_of_flights(data: FlightData, tags: Sequence[str] = ()) -> str:
-    """The fingerprint that `load_flights` would give its dataset now; reads no rows.
+def state_of_flights(data: FlightData, tags: Sequence[str] = ()) -> tuple[str, list[str]]:
+    """The fingerprint that `load_flights` would give its dataset, and the names; reads no rows.
 
     Raises:
         FlopsError: see `load_flights`.
     """
     with ExitStack() as stack:
-        return _fingerprint(_list([stack.enter_context(data.dial(s)) for s in data.servers], tags))
+        found = _list([stack.enter_context(data.dial(s)) for s in data.servers], tags)
+        return _fingerprint(found), [flight.name for flight in found]
 
 
 def _fingerprint(found: Sequence[Found]) -> str:
@@ -122,10 +125,6 @@ def _list(dialled: Sequence[Dialled], tags: Sequence[str]) -> list[Found]:
         asked = f"with a tag among {some(tags, _SHOWN)} " if tags else ""
         raise DataError(
             f"no data {asked}at {where}: the tags there are {some(there, _SHOWN) or 'none'}"
-        )
-    if missing := without_data(tags, found):
-        log.warning(
-            "no data at %s have a tag among %s: the others are used", where, some(missing, _SHOWN)
         )
     return [found[name] for name in sorted(found)]
 

@@ -46,17 +46,20 @@ def load_folder(path: Path, tags: Sequence[str] = ()) -> Any:
     if _is_saved(path):
         return _load_saved(path, tags)
     files = choose_files(path, tags)
+    if missing := without_data(tags, [file.name for file in files]):
+        log.warning("no file at %s has a tag among %s: the others are used", path, _some(missing))
     named = [(str(file), read_table(file)) for file in files]
     return join_tables(named, fingerprint=_fingerprint(files))
 
 
-def state_of_folder(path: Path, tags: Sequence[str] = ()) -> str:
-    """The fingerprint that `load_folder` would give its dataset now; reads no rows.
+def state_of_folder(path: Path, tags: Sequence[str] = ()) -> tuple[str, list[str]]:
+    """The fingerprint that `load_folder` would give its dataset, and the names; reads no rows.
 
     Raises:
         DataError: see `load_folder`.
     """
-    return _fingerprint(sorted(path.iterdir()) if _is_saved(path) else choose_files(path, tags))
+    files = sorted(path.iterdir()) if _is_saved(path) else choose_files(path, tags)
+    return _fingerprint(files), [file.name for file in files]
 
 
 def _is_saved(path: Path) -> bool:
@@ -96,8 +99,6 @@ def choose_files(path: Path, tags: Sequence[str]) -> list[Path]:
             f"no file at {path} has a tag among {_some(tags)}: the tags there are {_some(there)}; "
             "a file is named TAG.<anything>.parquet"
         )
-    if missing := without_data(tags, [file.name for file in chosen]):
-        log.warning("no file at %s has a tag among %s: the others are used", path, _some(missing))
     return chosen
 
 

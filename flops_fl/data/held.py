@@ -12,13 +12,13 @@ from flops_fl.data.content import hash_of
 from flops_fl.data.local import DataPlace
 from flops_fl.data.tables import require_same
 from flops_fl.errors import Unreachable
-from flops_fl.text import counted
+from flops_fl.text import counted, some
 
 log = logging.getLogger(__name__)
 
 WAIT = 20.0
 """Seconds that a fit waits for a data server that is away, before it takes the data of before."""
-WAIT_AGAIN = 1.0  # the same if the server was away at the fit before, too
+_SHOWN = 8
 _STALE = "stale"  # the state of data that the code may have taken in part
 
 
@@ -47,6 +47,7 @@ class HeldData:
         self._state = ""
         self._features: Any = None
         self._away = False
+        self._names: list[str] = []  # of files or flights, when we last looked
         self._fresh: _Fresh | None = None  # while the code asks for what has changed
 
     def __str__(self) -> str:
@@ -75,19 +76,22 @@ class HeldData:
         if not (self.refreshes and self._state):
             return
         try:
-            fresh = self._changed(WAIT_AGAIN if self._away else WAIT)
-            self._away = False
+            state, names = self._place.state(0 if self._away else WAIT)
+            fresh = None if state == self._state else self._changed()
         except Unreachable as error:
+            if not self._away:
+                log.warning("[%s] %s. It trains on the data that it has", self._learner, error)
             self._away = True
-            log.warning("[%s] %s. It trains on the data that it has", self._learner, error)
-        else:
-            if fresh is not None:
-                self._give(fresh, attach)
+            return
+        if self._away:
+            log.info("[%s] the data server is back", self._learner)
+        self._away = False
+        if fresh is not None:
+            self._give(fresh, attach, names)
+        self._names = names
 
-    def _changed(self, patience: float) -> _Fresh | None:
-        if self._place.state(patience) == self._state:
-            return None
-        fresh = self._checked(self._place.load(patience))
+    def _changed(self) -> _Fresh | None:
+        fresh = self._checked(self._place.load(WAIT))
         if fresh.hash == self.hash and self._state != _STALE:
             self._state = fresh.dataset._fingerprint  # another file with the same rows
             return None
@@ -98,7 +102,7 @@ class HeldData:
         require_same("the data at the start", self._features, "the data now", dataset.features)
         return _Fresh(dataset, hash_of(dataset))
 
-    def _give(self, fresh: _Fresh, attach: Callable[[], None]) -> None:
+    def _give(self, fresh: _Fresh, attach: Callable[[], None], names: list[str]) -> None:
         self._fresh, self._state = fresh, _STALE
         try:
             attach()
@@ -108,10 +112,17 @@ class HeldData:
         finally:
             self._fresh = None
         if self._state != _STALE:
-            log.info("[%s] new %s", self._learner, self)
+            self._say_changes(names)
             return
         self._state = fresh.dataset._fingerprint
         log.warning(
             "[%s] the data have changed, and set_model_data() has not called load_dataset(): the "
             "old ones are trained on", self._learner,
         )  # fmt: skip
+
+    def _say_changes(self, names: list[str]) -> None:
+        """Log what has come and gone, so that a hash in the history can be explained."""
+        was, now = set(self._names), set(names)
+        changes = [f"new: {some(now - was, _SHOWN)}"] if was and now - was else []
+        changes += [f"gone: {some(was - now, _SHOWN)}"] if was - now else []
+        log.info("[%s] new %s", self._learner, "; ".join([str(self), *changes]))

@@ -76,8 +76,8 @@ class DataPlace:
             return load_flights(place, self._tags)
         return load_folder(place, self._tags)
 
-    def state(self, patience: float | None = None) -> str:
-        """The fingerprint of the dataset that `load` would give now; reads no rows."""
+    def state(self, patience: float | None = None) -> tuple[str, list[str]]:
+        """The fingerprint of the dataset that `load` would give, and names; reads no rows."""
         from flops_fl.data.folder import state_of_folder
 
         place = self._asked(patience)

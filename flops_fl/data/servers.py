@@ -96,7 +96,7 @@ class Dialled:
 
         patience = self._how.connect_timeout
         end, pause, said = time.monotonic() + patience, 0.1, False
-        options = flight.FlightCallOptions(timeout=min(ANSWER, patience))
+        options = flight.FlightCallOptions(timeout=max(1.0, min(ANSWER, patience)))
         while True:
             try:
                 with _explained(self.server):
@@ -108,7 +108,8 @@ class Dialled:
                 fault = tls_fault(self.server.address, self._tls, ENDS)
                 if fault:
                     raise Refused(fault) from None
-                if time.monotonic() + pause > end:
+                left = end - time.monotonic()
+                if left <= 0:
                     raise Unreachable(
                         f"no data server has answered at {self.server} for {patience:g} s "
                         f"({away}): start it, or check host and port"
@@ -116,7 +117,7 @@ class Dialled:
                 if not said:
                     log.info("waiting for the data server at %s (%s)", self.server, away)
                     said = True
-                time.sleep(pause)
+                time.sleep(min(pause, left))
                 pause = min(2 * pause, self._how.max_backoff)
 
     @property
