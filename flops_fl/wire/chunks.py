@@ -18,7 +18,7 @@ import numpy as np
 from flops_fl.dtypes import OPAQUE
 from flops_fl.errors import ProtocolError
 from flops_fl.process.spool import RELEASE_BYTES, release_pages
-from flops_fl.types import Array, Parameters
+from flops_fl.types import Array, Layout, Parameters
 from flops_fl.wire.messages import Chunk
 
 CHUNK_BYTES = 1 << 20
@@ -29,6 +29,15 @@ INLINE_BYTES = 256 << 10  # models up to this size travel with a message's heade
 def byte_views(parameters: Parameters) -> list[memoryview]:
     """Each tensor's bytes in C order; copies only tensors that are not contiguous."""
     return [np.ascontiguousarray(p).reshape(-1).view(np.uint8).data for p in parameters]
+
+
+def arrays_in(data: bytes, layout: Layout) -> list[Array]:
+    """A model's tensors from its bytes, of which they are views that cannot be written to."""
+    offsets = accumulate((spec.nbytes for spec in layout.tensors), initial=0)
+    return [
+        np.ndarray(spec.shape, spec.dtype, data, offset)
+        for spec, offset in zip(layout.tensors, offsets, strict=False)
+    ]
 
 
 class Chunks:

@@ -13,7 +13,7 @@ from flops_fl.errors import ProtocolError
 from flops_fl.types import Layout, Task
 from flops_fl.wire import flops_pb2 as pb
 from flops_fl.wire import messages as m
-from flops_fl.wire.chunks import CHUNK_BYTES, Assembler, Chunks, byte_views, chunk_frame
+from flops_fl.wire.chunks import CHUNK_BYTES, Assembler, Chunks, arrays_in, byte_views, chunk_frame
 from flops_fl.wire.codec import decode, encode
 
 TEXT = st.text(max_size=20)
@@ -128,7 +128,18 @@ def test_a_model_in_chunks_is_the_same_model(arrays):
         assert len(chunk.data) == size
         target.add(chunk.offset, chunk.data)
     assert target.complete
-    for ours, theirs in zip(target.arrays, arrays, strict=True):
+    assert_same(target.arrays, arrays)
+
+
+@given(ARRAYS)
+def test_a_model_inside_a_message_is_the_same_model(arrays):
+    found = arrays_in(Chunks(7, arrays).inline, Layout.of(arrays))
+    assert_same(found, arrays)
+    assert not any(array.flags.writeable for array in found)
+
+
+def assert_same(found, arrays):
+    for ours, theirs in zip(found, arrays, strict=True):
         assert ours.dtype == theirs.dtype
         assert ours.shape == theirs.shape
         assert ours.tobytes() == theirs.tobytes()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from flops_fl.errors import ProtocolError
 from flops_fl.process.spool import RELEASE_BYTES, release_pages, spooled
 from flops_fl.types import Answer, Array, Evaluation, Layout, LearnerFailure, Task, Update
-from flops_fl.wire.chunks import Assembler
+from flops_fl.wire.chunks import Assembler, arrays_in
 from flops_fl.wire.hub.entries import Entry, Room, Status
 from flops_fl.wire.hub.precedence import Precedence
 from flops_fl.wire.messages import Chunk, Result
@@ -112,9 +112,7 @@ class Intake:
         elif result.parameters is not None:
             self._complete(learner, entry, list(result.parameters))
         else:
-            whole = Assembler(entry.layout.empty())
-            whole.add(0, result.inline)
-            self._complete(learner, entry, whole.arrays)
+            self._complete(learner, entry, arrays_in(result.inline, entry.layout))
         return None
 
     def chunk(self, learner: str, chunk: Chunk) -> None:

@@ -23,7 +23,7 @@ from flops_fl.types import (
     Task,
     Update,
 )
-from flops_fl.wire.chunks import Assembler, Chunks
+from flops_fl.wire.chunks import Assembler, Chunks, arrays_in
 from flops_fl.wire.codec import decode
 from flops_fl.wire.line.answers import as_message
 from flops_fl.wire.line.faults import Faults, failed
@@ -183,23 +183,27 @@ class Line:
                 layout = layout_of(order, self._worker.layout)
             except ProtocolError as error:
                 raise ProtocolError(f"a global model of {error}") from error
-            self._download = (order, Assembler(layout.empty()))
-            if not order.chunks_follow:
-                self._fill(0, order.inline)
+            if order.chunks_follow:
+                self._download = (order, Assembler(layout.empty()))
+            else:
+                self._hold(order.task, arrays_in(order.inline, layout))
         elif self._held and self._held[:2] == (order.task.run_id, order.task.version):
             self._start(order.task)
         else:
             raise ProtocolError(f"parameters {order.task.version} were never sent")
 
-    def _fill(self, offset: int, data: bytes | memoryview) -> None:
+    def _fill(self, offset: int, data: memoryview) -> None:
         if self._download is None:
             raise ProtocolError("tensor bytes without a task")
         order, assembler = self._download
         assembler.add(offset, data)
         if assembler.complete:
             self._download = None
-            self._held = (order.task.run_id, order.task.version, assembler.arrays)
-            self._start(order.task)
+            self._hold(order.task, assembler.arrays)
+
+    def _hold(self, task: Task, parameters: list[Array]) -> None:
+        self._held = (task.run_id, task.version, parameters)
+        self._start(task)
 
     def _forget(self) -> None:
         if self._work is not None:
