@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+import re
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import PositiveInt
+from pydantic import AfterValidator, PositiveInt
 
 from flops_fl import limits
 from flops_fl.options.described import (
@@ -20,6 +21,15 @@ from flops_fl.options.described import (
 from flops_fl.options.kinds import LocalPath, Seconds
 from flops_fl.options.project import SlaOptions
 
+_REGISTRY = re.compile(r"[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)*/?")
+
+
+def _registry(text: str) -> str:
+    if not _REGISTRY.fullmatch(text):
+        raise ValueError("expected a host, such as registry.example.org:5000, without https://")
+    return text.rstrip("/")
+
+
 Target: TypeAlias = Literal["compose", "kubernetes", "oakestra"]
 
 
@@ -33,7 +43,7 @@ class RenderOptions(SlaOptions):
         DATA,
         "servers",
     )
-    registry: str | None = option(
+    registry: Annotated[str, AfterValidator(_registry)] | None = option(
         "where the images are, as flops-fl image --push has it; default: on the machines",
         NETWORK,
         None,

@@ -254,7 +254,7 @@ def _readme(federation: Federation) -> str:
             f"kubectl apply -f {RESULTS}",
             f"kubectl wait --for=condition=ready pod/{pod}",
             f"kubectl cp {pod}:{RUNS}/{federation.commit} run",
-            f"kubectl delete -f {RESULTS}",
+            f"kubectl delete -f {RESULTS} -f {FILE}",
         ],
         [
             *about_data(
@@ -273,6 +273,8 @@ def _readme(federation: Federation) -> str:
             f"{', '.join(map(str, WRONG))}: then the job has failed, and its log says why. "
             "Learners stay for the next project. A job cannot be changed: delete it, and apply the "
             "file anew; the volumes stay.",
+            "The last command drops the run's volume, too. Learners' data stay, in the claims "
+            f"`{RUN}-{first}` and so on.",
             "A volume may tie a pod to a node, and so data to a place: that depends on the storage "
             "class.",
             *later(federation),

@@ -50,7 +50,7 @@ def render(options: RenderOptions, stdout: TextIO) -> None:
     sla = read_sla(options.sla)
     learners, clusters = _counts(options, sla)
     with checkout(sla.ml_repo_url, options.clone_timeout) as repo:
-        registry = f"{options.registry.rstrip('/')}/" if options.registry else ""
+        registry = f"{options.registry}/" if options.registry else ""
         images = {role: registry + tag_of(repo, role) for role in ("learner", "aggregator")}
         commit, name, source = repo.commit or "", repo.name, repo.source
     federation = Federation(

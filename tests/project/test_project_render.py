@@ -1,6 +1,5 @@
 """What `flops-fl project render` writes: read as an orchestrator reads it."""
 
-import io
 import json
 import re
 import shutil
@@ -16,19 +15,12 @@ from flops_fl.options.learner import LearnerOptions
 from flops_fl.options.reading import parse
 from flops_fl.options.render import RenderOptions
 from flops_fl.project import render as room
-from flops_fl.project.render import render
 from flops_fl.project.services import FILES
 from flops_fl.repo.source import checkout
-from tests.conftest import NUMPY
+from tests.project.rendering import MODES, SLA, with_repo, written
 
+WORDS = ("sla.json", "--for", "compose", "--out", "out")
 TARGETS = ("compose", "kubernetes", "oakestra")
-MODES = {"classic": {}, "hierarchical": {"training_cycles": 4}}
-SLA = {
-    "ml_repo_url": "repo",
-    "ml_model_flavor": "sklearn",
-    "training_configuration": {"data_tags": ["mnist", "a $(b) $C"], "min_available_clients": 3},
-    "resource_constraints": {"memory": 100, "vcpus": 2, "storage": 9000},
-}
 # https://www.oakestra.io/docs/reference/app-sla, with the types of Oakestra's schema.
 FIELDS = {
     "microserviceID": str, "microservice_name": str, "microservice_namespace": str,
@@ -40,20 +32,7 @@ FIELDS = {
 
 @pytest.fixture
 def folder(tmp_path):
-    """Where an SLA and its repository are, which is in no Git."""
-    shutil.copytree(NUMPY, tmp_path / "repo")
-    return tmp_path
-
-
-def written(folder, target, mode="classic", sla=None, **options):
-    training = SLA["training_configuration"] | {"mode": mode, **MODES[mode]}
-    sla = sla or SLA | {"training_configuration": training}
-    (folder / "sla.json").write_text(json.dumps(sla))
-    out = folder / target
-    stdout = io.StringIO()
-    words = {"sla": folder / "sla.json", "for": target, "out": out, **options}
-    render(RenderOptions(**words), stdout)
-    return {file.name: file.read_text() for file in out.iterdir()}
+    return with_repo(tmp_path)
 
 
 def compose(files):
@@ -284,25 +263,7 @@ def test_what_does_not_fit_is_refused(folder):
         written(folder, "compose", clusters=3)
     with pytest.raises(UsageError, match=r"--learners 2: .* min_available_clients is 3"):
         written(folder, "compose", learners=2)
+    for wrong in ("https://registry.example.org", "Registry", "a b"):
+        with pytest.raises(UsageError, match="--registry .*expected a host"):
+            parse(RenderOptions, "", "", [*WORDS, "--registry", wrong], {})
     assert not (folder / "compose").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", MODES)
-def test_kubernetes_own_schemas_take_it(folder, mode):
-    validate = pytest.importorskip("kubernetes_validate").validate
-    written(folder, "kubernetes", mode)
-    for name in ("federation.yaml", "results.yaml"):
-        for each in yaml.safe_load_all((folder / "kubernetes" / name).read_text()):
-            for version in ("1.31", "1.34"):
-                validate(each, version, strict=True)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", MODES)
-def test_the_specification_of_compose_takes_it(folder, mode, run_cli):
-    pytest.importorskip("check_jsonschema")
-    written(folder, "compose", mode)
-    words = ("--builtin-schema", "vendor.compose-spec", folder / "compose" / "compose.yaml")
-    code, out, err = run_cli("check_jsonschema", *words)
-    assert code == 0, out + err
