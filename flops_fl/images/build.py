@@ -8,15 +8,14 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
 from flops_fl.errors import RepositoryError, UsageError
+from flops_fl.images.aside import aside
 from flops_fl.images.base import SEEN, Base, fetch_base, seen
 from flops_fl.images.bytecode import Bytecode
 from flops_fl.images.config import Origin, code, config_of, model_code, skeleton
@@ -90,6 +89,11 @@ def build(repo: Checkout, wanted: Wanted, out: Path, served: Served | None = Non
     try:
         return _build(repo, wanted, out, earlier, served)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise UsageError(
+                f"a file beside {out} or in uv's cache would be larger than this process may "
+                "write: raise that limit (ulimit -f)"
+            ) from None
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UsageError(
@@ -101,7 +105,7 @@ def build(repo: Checkout, wanted: Wanted, out: Path, served: Served | None = Non
 def _build(
     repo: Checkout, wanted: Wanted, out: Path, earlier: Layout, served: Served | None
 ) -> Built:
-    with _aside(out) as (folder, work):
+    with aside(out) as (folder, work):
         layout = Layout.create(folder)
         bases = [fetch_base(wanted.base, each, layout, earlier) for each in wanted.platforms]
         python = bases[0].python
@@ -280,19 +284,3 @@ def _manifest(
 
 def _named(image: Descriptor, name: str) -> Descriptor:
     return replace(image, annotations={REF_NAME: name})
-
-
-@contextmanager
-def _aside(out: Path) -> Iterator[tuple[Path, Path]]:
-    """Two folders beside `out`: one that takes its place if all goes well, and one to work in."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{out.name}-", dir=out.parent, ignore_cleanup_errors=True
-    ) as temporary:
-        folder, work = Path(temporary, "layout"), Path(temporary, "work")
-        folder.mkdir()
-        (work / "pyc").mkdir(parents=True)
-        yield folder, work
-        if out.exists():
-            out.rename(Path(temporary, "earlier"))
-        folder.rename(out)

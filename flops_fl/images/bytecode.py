@@ -6,12 +6,14 @@ import hashlib
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 
+from flops_fl.errors import UsageError
 from flops_fl.images.layers import Member
 
 log = logging.getLogger(__name__)
@@ -88,7 +90,12 @@ def _run(program: str, lines: Sequence[str], work: Path) -> None:
             running.callback(process.kill)
             processes.append(process)
         for process in processes:
-            if code := process.wait():
+            if (code := process.wait()) < 0:
+                raise UsageError(
+                    f"{program} was killed by {signal.Signals(-code).name} while it compiled: see "
+                    "whether the memory was full, and try again"
+                )
+            if code:
                 raise OSError(code, f"{program} cannot compile ({code})")
 
 

@@ -25,7 +25,10 @@ MLFLOW = frozenset({"mlflow", "mlflow-skinny"})
 SERVING = ("mlflow-skinny", "pandas", "numpy")
 """What of the runtime serves a model: MLflow's scoring server, and what that imports."""
 _INDEX = re.compile(r"(--index-url|-i|--extra-index-url|--find-links|-f|--trusted-host)[ =]")
-_SOURCE = re.compile(r"(.*@ *)?(git|hg|svn|bzr)\+|(-e|--editable)\b|.*\.(tar\.gz|zip|tgz)$")
+_SOURCE = re.compile(
+    r"(.*@ *)?(git|hg|svn|bzr)\+|(-e|--editable)\b|.*\.(tar\.gz|zip|tgz)$"
+    r"|(.*@ *)?(file:|\.{0,2}/)(?!.*\.whl\b)|\.{1,2}$"  # a folder
+)
 
 
 @dataclass(frozen=True, slots=True)

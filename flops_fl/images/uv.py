@@ -9,6 +9,7 @@ import errno
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -88,6 +89,13 @@ def _uv(
         raise UsageError(f"uv cannot be run ({error}): install it again, pip install uv") from None
     if done.returncode == 0:
         return done.stdout
+    if done.returncode == -signal.SIGXFSZ:
+        raise OSError(errno.EFBIG, "uv may not write as large a file")
+    if done.returncode < 0:
+        raise UsageError(
+            f"uv was killed by {signal.Signals(-done.returncode).name}: see whether the memory was "
+            "full, and try again"
+        )
     raise _reason(done.stderr)
 
 

@@ -4,10 +4,8 @@ import json
 import struct
 
 import pytest
-from packaging.requirements import Requirement
 
 from flops_fl.cli import run
-from flops_fl.images import needs, site
 from tests.images import tiny
 from tests.images.tiny import PYTHON, commit, git
 
@@ -49,16 +47,10 @@ def wheels(tmp_path, monkeypatch):
             folder, "fast", {f"fast/x.{machine}.so": elf(machine)},
             tag=f"cp{PYTHON.replace('.', '')}-abi3-manylinux_2_28_{machine}", requires=["wire"],
         )  # fmt: skip
-    roots = {"images": ["wire", "uv"], "aggregator": ["tracking"]}
-    monkeypatch.setattr(
-        needs,
-        "requirements_of",
-        lambda _, extras: [Requirement(name) for extra in extras for name in roots[extra]],
-    )
+    tiny.small_runtime(monkeypatch.setattr)
     monkeypatch.setenv("UV_FIND_LINKS", str(folder))
     (tmp_path / "index").mkdir()
     monkeypatch.setenv("UV_DEFAULT_INDEX", (tmp_path / "index").as_uri())
-    monkeypatch.setattr(site, "OURS", ("learner", "aggregator"))  # few files, to compile few
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
     return folder
 

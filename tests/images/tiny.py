@@ -14,6 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs
 
+from packaging.requirements import Requirement
+
+from flops_fl.images import needs, site
 from flops_fl.images.layers import Member, write_layer
 from flops_fl.images.layout import CONFIG, INDEX, MANIFEST, REF_NAME, Descriptor, Layout, index_of
 
@@ -74,6 +77,17 @@ def wheel(folder, name, files, *, tag="py3-none-any", requires=(), version="1.0"
         for file, text in files.items():
             archive.writestr(zipfile.ZipInfo(file), text)
     return path
+
+
+def small_runtime(set_attribute):
+    """Let flops-fl need a few packages of `wheels`, and be few files, to compile few."""
+    roots = {"images": ["wire", "uv"], "aggregator": ["tracking"]}
+    set_attribute(
+        needs,
+        "requirements_of",
+        lambda _, extras: [Requirement(name) for extra in extras for name in roots[extra]],
+    )
+    set_attribute(site, "OURS", ("learner", "aggregator"))
 
 
 class Registry:
