@@ -11,7 +11,7 @@ from flops_fl.data.dataset import wrap
 from flops_fl.data.folder import load_folder
 from flops_fl.data.held import HeldData
 from flops_fl.data.local import DataPlace
-from flops_fl.errors import DataError
+from flops_fl.errors import DataError, Refused
 from tests.data.serving import DataServer, drop, put, rows
 from tests.data.test_data_flights import source
 
@@ -162,6 +162,20 @@ def test_while_a_server_is_away_a_fit_takes_what_it_has(tmp_path, monkeypatch, c
     pq.write_table(rows(2), own.folder / "a.2.parquet")
     own.start(own.port)
     assert code.refreshed() == [1, 2]
+    own.stop()
+
+
+@pytest.mark.slow  # two starts of a server
+def test_a_server_that_lets_the_learner_in_no_more_fails_the_fit(authority, tmp_path):
+    own = DataServer(tmp_path / "data")
+    put(own.client(), "a.1.parquet", rows(1))
+    code = Code(source(own, wait=20))
+    own.stop()
+    own.options = authority.options("server")
+    own.start(own.port)
+    for _ in range(2):
+        with pytest.raises(Refused, match="uses TLS and this client does not"):
+            code.refreshed()
     own.stop()
 
 

@@ -13,6 +13,8 @@ from flwr.serverapp import Grid
 
 from flops_fl.actors.flower_app import client_app, server_app
 from flops_fl.cli import run
+from flops_fl.data.content import hash_of
+from flops_fl.data.folder import load_folder
 from flops_fl.errors import FederationError, UsageError
 from tests.conftest import NUMPY
 
@@ -134,6 +136,9 @@ def test_nodes_with_data_and_names_of_their_own(app, digits_28):
     ]
     result = play(exported, nodes)
     assert result["rounds"][0]["learners"] == ["edge-a", "edge-b"]
+    assert {name: entry["data"] for name, entry in result["rounds"][0]["new_data"].items()} == {
+        name: hash_of(load_folder(digits_28 / f"part-{i}")) for i, name in enumerate(names)
+    }
     assert result["rounds"][0]["accuracy"] > 0.5
 
 
