@@ -54,6 +54,7 @@ def record(number, accuracy=0.5, loss=1.0, failures=()):
         bytes_up=2,
         learners=("a", "b"),
         failures=tuple(failures),
+        new_data={"a": {"data": "4f2a", "examples": 7}, "b": {"data": "", "examples": 2}},
     )
 
 
@@ -262,6 +263,8 @@ def test_the_result_is_json_without_nan(tmp_path):
     read = json.loads((tmp_path / "result.json").read_text())
     assert read["rounds"][0]["loss"] is None
     assert read["rounds"][0]["accuracy"] == 0.0
+    told = {"a": {"data": "4f2a", "examples": 7}, "b": {"data": None, "examples": 2}}
+    assert read["rounds"][0]["new_data"] == told
     assert read["rounds"][0]["failures"] == [
         {"learner": "c", "stage": "fit_model", "reason": "broken"}
     ]
