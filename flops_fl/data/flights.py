@@ -1,7 +1,6 @@
 """Loads a learner's data from data servers: one Dataset of all flights with its tags.
 
-Rows go from Flight's batches into an Arrow table, without a file in between. Large data go to an
-Arrow file in the learner's cache, which is mapped, and found again at the next start.
+Rows go from Flight's batches into an Arrow table, without a Parquet file in between.
 """
 
 from __future__ import annotations
@@ -9,47 +8,21 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 from flops_fl.data.names import tag_of, without_data
 from flops_fl.data.servers import Dialled, FlightData
+from flops_fl.data.store import Found, Store, opened
 from flops_fl.data.tables import join_tables
 from flops_fl.errors import DataError, NoSuchFlight
-from flops_fl.limits import STALL_TIMEOUT
 from flops_fl.text import sentence, some
 
 log = logging.getLogger(__name__)
 
-IN_MEMORY = 64 << 20  # bytes of all flights together; what is beyond goes to a file
-UNUSED = 7 * 86400.0  # seconds after which a file of the cache that nobody used is removed
 ATTEMPTS = 5  # listings, if data change while they are read
 _SHOWN = 8
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
-    """A flight on a server."""
-
-    name: str
-    dialled: Dialled
-    ticket: bytes
-    descriptor: bytes
-    version: bytes
-    """Changes with the content; empty if the server does not tell."""
-    rows: int
-    """-1 if the server does not tell."""
-    size: int
-    """Bytes on the server's disk; -1 if it does not tell."""
-
-    def __str__(self) -> str:
-        return f"{self.name} at {self.dialled.server}"
 
 
 def load_flights(data: FlightData, tags: Sequence[str] = ()) -> Any:
@@ -69,7 +42,7 @@ def load_flights(data: FlightData, tags: Sequence[str] = ()) -> Any:
         dialled = [stack.enter_context(data.dial(server)) for server in data.servers]
         for attempt in range(ATTEMPTS):
             found = _list(dialled, tags)
-            store = _Store(data)
+            store = Store(data)
             try:
                 named = [(str(flight), store.table(flight)) for flight in found]
                 break
@@ -152,18 +125,6 @@ def list_flights(dialled: Dialled, tags: Sequence[str] = ()) -> list[Found]:
     ]
 
 
-def opened(flight: Found, client: Any) -> Any:
-    """The reader of a flight's batches.
-
-    pyarrow limits only the time of the whole call: each MiB may take as long as elsewhere.
-    """
-    from pyarrow import flight as arrow
-
-    limit = STALL_TIMEOUT * (2 + max(flight.size, 0) / (1 << 20))
-    options = arrow.FlightCallOptions(timeout=limit)
-    return client.do_get(arrow.Ticket(flight.ticket), options)
-
-
 def read_batches(flight: Found) -> Iterator[Any]:
     """The record batches of a flight, as they come.
 
@@ -173,127 +134,3 @@ def read_batches(flight: Found) -> Iterator[Any]:
     reader = flight.dialled.call(lambda client, _: opened(flight, client))
     while (batch := flight.dialled.call(lambda *_: next(reader, None), once=True)) is not None:
         yield batch.data
-
-
-class _Store:
-    """Tables of one load: small ones in memory, the rest in files."""
-
-    def __init__(self, data: FlightData) -> None:
-        self._given = data.cache
-        self._used: set[Path] = set()
-        self._room = IN_MEMORY
-
-    def table(self, flight: Found) -> Any:
-        """The table of a flight, from the cache if it is there.
-
-        Raises:
-            FlopsError: see `Dialled.call`.
-        """
-        path = self._path(flight)
-        if path is not None and (table := _mapped(path)) is not None:
-            self._used.add(path)
-            os.utime(path)
-            log.info("%s: from %s", flight.name, path)
-            return table
-        table = flight.dialled.call(
-            lambda client, options: self._read(opened(flight, client), flight, path)
-        )
-        if flight.version and self._version(flight) != flight.version:
-            raise NoSuchFlight(f"{flight} has been replaced while it was read")
-        return table
-
-    def _version(self, flight: Found) -> bytes:
-        from pyarrow import flight as arrow
-
-        descriptor = arrow.FlightDescriptor.deserialize(flight.descriptor)
-        info = flight.dialled.call(
-            lambda client, options: client.get_flight_info(descriptor, options)
-        )
-        version: bytes = info.app_metadata
-        return version
-
-    def _read(self, reader: Any, flight: Found, path: Path | None) -> Any:
-        """Read a flight to its end, into memory or a file."""
-        import pyarrow as pa
-
-        held, size = [], 0
-        for chunk in reader:
-            held.append(chunk.data)
-            size += chunk.data.nbytes
-            if size > self._room:
-                return self._spooled(reader, held, flight, path)
-        self._room -= size
-        return pa.Table.from_batches(held, reader.schema)
-
-    def _spooled(self, reader: Any, held: list[Any], flight: Found, path: Path | None) -> Any:
-        import pyarrow as pa
-
-        with self._file(path) as (part, keep):
-            with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, reader.schema) as writer:
-                while held:
-                    writer.write_batch(held.pop(0))
-                for chunk in reader:
-                    writer.write_batch(chunk.data)
-            table = pa.ipc.open_file(pa.memory_map(str(part))).read_all()
-            if keep is not None:
-                os.replace(part, keep)
-                self._used.add(keep)
-        return table
-
-    @contextmanager
-    def _file(self, path: Path | None) -> Iterator[tuple[Path, Path | None]]:
-        """A new file, and where to keep it; None to remove it when it is no longer mapped."""
-        for folder in (path.parent if path else None, None):
-            try:
-                if folder is not None:
-                    folder.mkdir(parents=True, exist_ok=True)
-                handle, name = tempfile.mkstemp(".part", "flight-", folder)
-            except OSError as error:
-                if folder is None:
-                    raise
-                log.warning(
-                    "%s cannot be written (%s): large data are read again at each start, give a "
-                    "folder for them with --data-cache", folder, error.strerror,
-                )  # fmt: skip
-                continue
-            os.close(handle)
-            try:
-                yield Path(name), path if folder else None
-            finally:
-                Path(name).unlink(missing_ok=True)
-            return
-
-    def _path(self, flight: Found) -> Path | None:
-        if not flight.version:
-            return None
-        key = hashlib.sha256(flight.name.encode() + b"\0" + flight.version).hexdigest()[:32]
-        return self._folder / f"{key}.arrow"
-
-    @property
-    def _folder(self) -> Path:
-        if self._given is not None:
-            return self._given
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return Path(home) / "flops-fl"
-
-    def tidy(self) -> None:
-        """Remove what was not used for long, and what a killed process has left."""
-        old = time.time() - UNUSED
-        for pattern in ("*.arrow", "flight-*.part"):
-            for path in self._folder.glob(pattern):
-                with suppress(OSError):
-                    if path not in self._used and path.stat().st_mtime < old:
-                        path.unlink()
-
-
-def _mapped(path: Path) -> Any:
-    """The table in a file of the cache; None if there is none that can be read."""
-    import pyarrow as pa
-
-    try:
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except FileNotFoundError:
-        return None
-    except (OSError, pa.ArrowException) as error:
-        log.warning("%s cannot be read (%s): the data are read from the server", path, error)
-        return None

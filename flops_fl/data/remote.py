@@ -13,11 +13,12 @@ from typing import Any
 
 from flops_fl.data.command import cut_source
 from flops_fl.data.content import ContentHash
-from flops_fl.data.flights import Found, list_flights, read_batches
+from flops_fl.data.flights import list_flights, read_batches
 from flops_fl.data.names import has_tag
 from flops_fl.data.sending import Sent, rows_of, send
 from flops_fl.data.servers import Dialled, FlightData
 from flops_fl.data.split import draw_histogram
+from flops_fl.data.store import Found
 from flops_fl.data.tables import features_of
 from flops_fl.errors import NoSuchFlight, UsageError
 from flops_fl.options.data import DialOptions, PartitionOptions, ServerOptions, ShowOptions

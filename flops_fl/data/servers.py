@@ -58,6 +58,7 @@ class Dialled:
         self.server = server
         self._how = how
         self._client: flight.FlightClient | None = None
+        self._heard = 0
 
     @property
     def patience(self) -> float:
@@ -97,7 +98,9 @@ class Dialled:
         patience = self._how.connect_timeout
         end, pause, said = time.monotonic() + patience, 0.1, False
         options = flight.FlightCallOptions(timeout=max(1.0, min(ANSWER, patience)))
+        most = 0
         while True:
+            self._heard = 0
             try:
                 with _explained(self.server):
                     return step(self._connected(), options)
@@ -108,6 +111,8 @@ class Dialled:
                 fault = tls_fault(self.server.address, self._tls, ENDS)
                 if fault:
                     raise Refused(fault) from None
+                if self._heard > most:
+                    most, end, pause = self._heard, time.monotonic() + patience, 0.1
                 left = end - time.monotonic()
                 if left <= 0:
                     raise Unreachable(
@@ -119,6 +124,10 @@ class Dialled:
                     said = True
                 time.sleep(min(pause, left))
                 pause = min(2 * pause, self._how.max_backoff)
+
+    def heard(self, size: int) -> None:
+        """Tell how much has come: after a trial with more than before, `call` is patient anew."""
+        self._heard = size
 
     @property
     def _tls(self) -> Tls | None:

@@ -11,7 +11,7 @@ import pyarrow.flight as fl
 import pyarrow.parquet as pq
 import pytest
 
-from flops_fl.data import flights
+from flops_fl.data import flights, store
 from flops_fl.data.dataset import EagerDataset
 from flops_fl.data.flights import load_flights
 from flops_fl.data.folder import load_folder
@@ -108,38 +108,6 @@ def test_a_name_on_two_servers_is_refused(pair, server):
         load_flights(source(*pair), ["a"])
 
 
-def test_large_data_are_mapped_and_found_again(server, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(flights, "IN_MEMORY", 1 << 20)
-    table = pa.table({"x": np.arange(1_000_000)})
-    put(server.client(), "big.1.parquet", table, max_chunksize=100_000)
-    put(server.client(), "small.1.parquet", pa.table({"x": np.arange(10)}))
-    caplog.set_level("INFO", "flops_fl")
-    before = pa.total_allocated_bytes()
-    first = load_flights(source(server, cache=tmp_path), ["big", "small"])
-    assert pa.total_allocated_bytes() - before < table.nbytes / 2
-    assert "big.1.parquet: from" not in caplog.text
-    again = load_flights(source(server, cache=tmp_path), ["big", "small"])
-    assert "big.1.parquet: from" in caplog.text
-    assert first._fingerprint == again._fingerprint
-    assert again.data.table.equals(first.data.table)
-    assert len(list(tmp_path.iterdir())) == 1
-
-    next(tmp_path.iterdir()).write_bytes(b"ARROW1 damaged")
-    assert len(load_flights(source(server, cache=tmp_path), ["big"])) == 1_000_000
-    put(server.client(), "big.1.parquet", pa.table({"x": np.arange(5)}))
-    assert load_flights(source(server, cache=tmp_path), ["big"])["x"] == [0, 1, 2, 3, 4]
-
-
-def test_a_cache_that_cannot_be_written_is_said_and_the_data_are_there(
-    server, tmp_path, monkeypatch, caplog
-):
-    monkeypatch.setattr(flights, "IN_MEMORY", 1 << 10)
-    (tmp_path / "file").write_text("")
-    put(server.client(), "big.1.parquet", pa.table({"x": np.arange(10_000)}))
-    assert len(load_flights(source(server, cache=tmp_path / "file"), ["big"])) == 10_000
-    assert "cannot be written" in caplog.text
-
-
 def test_a_server_that_is_away_is_awaited_with_a_name_and_an_end(tmp_path, caplog):
     caplog.set_level("INFO", "flops_fl")
     where = free_address()
@@ -165,7 +133,7 @@ def test_a_server_killed_during_a_get_is_read_again_when_it_is_back(server, tmp_
     own = DataServer(tmp_path / "data")
     table = pa.table({"x": np.arange(3_000_000)})
     put(own.client(), "a.1.parquet", table, max_chunksize=500_000)
-    killed, read = [], flights._Store._read
+    killed, read = [], store.Store._read
 
     def read_and_kill(self, reader, *rest):
         if not killed:
@@ -174,7 +142,7 @@ def test_a_server_killed_during_a_get_is_read_again_when_it_is_back(server, tmp_
             own.start(own.port)
         return read(self, reader, *rest)
 
-    monkeypatch.setattr(flights._Store, "_read", read_and_kill)
+    monkeypatch.setattr(store.Store, "_read", read_and_kill)
     assert load_flights(source(own, wait=60), ["a"]).data.table.equals(table)
     own.stop()
 

@@ -1,5 +1,7 @@
 """The data server as a process: kills, many readers, rights, and how it starts and ends."""
 
+import subprocess
+import sys
 import urllib.request
 
 import grpc
@@ -57,6 +59,28 @@ def test_after_a_kill_during_a_put_and_a_get_all_that_was_whole_is_there(started
     assert get(again.client(), "whole.1.parquet") == table
     put(again.client(), "half.1.parquet", rows(1))
     assert listed(again.client(), "half") == ["half.1.parquet"]
+
+
+SENDER = """
+import sys, numpy, pyarrow, pyarrow.flight as fl
+table = pyarrow.table({"x": numpy.random.default_rng(1).random(1_000_000)})
+path = fl.FlightDescriptor.for_path("half.1.parquet")
+writer, _ = fl.connect(sys.argv[1]).do_put(path, table.schema)
+while True:
+    writer.write_table(table)
+"""
+
+
+@pytest.mark.slow
+def test_of_a_plain_sender_that_is_killed_nothing_stays(started):
+    server = started()
+    put(server.client(), "half.1.parquet", rows(1))
+    sender = subprocess.Popen([sys.executable, "-c", SENDER, f"grpc://{server.address}"])
+    wait_until(lambda: [p for p in server.folder.glob(".*.part") if p.stat().st_size > MB])
+    sender.kill()
+    sender.wait()
+    wait_until(lambda: server.files() == ["half.1.parquet"])
+    assert get(server.client(), "half.1.parquet") == rows(1)
 
 
 @pytest.mark.slow
