@@ -161,8 +161,7 @@ COMMANDS = {
     "project run": Command(
         "SLA --data D",
         "a FLOps project from its file to a served model",
-        "Train a FLOps project's model on this machine, with local processes, and do what its "
-        "file says is to follow: an image of the model, and serving it.",
+        "Train a FLOps project's model with local processes; then do its later steps.",
         "project:ProjectRunOptions",
         commands.project_run,
     ),

@@ -18,6 +18,7 @@ from flops_fl.options.init import InitRepoOptions
 from flops_fl.options.learner import LearnerOptions
 from flops_fl.options.pki import EnrollOptions, RequestOptions, SignOptions
 from flops_fl.options.plan import PlanOptions
+from flops_fl.options.project import ProjectPlanOptions, ProjectRunOptions
 from flops_fl.options.reading import parse
 from flops_fl.options.use import EvaluateOptions, ExportOptions, RunOptions
 from flops_fl.wire.hub.entries import Room
@@ -148,7 +149,7 @@ def test_another_machine_wants_tls_or_a_loud_word():
 COMMANDS = [
     AggregatorOptions, LearnerOptions, SimulateOptions, PartitionOptions, RequestOptions,
     SignOptions, EnrollOptions, RunOptions, EvaluateOptions, ExportOptions,
-    PlanOptions, CheckOptions, InitRepoOptions,
+    PlanOptions, CheckOptions, InitRepoOptions, ProjectRunOptions, ProjectPlanOptions,
 ]  # fmt: skip
 
 

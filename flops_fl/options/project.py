@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, PositiveInt, model_validator
 
 from flops_fl.net.address import Address
 from flops_fl.options.common import Options
-from flops_fl.options.described import DATA, NETWORK, PROCESS, RESULTS, TRAINING, option
-from flops_fl.options.kinds import HostPort, LocalPath, Threads
+from flops_fl.options.described import DATA, LEARNERS, NETWORK, PROCESS, RESULTS, TRAINING, option
+from flops_fl.options.kinds import Fraction, HostPort, LocalPath, Threads
 from flops_fl.options.limits import CommonLimits, HubLimits, PrintLimits
 from flops_fl.options.notices import NoticeOptions
 from flops_fl.options.training import RunningOptions
@@ -36,16 +36,15 @@ class ProjectRunOptions(
     """Options of ``flops-fl project run``."""
 
     data: Places = option(
-        "a learner's data with the project's tags, as flops-fl learner takes them: a folder (or "
-        "one of such folders), grpc://HOST:PORT; learners take turns. TAG=SOURCE: what data "
-        "partition takes, split among all learners. none: the repository's own. May be repeated",
+        "a learner's data: a folder (or a folder of these) or grpc://HOST:PORT, may be repeated; "
+        "TAG=SOURCE, split among all; none: the repository's",
         DATA,
         [],
         metavar="PLACE",
         repeated=True,
     )
     partition: str = option(
-        "how rows of TAG=SOURCE are split: iid, linear, dirichlet:ALPHA, shards:K, column:NAME",
+        "how TAG=SOURCE is split, as by simulate",
         DATA,
         "iid",
         metavar="SCHEME",
@@ -54,17 +53,19 @@ class ProjectRunOptions(
         "make images of TAG=SOURCE N x N", DATA, None, metavar="N", advanced=True
     )
     learners: PositiveInt | None = option(
-        "how many learners, in each cluster if there are any; default: min_available_clients, or "
-        "one for each place of --data if these are more",
+        "learners, of each cluster; default: one for each --data, at least min_available_clients",
         TRAINING,
         None,
         metavar="N",
     )
     clusters: PositiveInt | None = option(
-        "how many clusters, if the mode is hierarchical; default: 2", TRAINING, None, metavar="N"
+        "clusters, if the mode is hierarchical; default: 2", TRAINING, None, metavar="N"
+    )
+    fraction_fit: Fraction = option(
+        "share of learners that trains in a round", LEARNERS, 1.0, metavar="SHARE", advanced=True
     )
     processes: PositiveInt | None = option(
-        "number of processes; default: one for each core", PROCESS, None, metavar="N"
+        "number of processes; default: one for each core", PROCESS, None, metavar="N", advanced=True
     )
     threads: Threads = option(
         "threads of numerical libraries; 0: all cores", PROCESS, 1, metavar="N"
@@ -85,13 +86,20 @@ class ProjectRunOptions(
         advanced=True,
     )
     push: str | None = option(
-        "a registry to push the image of the model to", NETWORK, None, metavar="REGISTRY"
+        "a registry to push the image of the model to",
+        NETWORK,
+        None,
+        metavar="REGISTRY",
+        advanced=True,
     )
     insecure: bool = option(
-        "do without TLS to data servers on other machines, and from them (--serve)", NETWORK, False
+        "allow data servers of other machines, and serve other machines, without TLS",
+        NETWORK,
+        False,
+        advanced=True,
     )
     serve: HostPort = option(
-        "where deploy_trained_model_image serves the model",
+        "where to serve the model at the end",
         NETWORK,
         Address("127.0.0.1", 5001),
         metavar="HOST:PORT",
@@ -111,7 +119,7 @@ class ProjectPlanOptions(ProjectRunOptions):
     """Options of ``flops-fl project plan``."""
 
     listen: HostPort = option(
-        "where the plan's aggregator listens; clusters have the next ports",
+        "where the aggregator listens",
         NETWORK,
         Address("127.0.0.1", 8080),
         metavar="HOST:PORT",

@@ -40,15 +40,12 @@ def run_project(options: ProjectRunOptions, answer: Answer) -> int:
     _require(sla, options)
     if options.json_:
         answer.apart()
-    for note in asked.notes(sla):
-        log.info("%s", note)
-    if sla.verbose:
-        log.info(
-            "%s",
-            "\n".join(
-                ["by hand this would be", *script(sla, team, list(plan(sla, team, options)))]
-            ),
-        )
+    if sla.verbose:  # with the notes in it
+        by_hand = script(sla, team, list(plan(sla, team, options)))
+        log.info("%s", "\n".join(["by hand this would be", *by_hand]))
+    else:
+        for note in asked.notes(sla):
+            log.info("%s", note)
     document: dict[str, Any] = {}
 
     def ended(folder: Path, result: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flops_fl.run.checkpoint import newest_round
 from tests.conftest import LIMIT, wait_until
 from tests.data.serving import DataServer
 from tests.listeners import Listener
@@ -89,7 +90,7 @@ def test_a_killed_project_goes_on_with_resume(processes, slow_repo, tmp_path):
     finished(whole)
 
     killed = run(processes, file, *common, tmp_path / "run", MARK=mark, FIT_SECONDS="0.5")
-    wait_until(lambda: len(list((tmp_path / "run").glob("checkpoint*"))) > 1, LONG)
+    wait_until(lambda: newest_round(tmp_path / "run") > 1, LONG)
     killed.kill()
     killed.wait()
     refused = run(processes, file, *common, tmp_path / "run", MARK=mark)
