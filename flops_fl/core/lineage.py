@@ -25,7 +25,8 @@ def latest(history: Iterable[RoundRecord]) -> dict[str, Entry]:
     """The last entry of each learner. One that never told a hash has none."""
     found: dict[str, Entry] = {}
     for record in history:
-        found.update(record.new_data)
+        if record.new_data:
+            found.update(record.new_data)
     return found
 
 

@@ -160,6 +160,8 @@ def excluded(history: Sequence[RoundRecord], max_failures: int | None) -> list[s
     streaks: Counter[str] = Counter()
     aside: set[str] = set()
     for record in history if max_failures else ():
+        if not (record.failures or streaks):
+            continue  # as most records: a long history is read before each round
         failed = {failure.learner for failure in record.failures}
         streaks.update(failed)
         for learner in set(record.learners) - failed:
