@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 EXTRAS := aggregator,ui,data,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo flower bench chaos fuzz test test-all check format lock docs walk screenshots options proto clean
+.PHONY: help demo flower bench chaos fuzz test test-all check format lock docs walk tour screenshots options proto clean
 .PHONY: torch frameworks simulation schemas flower-next
 
 help:  ## show this list
@@ -95,6 +95,10 @@ docs: $(VENV)/.installed  ## the docs as a site in build/site, links checked
 
 walk: $(VENV)/.installed  ## follow README and docs in a fresh clone and bare environments
 	@PYTHONPATH=. $(BIN)/python docs/make/walk.py
+
+# Base images come from a registry, or from where FLOPS_BASE says; TOUR=--no-images needs no network.
+tour: $(VENV)/.installed frameworks  ## from nothing to a served model, for three frameworks; writes docs/tour.md
+	@PYTHONPATH=. $(BIN)/python docs/make/tour.py $(TOUR)
 
 screenshots: $(VENV)/.installed  ## write the pictures of terminals in docs/images
 	@PYTHONPATH=. $(BIN)/python docs/make/screenshots.py

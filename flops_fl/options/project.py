@@ -85,6 +85,9 @@ class ProjectRunOptions(
         shown="as flops-fl image has it",
         advanced=True,
     )
+    cpu: bool = option(
+        "torch's wheels without CUDA in the image of the model", PROCESS, False, advanced=True
+    )
     push: str | None = option(
         "a registry to push the image of the model to",
         NETWORK,

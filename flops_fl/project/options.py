@@ -17,6 +17,8 @@ from flops_fl.project.team import Team
 
 IMAGES = "images"
 """The folder in a run's folder where the image of its model is."""
+IMAGE = {"base", "cpu", "push"}
+"""Options that are the image's, too."""
 
 
 def federation(sla: Sla, team: Team, options: ProjectRunOptions) -> SimulateOptions:
@@ -54,7 +56,7 @@ def image(sla: Sla, options: ProjectRunOptions, run: Path) -> ImageOptions:
         "platform": list(sla.supported_platforms),
         "model_flavor": sla.ml_model_flavor,
         "out": run / IMAGES,
-        **{name: getattr(options, name) for name in options.model_fields_set & {"base", "push"}},
+        **{name: getattr(options, name) for name in options.model_fields_set & IMAGE},
     }
     return build(ImageOptions, values)
 

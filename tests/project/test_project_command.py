@@ -127,3 +127,9 @@ def test_words_have_no_password():
     said = ["https://me:secret@example.org/r.git", "--notify", "mqtt://me:secret@broker"]
     shown = " ".join(words(parse(cls, "aggregator", "", said, {})))
     assert shown == "https://example.org/r.git --notify mqtt://me@broker:9027"
+
+
+def test_what_is_said_of_the_image_is_the_images(tmp_path, capsys):
+    file = project(tmp_path, post_training_steps=["build_image_for_trained_model"])
+    *_, image = planned(file, "--data", "digits=digits", "--cpu", "--base", "b:1", capsys=capsys)
+    assert {"--cpu", "--base", "b:1", "inference"} <= set(shlex.split(image["command"]))
