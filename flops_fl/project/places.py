@@ -75,6 +75,8 @@ def _from_json(file: Path, text: str) -> Document:
     except json.JSONDecodeError as error:
         said = _trailing_comma(text, error) or f"{error.msg}, column {error.colno}"
         raise UsageError(f"{file}, line {error.lineno}: {said}: expected JSON") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise UsageError(f"{file}: {first_line(error)}: expected JSON") from None
     try:
         # YAML takes all of JSON but tabs, and none can be within its texts.
         root = yaml.compose(text.replace("\t", " "), Loader=yaml.SafeLoader)
@@ -92,10 +94,23 @@ def _trailing_comma(text: str, error: json.JSONDecodeError) -> str:
     return ""
 
 
+class _Loader(yaml.SafeLoader):
+    """Takes each key as it is written, not as the number or date that it looks like."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        self.flatten_mapping(node)
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key that is no text", key.start_mark
+                )
+        return {key.value: self.construct_object(each, deep=deep) for key, each in node.value}
+
+
 def _from_yaml(file: Path, text: str) -> Document:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        values = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}" if mark else ""

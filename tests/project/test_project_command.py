@@ -77,6 +77,12 @@ def test_learners_take_turns_where_there_are_fewer_places(tmp_path, digits, caps
     assert places == [str(digits / "part-0"), "grpc://127.0.0.1:11027", str(digits / "part-0")]
 
 
+def test_a_repository_may_have_its_own_data(tmp_path, capsys):
+    starts = planned(project(tmp_path), "--data", "none", capsys=capsys)
+    assert [each["name"] for each in starts] == ["aggregator", "learner-0", "learner-1"]
+    assert not any("--data" in each["command"] for each in starts)
+
+
 def test_the_plan_of_a_tree_is_what_the_manager_would_start(tmp_path, capsys):
     file = project(tmp_path, IN_CLUSTERS, post_training_steps=[])
     starts = planned(file, "--data", "digits=digits", "--output", tmp_path / "out", capsys=capsys)

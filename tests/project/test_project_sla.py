@@ -138,6 +138,9 @@ def test_a_mistake_is_named_with_its_place(tmp_path, right, wrong, said, name):
         ("a.json", "[" * 1_200, ": nested too deeply"),
         ("a.yaml", "[" * 1_200, ": nested too deeply"),
         ("a.json", '{"verbose": "\x7f"}', ": unacceptable character"),
+        ("a.json", '{"verbose": %s}' % ("9" * 5000), ": Exceeds the limit"),
+        ("a.yaml", "ml_repo_url: x\n1: 2\n", ": 1, line 2: no such key: expected customerID, "),
+        ("a.yaml", "? [a]\n: b\n", ", line 1: a key that is no text: expected YAML"),
     ],
 )  # fmt: skip
 def test_what_is_no_project_at_all(tmp_path, name, text, said):
