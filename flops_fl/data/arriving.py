@@ -55,7 +55,11 @@ def check_schema(name: str, schema: Any) -> None:
     Raises:
         DataError: its types, its number of columns or its features do not allow it.
     """
-    if len(set(schema.names)) != len(schema) or not len(schema):
+    try:
+        names = schema.names
+    except UnicodeDecodeError:
+        raise DataError(f"{name}: the name of a column is not UTF-8: rename it") from None
+    if len(set(names)) != len(schema) or not len(schema):
         raise DataError(f"{name}: expected at least one column, and none twice")
     count = sum(_count(name, field.name, field.type, 1) for field in schema)
     if count > COLUMNS:
@@ -91,6 +95,8 @@ def _count(name: str, column: str, kind: Any, depth: int) -> int:
 def _plain(kind: Any) -> bool:
     import pyarrow as pa
 
+    if pa.types.is_decimal(kind) and not 0 <= kind.scale <= kind.precision:  # none of Parquet
+        return False
     return any(getattr(pa.types, of)(kind) for of in _PLAIN)
 
 

@@ -14,6 +14,7 @@ from flops_fl.data.content import ContentHash
 from flops_fl.data.copies import Copies, add_table, version_of
 from flops_fl.data.names import PART, SUFFIX, check_name, tag_of
 from flops_fl.errors import DataError, NoRoom, NoSuchFlight
+from flops_fl.text import first_line
 
 GROUP = 8 << 20  # bytes of a Parquet row group
 
@@ -185,8 +186,13 @@ def writing() -> Iterator[None]:
         NoRoom: the disk is full.
         DataError: another reason.
     """
+    import pyarrow as pa
+
     try:
         yield
+    except pa.ArrowException as error:  # as times beyond those that Parquet has
+        reason = first_line(error)[:200]
+        raise DataError(f"these data cannot be kept as Parquet: {reason}") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise NoRoom(f"the data server has no room left ({error.strerror})") from None

@@ -144,6 +144,7 @@ BOMBS = {
     "empty structs": (pa.schema([("x", pa.list_(pa.struct([])))]), "which is not accepted"),
     "lists of length 0": (pa.schema([("x", pa.list_(pa.int8(), 0))]), "which is not accepted"),
     "runs": (pa.schema([("x", pa.run_end_encoded(pa.int32(), pa.int8()))]), "which is not accept"),
+    "decimals": (pa.schema([("x", pa.decimal128(5, -2))]), "which is not accepted"),
     "dictionaries": (pa.schema([("x", pa.dictionary(pa.int8(), pa.string()))]), "not accepted"),
     "one name twice": (pa.schema([("x", pa.int8()), ("x", pa.int8())]), "and none twice"),
     "no column": (pa.schema([]), "at least one column"),
@@ -182,6 +183,9 @@ def test_batches_that_are_damaged_or_expand_are_refused_and_leave_nothing(shared
         garbage = channel.stream_stream(f"/{SERVICE}/DoPut")(iter([first, b"\x12\xff\xff"]))
         with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT"):
             list(garbage)
+    times = pa.RecordBatch.from_arrays([pa.array([1 << 62], pa.timestamp("s"))], ["t"])
+    with pytest.raises(pa.ArrowInvalid, match="cannot be kept as Parquet: .*timestamp"):
+        stream(client, "times.1.parquet", times.schema, times)
     nulls = pa.RecordBatch.from_arrays([pa.nulls(1 << 28)], ["x"])
     with pytest.raises(pa.ArrowInvalid, match="268435456 rows in 0 bytes"):
         stream(client, "nulls.1.parquet", nulls.schema, nulls)
