@@ -100,7 +100,8 @@ class Tour:
 
     def block(self, lines: list[str]) -> None:
         """Add lines of a terminal to the page."""
-        self.page.append("\n".join(["```console", *lines, "```\n"]))
+        mark = "<!-- run by docs/make/tour.py -->\n"
+        self.page.append("\n".join([mark, "```console", *lines, "```\n"]))
 
     def predict(self, run: str) -> None:
         """Serve a run's model, ask it, and stop it.
