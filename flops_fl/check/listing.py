@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from flops_fl.check.code import Code
 from flops_fl.check.finding import Finding, error, warning
 from flops_fl.errors import RepositoryError
-from flops_fl.repo.environment import NAMES, Entry, Environment, python_versions, read_environment
+from flops_fl.repo.dependencies import misnamed
+from flops_fl.repo.environment import (
+    NAMES,
+    Entry,
+    Environment,
+    python_versions,
+    read_environment,
+)
 from flops_fl.repo.imports import (
     CONTRACT,
     Import,
@@ -41,17 +49,19 @@ def check_listing(code: Code) -> list[Finding]:
         for name in there[1:]
     ]  # fmt: skip
     if environment is None:
-        return [_no_file(imports or [])]
+        return [_no_file(folder, imports or [])]
     return [*found, *_mistakes(environment, imports)]
 
 
-def _no_file(imports: list[Import]) -> Finding:
+def _no_file(folder: Path, imports: list[Import]) -> Finding:
     packages = sorted({distributions_of(each.module)[0] for each in imports if not each.optional})
+    remedy = f"write conda.yaml with dependencies: [{', '.join(['python>=3.11', *packages])}]"
+    other, said = misnamed(folder)
     return warning(
-        "conda-file", NAMES[0], 1,
+        "conda-file", other or NAMES[0], 1,
         "there is no dependency file: no image can be built, and the model in MLflow will not say "
         "what it needs",
-        f"write conda.yaml with dependencies: [{', '.join(['python>=3.11', *packages])}]",
+        said or remedy,
     )  # fmt: skip
 
 

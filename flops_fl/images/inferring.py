@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def infer(order: Order, report: Report) -> None:
         model = first_fit(order, report, folders).client.model
     report.step("get_model")
     given = model.model()
+    logging.disable(logging.ERROR)  # MLflow's advice on its own list
     os.environ["MLFLOW_TRACKING_URI"] = Path(order.kept, "mlruns").as_uri()
     from flops_fl.observers.flavors import inferred_requirements
 

@@ -17,7 +17,13 @@ from flops_fl import __version__
 from flops_fl.errors import RepositoryError
 from flops_fl.images.lock import Lock, Pin, needed_by, parse_pins
 from flops_fl.images.uv import Target, Unsolvable, compile_requirements
-from flops_fl.repo.environment import Entry, Environment, python_versions, read_environment
+from flops_fl.repo.dependencies import misnamed
+from flops_fl.repo.environment import (
+    Entry,
+    Environment,
+    python_versions,
+    read_environment,
+)
 from flops_fl.repo.imports import packages_imported
 from flops_fl.repo.runtime import OURS, RUNTIME, against, requirements_of
 
@@ -87,9 +93,9 @@ def needs_of(folder: Path, python: str) -> Needs:
     """
     environment = read_environment(folder)
     if environment is None:
+        remedy = misnamed(folder)[1] or "flops-fl deps REPO --write makes one"
         raise RepositoryError(
-            "the repository has no conda.yaml, which says what its images need: flops-fl deps REPO "
-            "--write makes one",
+            f"the repository has no conda.yaml, which says what its images need: {remedy}",
             stage="conda.yaml",
         )
     tracked = MLFLOW & {each.module for each in packages_imported(folder)}

@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 
 from flops_fl.images.lock import Pin
 from flops_fl.images.needs import MLFLOW, Dropped, Needs, kept
+from flops_fl.repo.dependencies import misnamed
 from flops_fl.repo.environment import NAMES, Entry, Environment, read_environment
 from flops_fl.repo.imports import (
     CONTRACT,
@@ -88,8 +89,10 @@ def propose(folder: Path, name: str, python: str) -> Proposal:
     """
     environment = read_environment(folder)
     imports = [each for each in packages_imported(folder) if each.module not in CONTRACT]
+    notes = []
     if environment is None:
         environment = Environment(folder / NAMES[0], (), (), name)
+        notes += [said for said in misnamed(folder)[1:] if said]
     tracked = bool(MLFLOW & {each.module for each in imports})
     idle = unused(imports, environment.entries)
     lines, removed, dropped = [], [], []
@@ -107,7 +110,7 @@ def propose(folder: Path, name: str, python: str) -> Proposal:
         Line(each.distribution, _imported(each.found), is_new=True)
         for each in unlisted(imports, environment.entries)
     ]
-    notes = [*_about_channels(environment)]
+    notes += _about_channels(environment)
     return Proposal(
         environment.file.name, environment.name or name, python, lines, removed, dropped, notes
     )

@@ -18,6 +18,20 @@ log = logging.getLogger(__name__)
 
 STUBS = ("flops-utils", "datasets")
 """What the modules of FLOps' templates import, and users seldom list."""
+MISNAMED = {
+    "environment.yaml": "rename it to conda.yaml",
+    "environment.yml": "rename it to conda.yaml",
+    "requirements.txt": "list its packages in conda.yaml",
+}
+"""Files that other tools take for what they are not here, and what to do."""
+
+
+def misnamed(folder: Path) -> tuple[str, str]:
+    """A file that was meant as the dependency file, and a sentence on it; empty if none was."""
+    for name, remedy in MISNAMED.items():
+        if (folder / name).is_file():
+            return name, f"{name} is not read: {remedy}"
+    return "", ""
 
 
 def check_dependencies(folder: Path) -> None:
@@ -28,9 +42,11 @@ def check_dependencies(folder: Path) -> None:
     """
     environment = read_environment(folder)
     if environment is None:
+        _, said = misnamed(folder)
         log.warning(
             "the repository has no conda.yaml: the training uses what is installed here, but the "
-            "model in MLflow will not say which packages it needs"
+            "model in MLflow will not say which packages it needs%s",
+            f" ({said})" if said else "",
         )
         return
     for slip in environment.slips:

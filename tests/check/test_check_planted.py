@@ -8,6 +8,10 @@ from flops_fl.check.code import Code, check_code
 from flops_fl.check.command import check_repository
 from flops_fl.check.listing import check_listing
 from flops_fl.check.report import Order
+from flops_fl.errors import RepositoryError
+from flops_fl.images.needs import needs_of
+from flops_fl.images.proposal import propose
+from flops_fl.repo.dependencies import check_dependencies
 from tests.conftest import EXAMPLES, NUMPY
 
 MODEL, DATA, CONDA = "model_manager.py", "data_manager.py", "conda.yaml"
@@ -149,6 +153,25 @@ def assert_only(found, repo, rule, file, line):
 def test_what_the_source_shows(plant, tmp_path, rule, file, line, old, new):
     repo = plant(old, new)
     assert_only([*check_code(code := Code(repo)), *check_listing(code)], repo, rule, file, line)
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("environment.yml", "environment.yml is not read: rename it to conda.yaml"),
+        ("requirements.txt", "requirements.txt is not read: list its packages in conda.yaml"),
+    ],
+)
+def test_a_dependency_file_of_another_name_is_named(plant, name, remedy, caplog):
+    repo = plant("", "")
+    (repo / "conda.yaml").rename(repo / name)
+    (found,) = check_listing(Code(repo))
+    assert (found.rule, found.file, found.remedy) == ("conda-file", name, remedy)
+    check_dependencies(repo)  # at the start of a training
+    assert f"({remedy})" in caplog.text
+    with pytest.raises(RepositoryError, match=f"what its images need: {remedy}"):
+        needs_of(repo, "3.12")
+    assert propose(repo, "x", "3.12").notes == [remedy]
 
 
 @pytest.mark.parametrize(

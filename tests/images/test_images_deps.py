@@ -143,7 +143,8 @@ def test_code_that_does_not_run_here_is_judged_by_its_imports(repo):
 
 
 @pytest.mark.slow
-def test_mlflow_is_asked_about_the_model_that_was_trained(tmp_path, digits):
+@pytest.mark.timeout(400)  # four processes that import MLflow
+def test_mlflow_is_asked_about_the_model_that_was_trained(tmp_path, digits, capfd):
     options = DepsOptions(repo="", data=digits / "part-0")
     found, why = deps._inferred(EXAMPLES / "mnist_sklearn", options)
     assert "784" in why  # the example's model is for larger images, so a fit was tried
@@ -152,6 +153,7 @@ def test_mlflow_is_asked_about_the_model_that_was_trained(tmp_path, digits):
         deps._inferred(EXAMPLES / "mnist_sklearn", DepsOptions(repo="", data=tmp_path / "parts"))
     found, why = deps._inferred(EXAMPLES / "mnist_sklearn", DepsOptions(repo=""))
     assert any(each.startswith("scikit-learn==") for each in found), why
+    assert "mlflow" not in capfd.readouterr().err  # its advice on its own list
 
 
 def test_code_that_ends_its_process_is_judged_by_its_imports(repo):
