@@ -15,7 +15,7 @@ from flops_fl.core.plan import Plan, State
 from flops_fl.core.rounds import Training
 from flops_fl.errors import FederationError
 from flops_fl.types import Layout, LearnerFailure, Task
-from tests.core.test_core_rounds import START, Collecting, FakeCohort
+from tests.core.fakes import START, Collecting, FakeCohort
 
 PLAN = Plan(
     run_id="c1", rounds=3, seed=0, min_available=2, min_fit=2, min_evaluate=2, round_timeout=100,

@@ -14,7 +14,7 @@ from flops_fl.errors import FederationError, UsageError
 from flops_fl.flower.building import strategy_called
 from flops_fl.flower.selection import Named
 from flops_fl.types import Layout
-from tests.core.test_core_rounds import START, FakeCohort, plan_of
+from tests.core.fakes import START, FakeCohort, plan_of
 
 CALLS = []
 

@@ -10,8 +10,9 @@ from rich.console import Console
 from flops_fl.observers import presence as module
 from flops_fl.observers.console import ConsoleObserver
 from flops_fl.observers.presence import Presence
-from flops_fl.types import LearnerFailure, RoundRecord
+from flops_fl.types import Best, LearnerFailure, RoundRecord
 from tests.conftest import wait_until
+from tests.observers.test_observers_files import FAILURE, RUN, record
 
 HEADER = len("2025-01-01 00:00:00 ")
 
@@ -100,3 +101,100 @@ def test_a_failed_rounds_reasons_are_left_to_the_error_that_has_them(learners, r
     assert said.count("too bad") == reasons
     assert "a failed in fit_model" in said
     assert "T: own" in said
+
+
+def _watch(console, learners=3):
+    observer = ConsoleObserver(console)
+    names = [f"l{n:04}" for n in range(learners)]
+    observer.on_start(RUN, [])
+    observer.on_wait(["l0000"], learners)
+    observer.on_stage(1, "fit", names)
+    for name in names:
+        observer.on_answer(1, "fit", name, "broken" if name == "l0001" else None)
+    others = [
+        replace(FAILURE, learner=f"o{n}", stage="wire", reason=w) for n, w in enumerate("xyz")
+    ]
+    failures = [*(replace(FAILURE, learner=f"c{n}") for n in range(5)), *others]
+    best = Best(round=1, loss=1.0, accuracy=0.5)
+    observer.on_round(record(1, failures=failures), best)
+    observer.on_round(record(2, failures=failures), best)
+    observer.on_end("failed", "why")
+
+
+@pytest.mark.parametrize("learners", [3, 1000])
+def test_a_plain_stream_gets_plain_lines(learners):
+    stream = io.StringIO()
+    _watch(Console(file=stream, width=100), learners)
+    text = stream.getvalue()
+    assert "\x1b" not in text
+    assert "round 1/3" in text
+    assert "accuracy 0.5000" in text
+    assert text.count("5 learners (c0, c1, c2 and 2 more) failed in fit_model: broken") == 2
+    assert text.count("Trace") == 3  # one a kind of failure
+    assert "and 1 more failed" in text
+    assert "training failed" in text
+    assert text.count("\n") < 30
+
+
+def test_a_run_that_nobody_evaluates_says_so_once_and_calls_no_round_best():
+    stream = io.StringIO()
+    observer = ConsoleObserver(Console(file=stream, width=100))
+    observer.on_start(RUN, [])
+    for number in (1, 2):
+        blind = replace(record(number, None, None), not_evaluated="0 of 1 evaluations")
+        observer.on_round(blind, None)
+    observer.on_end("completed", None)
+    text = stream.getvalue()
+    assert text.count("not evaluated: 0 of 1 evaluations") == 1
+    assert "none: no round was evaluated" in text
+    assert "best so far" not in text
+
+
+def test_a_terminal_gets_a_bar_that_goes_away():
+    stream = io.StringIO()
+    _watch(Console(file=stream, width=100, force_terminal=True))
+    assert "round 1/3 fit" in stream.getvalue()
+    assert "training failed" in stream.getvalue()
+
+
+def test_a_log_says_who_is_awaited_when_a_wait_is_long():
+    stream = io.StringIO()
+    observer = ConsoleObserver(Console(file=stream, width=200), remind=0.05)
+    observer.on_start(RUN, [])
+    observer.on_wait(["edge-1"], 2)
+    expect = ["1 of 2 learners present (edge-1), since ", " (0 s)"]
+    wait_for_words(stream, expect)
+    observer.on_stage(2, "fit", [f"l{n}" for n in range(6)])
+    observer.on_answer(2, "fit", "l1", None)
+    observer.on_answer(2, "fit", "l2", "broken")
+    wait_for_words(stream, ["round 2/3 fit: awaiting l0, l3, l4 and 1 more  1 failed, since "])
+    observer.on_end("failed", "why")
+
+
+def test_a_clusters_log_says_when_it_waits_for_its_root_and_has_no_figures():
+    stream = io.StringIO()
+    observer = ConsoleObserver(Console(file=stream, width=200), remind=0.05)
+    observer.on_start(replace(RUN, rounds=0), [])
+    observer.on_wait(["l0"], 2)
+    wait_for_words(stream, ["1 of 2 learners present (l0), since "])
+    observer.on_wait(["l0", "l1"], 2)
+    wait_for_words(stream, ["waiting for the root, since "])
+    observer.on_stage(1, "fit", ["l0", "l1"])
+    wait_for_words(stream, ["round 1 fit: awaiting l0, l1, since "])
+    observer.on_answer(1, "fit", "l0", None)
+    observer.on_answer(1, "fit", "l1", None)
+    observer.on_round(replace(record(1, None, None), not_evaluated="nobody was asked"), None)
+    seen = len(stream.getvalue())
+    wait_for_words(stream, ["waiting for the root, since "], seen)
+    observer.on_end("completed", None)
+    said = stream.getvalue()
+    assert "round 1     1.50 s  2 learners" in said
+    for word in ("loss", "best", "evaluated", " , since"):
+        assert word not in said
+
+
+def wait_for_words(stream, words, after=0):
+    end = time.monotonic() + 10
+    while not all(word in stream.getvalue()[after:] for word in words):
+        assert time.monotonic() < end, stream.getvalue()
+        time.sleep(0.01)

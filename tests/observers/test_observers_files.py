@@ -1,9 +1,6 @@
 """Checkpoints, results and pictures: whole or refused, never half."""
 
-import io
 import json
-import math
-import time
 from dataclasses import replace
 
 import ml_dtypes
@@ -12,17 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from rich.console import Console
 
 from flops_fl import limits
 from flops_fl.core.observer import RunInfo
 from flops_fl.core.plan import State
 from flops_fl.errors import UsageError
-from flops_fl.observers.console import ConsoleObserver
-from flops_fl.observers.metrics import MetricsObserver
 from flops_fl.observers.picture import draw_history
 from flops_fl.process.files import atomic
-from flops_fl.process.health import Health
 from flops_fl.run.checkpoint import (
     BEST,
     CHECKPOINTS,
@@ -32,7 +25,7 @@ from flops_fl.run.checkpoint import (
 )
 from flops_fl.run.journal import FolderJournal
 from flops_fl.run.result import result_document, write_result
-from flops_fl.types import Best, LearnerFailure, RoundRecord, Setup
+from flops_fl.types import Best, LearnerFailure, RoundRecord
 
 RUN = RunInfo(
     project_id="p", run_id="r", repo_source="s", repo_commit=None, strategy="FedAvg", seed=1,
@@ -278,148 +271,3 @@ def test_the_result_is_json_without_nan(tmp_path):
 def test_the_picture_is_a_png(tmp_path, history):
     draw_history(history, tmp_path / "p.png", "title")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
-
-
-def _watch(console, learners=3):
-    observer = ConsoleObserver(console)
-    names = [f"l{n:04}" for n in range(learners)]
-    observer.on_start(RUN, [])
-    observer.on_wait(["l0000"], learners)
-    observer.on_stage(1, "fit", names)
-    for name in names:
-        observer.on_answer(1, "fit", name, "broken" if name == "l0001" else None)
-    others = [
-        replace(FAILURE, learner=f"o{n}", stage="wire", reason=w) for n, w in enumerate("xyz")
-    ]
-    failures = [*(replace(FAILURE, learner=f"c{n}") for n in range(5)), *others]
-    best = Best(round=1, loss=1.0, accuracy=0.5)
-    observer.on_round(record(1, failures=failures), best)
-    observer.on_round(record(2, failures=failures), best)
-    observer.on_end("failed", "why")
-
-
-@pytest.mark.parametrize("learners", [3, 1000])
-def test_a_plain_stream_gets_plain_lines(learners):
-    stream = io.StringIO()
-    _watch(Console(file=stream, width=100), learners)
-    text = stream.getvalue()
-    assert "\x1b" not in text
-    assert "round 1/3" in text
-    assert "accuracy 0.5000" in text
-    assert text.count("5 learners (c0, c1, c2 and 2 more) failed in fit_model: broken") == 2
-    assert text.count("Trace") == 3  # one a kind of failure
-    assert "and 1 more failed" in text
-    assert "training failed" in text
-    assert text.count("\n") < 30
-
-
-def test_a_run_that_nobody_evaluates_says_so_once_and_calls_no_round_best():
-    stream = io.StringIO()
-    observer = ConsoleObserver(Console(file=stream, width=100))
-    observer.on_start(RUN, [])
-    for number in (1, 2):
-        blind = replace(record(number, None, None), not_evaluated="0 of 1 evaluations")
-        observer.on_round(blind, None)
-    observer.on_end("completed", None)
-    text = stream.getvalue()
-    assert text.count("not evaluated: 0 of 1 evaluations") == 1
-    assert "none: no round was evaluated" in text
-    assert "best so far" not in text
-
-
-def test_a_terminal_gets_a_bar_that_goes_away():
-    stream = io.StringIO()
-    _watch(Console(file=stream, width=100, force_terminal=True))
-    assert "round 1/3 fit" in stream.getvalue()
-    assert "training failed" in stream.getvalue()
-
-
-def test_a_log_says_who_is_awaited_when_a_wait_is_long():
-    stream = io.StringIO()
-    observer = ConsoleObserver(Console(file=stream, width=200), remind=0.05)
-    observer.on_start(RUN, [])
-    observer.on_wait(["edge-1"], 2)
-    expect = ["1 of 2 learners present (edge-1), since ", " (0 s)"]
-    wait_for_words(stream, expect)
-    observer.on_stage(2, "fit", [f"l{n}" for n in range(6)])
-    observer.on_answer(2, "fit", "l1", None)
-    observer.on_answer(2, "fit", "l2", "broken")
-    wait_for_words(stream, ["round 2/3 fit: awaiting l0, l3, l4 and 1 more  1 failed, since "])
-    observer.on_end("failed", "why")
-
-
-def test_a_clusters_log_says_when_it_waits_for_its_root_and_has_no_figures():
-    stream = io.StringIO()
-    observer = ConsoleObserver(Console(file=stream, width=200), remind=0.05)
-    observer.on_start(replace(RUN, rounds=0), [])
-    observer.on_wait(["l0"], 2)
-    wait_for_words(stream, ["1 of 2 learners present (l0), since "])
-    observer.on_wait(["l0", "l1"], 2)
-    wait_for_words(stream, ["waiting for the root, since "])
-    observer.on_stage(1, "fit", ["l0", "l1"])
-    wait_for_words(stream, ["round 1 fit: awaiting l0, l1, since "])
-    observer.on_answer(1, "fit", "l0", None)
-    observer.on_answer(1, "fit", "l1", None)
-    observer.on_round(replace(record(1, None, None), not_evaluated="nobody was asked"), None)
-    seen = len(stream.getvalue())
-    wait_for_words(stream, ["waiting for the root, since "], seen)
-    observer.on_end("completed", None)
-    said = stream.getvalue()
-    assert "round 1     1.50 s  2 learners" in said
-    for word in ("loss", "best", "evaluated", " , since"):
-        assert word not in said
-
-
-def wait_for_words(stream, words, after=0):
-    end = time.monotonic() + 10
-    while not all(word in stream.getvalue()[after:] for word in words):
-        assert time.monotonic() < end, stream.getvalue()
-        time.sleep(0.01)
-
-
-def test_metrics_name_who_is_awaited_and_count_returns():
-    health = Health()
-    metrics = MetricsObserver(health)
-    metrics.on_stage(1, "fit", ["a", "b"])
-    metrics.on_answer(1, "fit", "a", None)
-    metrics.on_return("b")
-    value = health.registry.get_sample_value
-    assert abs(value("flops_awaited_since_seconds", {"learner": "b"}) - time.time()) < 5
-    assert value("flops_awaited_since_seconds", {"learner": "a"}) is None
-    assert value("flops_reconnects_total") == 1
-
-
-def test_loss_and_accuracy_that_nobody_knows_are_no_figures():
-    health = Health()
-    metrics = MetricsObserver(health)
-    value = health.registry.get_sample_value
-    metrics.on_round(record(1, None, None), None)
-    assert math.isnan(value("flops_loss"))
-    assert math.isnan(value("flops_accuracy"))
-    metrics.on_round(record(2), None)
-    assert (value("flops_loss"), value("flops_accuracy")) == (1.0, 0.5)
-
-
-def test_metrics_tell_who_is_connected_from_who_is_expected_back():
-    health = Health()
-    metrics = MetricsObserver(health)
-    for name in ("a", "b", "b"):
-        metrics.on_join(name, Setup())
-    metrics.on_cut_off("a", "connection lost", 600.0)
-    metrics.on_wait(["a", "b"], 2)
-    value = health.registry.get_sample_value
-    assert value("flops_learners_connected") == 1
-    assert value("flops_learners_present") == 2
-
-
-def test_a_refused_update_is_counted_as_such_and_once():
-    health = Health()
-    metrics = MetricsObserver(health)
-    metrics.on_stage(1, "fit", ["a", "b"])
-    metrics.on_answer(1, "fit", "a", None)
-    metrics.on_answer(1, "fit", "a", "refused: NaN")  # looked at, after it had come
-    value = health.registry.get_sample_value
-    assert value("flops_learners_awaited", {"stage": "fit"}) == 1
-    assert value("flops_answers_total", {"stage": "fit", "outcome": "good"}) == 1
-    assert value("flops_answers_total", {"stage": "fit", "outcome": "refused"}) == 1
-    assert value("flops_learner_failures_total", {"learner": "a"}) == 1

@@ -11,7 +11,7 @@ from flops_fl.observers.mlflow import MlflowObserver
 from flops_fl.observers.mlflow_store import local_store
 from tests.conftest import NUMPY, wait_until
 from tests.mlflow_server import free_port, kill, start_server
-from tests.observers.test_observers_mlflow import RUN, record, sklearn_model
+from tests.observers.mlflow_runs import RUN, record, sklearn_model
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, many
 

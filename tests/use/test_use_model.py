@@ -1,6 +1,5 @@
 """A run's model is loaded, evaluated and exported, after real runs and with commands as printed."""
 
-import io
 import json
 import os
 import shutil
@@ -14,54 +13,12 @@ import pytest
 
 import flops_fl
 from flops_fl.errors import DataError, FlopsError, UsageError
-from flops_fl.options.reading import parse
-from flops_fl.options.use import EvaluateOptions, ExportOptions
-from flops_fl.process.answer import Answer
-from flops_fl.run.checkpoint import load_npz, save_npz
+from flops_fl.run.checkpoint import load_npz
 from flops_fl.types import parameters_sha256
 from flops_fl.use.formats import Home, write_model
-from flops_fl.use.model import evaluate, export, read_run
 from flops_fl.use.repository import built
 from tests.conftest import EXAMPLES, LIMIT, NUMPY, ROOT
-
-REPOSITORIES = ROOT / "tests" / "repositories"
-THREE = ("--learners", 3, "--rounds", 3)
-
-
-def simulated(run_cli, repo, out, *options):
-    code, _, err = run_cli(
-        "flops_fl", "simulate", repo, *options, "--no-tracking", "--output", out
-    )  # fmt: skip
-    assert code == 0, err
-    return out
-
-
-def command(name, *words):
-    """What `flops-fl NAME` prints, in this process."""
-    cls, act = {"export": (ExportOptions, export), "evaluate": (EvaluateOptions, evaluate)}[name]
-    stdout = io.StringIO()
-    act(parse(cls, name, "", [str(word) for word in words], {}), Answer(stdout))
-    return stdout.getvalue()
-
-
-def made(folder, repo, data):
-    """A run's folder with a model that a learner has trained; quicker than a federation."""
-    model = built(repo, data)
-    model.fit({})
-    save_npz(folder / "model-best.npz", model.parameters())
-    best = {"round": 1, "loss": 0.5, "accuracy": 0.5}
-    result = {"repo": {"source": str(repo), "commit": None}, "seed": 0, "best": best}
-    (folder / "result.json").write_text(json.dumps(result))
-    model.close()
-    return folder
-
-
-@pytest.fixture(scope="session")
-def run(run_cli, tmp_path_factory):
-    """Three learners, three rounds of the NumPy example."""
-    folder = tmp_path_factory.mktemp("model")
-    repo = shutil.copytree(NUMPY, folder / "repo")  # in no work tree, whose state would be said
-    return simulated(run_cli, repo, folder / "run", *THREE)
+from tests.use.runs import REPOSITORIES, command, made, simulated
 
 
 def test_the_evaluation_is_that_of_the_rounds_learners(run, digits):
@@ -315,92 +272,3 @@ def test_force_overwrites(run, tmp_path):
     (tmp_path / "m.npz").write_text("mine")
     command("export", run, "--out", tmp_path / "m.npz", "--force")
     assert parameters_sha256(load_npz(tmp_path / "m.npz")) == digest(run)
-
-
-def git(repo, *words):
-    words = ["git", "-C", str(repo), "-c", "user.name=t", "-c", "user.email=t@t", *words]
-    done = subprocess.run(words, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
-def committed(repo):
-    git(repo, "init", "-q", "-b", "main")
-    git(repo, "add", ".")
-    git(repo, "commit", "-q", "-m", "now")
-    return git(repo, "rev-parse", "HEAD")
-
-
-@pytest.fixture
-def run_of_repo(run, tmp_path):
-    """A run, and its repository: a folder within a Git work tree."""
-    repo = tmp_path / "work" / "repo"
-    shutil.copytree(NUMPY, repo, ignore=shutil.ignore_patterns("__pycache__"))
-    commit = committed(tmp_path / "work")
-    shutil.copytree(run, tmp_path / "run")
-    result = json.loads((run / "result.json").read_text())
-    result["repo"] = {"source": str(repo), "commit": commit}
-    (tmp_path / "run" / "result.json").write_text(json.dumps(result))
-    return tmp_path / "run", repo, commit
-
-
-def test_the_repository_is_the_runs_wherever_it_is_now(run_of_repo, caplog, tmp_path):
-    run, repo, commit = run_of_repo
-    caplog.set_level("INFO", "flops_fl")
-    assert flops_fl.load(run).bias.shape == (10,)
-    assert caplog.messages == []
-    manager = repo / "model_manager.py"
-    manager.write_text(manager.read_text().replace("CLASSES = 8 * 8, 10", "CLASSES = 8 * 8, 11"))
-    assert flops_fl.load(run).bias.shape == (10,)  # the commit's
-    said = f"{repo} is at {commit}+changes: the run's commit {commit} is checked out"
-    assert caplog.messages == [said]
-    later = committed(repo.parent)
-    moved = repo.rename(repo.parent / "moved")
-    with pytest.raises(UsageError, match=r"is no folder here: say where it is with --repo"):
-        flops_fl.load(run)
-    committed(moved.parent)
-    with pytest.raises(UsageError, match="Git cannot fetch"):  # nor was it there at that commit
-        flops_fl.load(run, repo=f"file://{moved}")
-    clone = tmp_path / "clone"
-    git(tmp_path, "clone", "-q", repo.parent, clone)
-    git(clone, "checkout", "-q", later)
-    assert flops_fl.load(run, repo=str(clone / "repo")).bias.shape == (10,)
-    assert f"{later}: the run's" in caplog.messages[-1]
-
-
-def test_where_the_commit_cannot_be_had_a_warning_says_so(run_of_repo, caplog):
-    run, repo, commit = run_of_repo
-    shutil.rmtree(repo.parent / ".git")
-    assert flops_fl.load(run).bias.shape == (10,)
-    assert caplog.messages == [
-        f"{repo} is used as it is now (in no Git work tree): the run's files ({commit}) are no "
-        "commit that it has"
-    ]
-    result = json.loads((run / "result.json").read_text())
-    other = committed(repo)
-    result["repo"]["commit"] = f"{other}+changes"
-    (run / "result.json").write_text(json.dumps(result))
-    flops_fl.load(run)
-    assert f"({other}): the run's files ({other}+changes)" in caplog.messages[-1]
-
-
-def test_lines_of_an_older_commit_open_the_run(run_of_repo):
-    """The torch format is the one whose lines need the repository; here without torch."""
-    run, repo, _ = run_of_repo
-    found = read_run(run, best=True)
-    with found.repository(None) as at:
-        assert found.home(None, at) == f"flops_fl.open_repository({str(repo)!r})"
-    (repo / "more.py").write_text("")
-    with found.repository(None) as at:
-        line = found.home(None, at)
-    assert line == f"flops_fl.load({str(run)!r})"
-    assert eval(line, {"flops_fl": flops_fl}).bias.shape == (10,)
-
-
-def test_a_run_without_the_model_that_is_asked_for_says_which_it_has(run, tmp_path):
-    shutil.copytree(run, tmp_path / "run")
-    (tmp_path / "run" / "model-best.npz").unlink()
-    with pytest.raises(UsageError, match=r"no model-best.npz \(no round.*take --last"):
-        flops_fl.load(tmp_path / "run")
-    (tmp_path / "run" / "model-last.npz").unlink()
-    with pytest.raises(UsageError, match=r"no model-last.npz \(its status is completed"):
-        flops_fl.load(tmp_path / "run", best=False)

@@ -9,7 +9,7 @@ import pytest
 import flops_fl
 from flops_fl.errors import UsageError
 from tests.conftest import EXAMPLES, ROOT
-from tests.use.test_use_model import REPOSITORIES, command, made
+from tests.use.runs import REPOSITORIES, command, made
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ impl:DeprecationWarning")  # keras' arrays
 

@@ -13,7 +13,7 @@ import pytest
 
 import flops_fl
 from tests.conftest import EXAMPLES, NUMPY, wait_until
-from tests.use.test_use_model import made
+from tests.use.runs import made
 
 
 def served(processes, *words):

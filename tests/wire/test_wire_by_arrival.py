@@ -15,7 +15,7 @@ from flops_fl.types import Deadline, Layout, LearnerFailure, Task, Update
 from flops_fl.wire.hub.hub import Hub
 from flops_fl.wire.hub.precedence import ByArrival
 from flops_fl.wire.hub.stage import HubOptions
-from tests.wire.test_wire_hub import FakeLearner
+from tests.wire.fake_learner import FakeLearner
 
 START = [np.zeros(70_000, np.float32)]  # beyond what travels inline: announced and granted
 
