@@ -1,6 +1,7 @@
 """A put that was cut off goes on where it stopped, and has all of its rows in the end."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -258,9 +259,9 @@ def test_after_a_kill_a_put_goes_on_where_it_stopped(sender, tmp_path, victim):
         first.kill()
         last = start(server)
     else:
+        first.send_signal(signal.SIGSTOP)  # or it would end before the other one has begun
         last = start(server)
-        wait_until(lambda: len([*server.folder.glob("*.begun")]) == 2)
-        arrived(server, 32 * MB)
+        wait_until(lambda: len([*server.folder.glob("*.begun")]) == 2, 60)
         first.kill()
     out, err = last.communicate(timeout=120)
     assert last.returncode == 0, err

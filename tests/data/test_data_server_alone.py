@@ -92,7 +92,7 @@ def test_a_thousand_readers_that_do_not_read_cost_little_and_hold_nobody_up(star
     own = [("grpc.use_local_subchannel_pool", 1)]
     channels = [grpc.insecure_channel(server.address, own) for _ in range(10)]
     calls = [c.unary_stream(method)(ticket.serialize()) for c in channels for _ in range(100)]
-    wait_until(lambda: "cut off: it read nothing for 3 s" in server.said())
+    wait_until(lambda: "cut off: it read nothing for 3 s" in server.said(), 90)
     assert server.memory() < 700 * MB
     client = server.client()
     for _ in range(100):  # a place becomes free when a silent reader is given up
