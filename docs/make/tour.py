@@ -32,6 +32,7 @@ PAGE = Path(__file__).parents[1] / "tour.md"
 MACHINE = "linux/arm64" if platform.machine() in ("aarch64", "arm64") else "linux/amd64"
 FRAMEWORKS = {"sklearn": "scikit-learn", "pytorch": "PyTorch", "keras": "keras on PyTorch"}
 LISTEN = "127.0.0.1:5001"
+WIDTH = 120  # characters of a line; what follows is cut
 LIMIT = 1800  # seconds, of packages on a slow link
 HEAD = """# From nothing to a served model
 
@@ -96,7 +97,7 @@ class Tour:
         text = re.sub(r"\b(\d+)\.\d+ s\b", lambda found: f"{int(found[1]) + 1} s", text)
         if base := os.environ.get("FLOPS_BASE"):
             text = text.replace(base, "python")
-        return [line.rstrip() for line in text.splitlines() if line.strip()]
+        return [_short(line.rstrip(), WIDTH) for line in text.splitlines() if line.strip()]
 
     def block(self, lines: list[str]) -> None:
         """Add lines of a terminal to the page."""
@@ -133,7 +134,7 @@ class Tour:
             sys.exit(f"{run}: only {right} of {len(self.labels)} digits are right")
         address = f"http://{LISTEN}/invocations"
         ask = f"curl {address} -H 'Content-Type: application/json' -d @digits.json"
-        self.block([f"$ {command} &", f"$ {ask}", *self.plain(_short(said))])
+        self.block([f"$ {command} &", f"$ {ask}", *self.plain(_short(said, 90))])
         self.say(
             f"These are the digits {', '.join(map(str, classes))}. "
             f"{right} of {len(self.labels)} are right."
@@ -173,8 +174,8 @@ def _classes(predictions: list[Any]) -> list[int]:
     return [int(np.argmax(each)) if isinstance(each, list) else int(each) for each in predictions]
 
 
-def _short(said: str) -> str:
-    return said if len(said) < 90 else f"{said[:80]} ..."
+def _short(said: str, width: int) -> str:
+    return said if len(said) <= width else f"{said[: width - 4]} ..."
 
 
 def tour(folder: Path, *, images: bool) -> None:
