@@ -6,7 +6,6 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,13 +22,13 @@ from flops_fl.options.told import words
 from flops_fl.project import options as asked
 from flops_fl.project.sla import Sla, read_sla
 from flops_fl.project.team import Team, team_of
-from flops_fl.repo.source import Checkout, is_url
+from flops_fl.repo.source import Checkout, checkout, is_url
 from flops_fl.run.folder import next_folder, shown
 from flops_fl.text import counted
 
 ROOT = Address("127.0.0.1", PORT)
-PARTS = Path("parts")
-"""Where a dataset's parts go, if it is split by hand."""
+PARTS = "parts"
+"""The folder in a run's folder where a dataset's parts are, if it is split by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +52,13 @@ def print_plan(options: ProjectPlanOptions, stdout: TextIO) -> None:
 
     Raises:
         UsageError: the project's file has mistakes, or the options do not fit to it.
+        RepositoryError: the repository's folder has no model_manager.py.
     """
     sla = read_sla(options.sla)
     team = team_of(sla, options)
+    if not is_url(sla.ml_repo_url):
+        with checkout(sla.ml_repo_url):  # refuses what a run would refuse
+            pass
     if options.resume and options.output is None:
         raise UsageError("--resume: say with --output which run the plan goes on with")
     starts = list(plan(sla, team, options, options.listen))
@@ -72,16 +75,17 @@ def print_plan(options: ProjectPlanOptions, stdout: TextIO) -> None:
 def script(sla: Sla, team: Team, starts: Sequence[Start]) -> Iterator[str]:
     """The plan as lines of a shell, with what a person wants to know as comments."""
     training = sla.training
+    yield "set -e"  # a step that follows a failed one would work on what is old
     yield f"# {sla.ml_repo_url}: {training.mode}, {_rounds(sla)}, {_members(team)}"
     yield from (f"# {note}" for note in asked.notes(sla))
-    for before, each in pairwise([None, *starts]):
-        if before and before.stays and each and not each.stays:
-            yield "wait"
-        assert each is not None
+    for before, each, after in zip([None, *starts], starts, [*starts[1:], None], strict=False):
         yield f"\n# {each.name}: {each.text}, {each.where}"
         yield shlex.join(each.command) + (" &" if each.stays else "")
-    if starts[-1].stays:
-        yield "wait"
+        if each.stays and not (before and before.stays):
+            yield "leader=$!"
+        if each.stays and not (after and after.stays):
+            yield "wait $leader  # whose exit code says how the training ended"
+            yield "wait"
 
 
 def plan(sla: Sla, team: Team, options: ProjectRunOptions, root: Address = ROOT) -> Iterator[Start]:
@@ -97,13 +101,15 @@ def plan(sla: Sla, team: Team, options: ProjectRunOptions, root: Address = ROOT)
     repo = sla.ml_repo_url if is_url(sla.ml_repo_url) else str(shown(Path(sla.ml_repo_url)))
     project = options.project_id or Checkout(Path(repo), repo, None).name
     run = options.output or next_folder(project)
+    parts = run / PARTS
     for tag, source in team.sources.items():
-        values = {"source": source, "parts": len(team.learners), "tag": tag, "out": PARTS}
+        values = {"source": source, "parts": len(team.learners), "tag": tag, "out": parts}
         extra = ("partition", "seed", "resize")
         values |= {name: getattr(options, name) for name in options.model_fields_set & {*extra}}
         split = build(PartitionOptions, values)
         text = f"cuts {source} into {counted(len(team.learners), 'part')}"
-        yield Start(tag, text, f"in {PARTS}", ["flops-fl", "data", "partition", *words(split)])
+        command = ["flops-fl", "data", "partition", *words(split)]
+        yield Start(tag, text, f"in {shown(parts)}", command)
 
     changes = {"repo": repo, "listen": root, "output": run, "min_clients": None}
     leading = whole.for_aggregator().model_copy(update=changes)
@@ -120,7 +126,7 @@ def plan(sla: Sla, team: Team, options: ProjectRunOptions, root: Address = ROOT)
         dialled |= dict.fromkeys(members, address)
     common = {"repo": repo, "threads": options.threads, "insecure": options.insecure}
     for index, name in enumerate(team.learners):
-        yield _learner(name, dialled[name], common | _data(team, index))
+        yield _learner(name, dialled[name], common | _data(team, index, parts))
 
     if sla.builds_image:
         image = asked.image(sla, options, run)
@@ -144,12 +150,12 @@ def _learner(name: str, at: Address, values: Mapping[str, Any]) -> Start:
     return Start(name, text, f"dials {at}", ["flops-fl", "learner", *words(told)], stays=True)
 
 
-def _data(team: Team, index: int) -> dict[str, Any]:
+def _data(team: Team, index: int, parts: Path) -> dict[str, Any]:
     """A learner's data, with those that are split where the plan's commands leave them."""
     if not team.sources:
         return team.data_of(index)
     digits = len(str(len(team.learners) - 1))
-    return {"data": str(PARTS / f"part-{index:0{digits}d}"), "data_tags": list(team.tags)}
+    return {"data": str(parts / f"part-{index:0{digits}d}"), "data_tags": list(team.tags)}
 
 
 def _rounds(sla: Sla) -> str:

@@ -24,7 +24,6 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -45,12 +44,6 @@ BUILD, DEPLOY = get_args(Step)
 CLUSTERS = 2  # without --clusters; fewer would be none
 
 
-def _no_switch(value: Any) -> Any:
-    if value is True or value is False:
-        raise ValueError
-    return value
-
-
 def _tag(tag: str) -> str:
     try:
         return check_tag(tag)
@@ -68,8 +61,10 @@ def _some(items: tuple[Any, ...]) -> tuple[Any, ...]:
     return items
 
 
-Count = Annotated[int, BeforeValidator(_no_switch), Field(ge=1)]
-Megabytes = Annotated[int, BeforeValidator(_no_switch), Field(ge=0)]
+# Strict: no text that looks like a number or a switch, and no switch as a number.
+Count = Annotated[int, Field(strict=True, ge=1)]
+Megabytes = Annotated[int, Field(strict=True, ge=0)]
+Switch = Annotated[bool, Field(strict=True)]
 
 
 class _Section(BaseModel):
@@ -138,7 +133,7 @@ class Sla(_Section):
     customer_id: str = Field(
         default="Admin", alias="customerID", min_length=1, description="a user's name"
     )
-    verbose: bool = Field(default=False, description="true or false")
+    verbose: Switch = Field(default=False, description="true or false")
     ml_repo_url: str = Field(
         min_length=1, description="the ML repository, a Git URL or the path of a folder"
     )
@@ -147,7 +142,7 @@ class Sla(_Section):
         default=None, description=f"one of {', '.join(get_args(Flavor))}"
     )
     """None: the model's class decides; the FLOps manager needs it."""
-    use_devel_base_images: bool = Field(default=False, description="true or false")
+    use_devel_base_images: Switch = Field(default=False, description="true or false")
     supported_platforms: Annotated[
         tuple[Literal["linux/amd64", "linux/arm64"], ...],
         AfterValidator(_unlike),

@@ -1,13 +1,15 @@
 """`flops-fl project`: what it refuses, what it plans, and that it trains what it plans."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
 
 import pytest
 
 from flops_fl import cli
-from flops_fl.errors import UsageError
+from flops_fl.errors import FlopsError, UsageError
 from flops_fl.options.reading import parse
 from flops_fl.options.told import words
 from flops_fl.table import COMMANDS
@@ -139,3 +141,55 @@ def test_what_is_said_of_the_image_is_the_images(tmp_path, capsys):
     file = project(tmp_path, post_training_steps=["build_image_for_trained_model"])
     *_, image = planned(file, "--data", "digits=digits", "--cpu", "--base", "b:1", capsys=capsys)
     assert {"--cpu", "--base", "b:1", "inference"} <= set(shlex.split(image["command"]))
+
+
+def test_the_parts_of_each_plan_are_in_its_own_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    file = project(tmp_path, IN_CLUSTERS)
+    for run in ("runs/numpy_minimal", "runs/numpy_minimal-2"):
+        split, *_, learner = planned(file, "--data", "digits=digits", capsys=capsys)
+        assert split["where"] == f"in {run}/parts"
+        assert f"--out {run}/parts" in split["command"]
+        assert f"--data {run}/parts/part-3" in learner["command"]
+        (tmp_path / run).mkdir(parents=True)
+    split, *_ = planned(file, "--data", "digits=digits", "--output", "mine", capsys=capsys)
+    assert "--out mine/parts" in split["command"]
+
+
+FAKE = """#!/bin/sh
+echo "$1" >> told
+case "$1" in ($FAILS) exit 3;; esac
+"""
+
+
+@pytest.mark.parametrize("training", [{}, IN_CLUSTERS])
+@pytest.mark.parametrize(
+    ("fails", "code", "last"),
+    [("data", 3, {"data"}), ("aggregator", 3, {"aggregator", "learner"}), ("-", 0, {"serve"})],
+)
+def test_a_plans_script_ends_where_a_step_fails(tmp_path, capsys, training, fails, code, last):
+    steps = ["build_image_for_trained_model", "deploy_trained_model_image"]
+    file = project(tmp_path, training, post_training_steps=steps)
+    cli.run(["project", "plan", str(file), "--data", "digits=digits"])
+    fake = tmp_path / "flops-fl"
+    fake.write_text(FAKE)
+    fake.chmod(0o755)
+    done = subprocess.run(
+        ["bash"], input=capsys.readouterr().out, cwd=tmp_path, text=True, check=False, timeout=60,
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "FAILS": fails},
+    )  # fmt: skip
+    assert done.returncode == code
+    told = (tmp_path / "told").read_text().split()
+    assert (told[0], told[-1] in last, "image" in told) == ("data", True, code == 0)
+
+
+@pytest.mark.parametrize(
+    ("repo", "said"),
+    [("nowhere", "no ML repository at '{}': expected a folder"), (".", "{} has no model_manager")],
+)
+def test_a_folder_without_a_repository_is_refused_by_plan_as_by_run(tmp_path, repo, said):
+    file = project(tmp_path, ml_repo_url=repo)
+    place = (tmp_path / repo).resolve()
+    for command in ("plan", "run"):
+        with pytest.raises(FlopsError, match=re.escape(said.format(place))):
+            cli.run(["project", command, str(file), "--data", "none"])

@@ -44,7 +44,7 @@ def by_hand(file, folder, *more):
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with (folder / "by-hand.log").open("w") as log:
         script = subprocess.Popen(
-            ["bash", "-ec", plan.stdout], cwd=folder, stdout=log, stderr=log,
+            ["bash", "-c", plan.stdout], cwd=folder, stdout=log, stderr=log,
             env={**os.environ, "PATH": path}, start_new_session=True,
         )  # fmt: skip
     try:

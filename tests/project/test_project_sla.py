@@ -114,6 +114,11 @@ WRONG = [
      "deploy_trained_model_image?)"),
     ('"memory": 100', '"memory": "100MB"',
      'resource_constraints.memory, line 19: "100MB", expected megabytes, a whole number from 0'),
+    ("true", '"yes"', 'verbose, line 2: "yes", expected true or false'),
+    ("true", "1", "verbose, line 2: 1, expected true or false"),
+    ('"min_available_clients":4', '"min_available_clients": "4"',
+     'training_configuration.min_available_clients, line 13: "4", expected a number of learners '
+     "from 1"),
     ('"vcpus": 1', '"memory": 1',
      "resource_constraints.memory, line 20: twice, line 19 has it, too"),
 ]  # fmt: skip
