@@ -21,7 +21,10 @@ from flops_fl.repo.imports import (
     unlisted,
     unused,
 )
+from flops_fl.repo.runtime import against
 
+CHANNELS = ("conda-forge",)
+"""Where conda finds Python and pip, if a repository says nothing else."""
 FROM_PYPI = frozenset({"defaults", "conda-forge", "nodefaults"})
 
 
@@ -41,6 +44,7 @@ class Proposal:
 
     file: str
     name: str
+    channels: Sequence[str]
     python: str
     lines: Sequence[Line]
     removed: Sequence[Dropped]
@@ -70,7 +74,8 @@ class Proposal:
 
     def text(self) -> str:
         """The dependency file."""
-        out = [f"name: {self.name}", "channels:", "  - conda-forge", "dependencies:"]
+        out = [f"name: {self.name}", "channels:", *(f"  - {each}" for each in self.channels)]
+        out.append("dependencies:")
         out += [f"  - python={self.python}", "  - pip"]
         out += ["  - pip:"] if self.lines else []
         width = max((len(line.text) for line in self.lines), default=0)
@@ -102,6 +107,8 @@ def propose(folder: Path, name: str, python: str) -> Proposal:
             why = "nothing that the code imports needs it"
             removed.append(Dropped(entry.text, entry.line, why))
             continue
+        if instead := _in_range(entry, text):
+            text, why = instead
         if why:
             dropped.append(Dropped(entry.text, entry.line, why))
         if text:
@@ -112,8 +119,9 @@ def propose(folder: Path, name: str, python: str) -> Proposal:
     ]
     notes += _about_channels(environment)
     return Proposal(
-        environment.file.name, environment.name or name, python, lines, removed, dropped, notes
-    )
+        environment.file.name, environment.name or name, environment.channels or CHANNELS, python,
+        lines, removed, dropped, notes,
+    )  # fmt: skip
 
 
 def beyond(inferred: Iterable[str], proposal: Proposal, pins: Sequence[Pin]) -> Mapping[str, str]:
@@ -128,6 +136,22 @@ def beyond(inferred: Iterable[str], proposal: Proposal, pins: Sequence[Pin]) -> 
                 f"comes with {', '.join(via[:2])}" if via else "the code imports it nowhere"
             )
     return found
+
+
+def _in_range(entry: Entry, text: str) -> tuple[str, str] | None:
+    """The versions that the runtime leaves of a package, and why it is not those of the entry.
+
+    Args:
+        text: What stays of the entry so far; its versions are gone if the runtime chooses them.
+    """
+    requirement = entry.requirement
+    if not (requirement and text == entry.pip):
+        return None
+    need = against(entry.name, requirement.specifier)
+    if need is None:
+        return None
+    requirement.specifier = need.versions
+    return str(requirement), f"{need}, so {requirement} is proposed"
 
 
 def _reason(entry: Entry, imports: Sequence[Import]) -> str:

@@ -111,6 +111,7 @@ def read_environment(folder: Path) -> Environment | None:
     entries = tuple(_entries(file, content, root))
     slips += [*_repeated_keys(root), *_repeated(entries)]
     channels = content.get("channels")
+    channels = [channels] if isinstance(channels, str) else channels
     return Environment(
         file,
         entries,

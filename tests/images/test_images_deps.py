@@ -3,12 +3,15 @@
 import json
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from flops_fl.cli import run
 from flops_fl.errors import RepositoryError, UsageError
 from flops_fl.images import deps
 from flops_fl.images.lock import Lock, Pin, needed_by, parse_pins
 from flops_fl.options.images import DepsOptions
+from flops_fl.repo.environment import read_environment
+from flops_fl.repo.runtime import Need
 from tests.conftest import EXAMPLES
 from tests.images import tiny
 from tests.images.tiny import PYTHON, commit, names_in
@@ -53,6 +56,24 @@ def test_what_cannot_be_kept_is_named(propose):
         "cudatoolkit=11": "pip has no such package",
     }
     assert found["notes"][0].startswith("conda.yaml: pytorch is conda's")
+
+
+def test_a_pin_that_the_runtime_cannot_have_gives_way_to_its_range(propose, repo, monkeypatch):
+    need = Need("mlflow-skinny", SpecifierSet(">=1.0"))
+    monkeypatch.setattr("flops_fl.repo.runtime.runtime_needs", lambda: {"frame": (need,)})
+    (repo / "conda.yaml").write_text(LISTED.replace("frame==1.0", "frame==0.9"))
+    found = propose()
+    assert {"text": "frame==0.9", "line": 7, "why": "mlflow-skinny needs >=1.0, so frame>=1.0 is "
+            "proposed"} in found["not_kept"]  # fmt: skip
+    assert found["lines"][0]["text"] == "frame>=1.0"
+
+
+@pytest.mark.parametrize("channels", [["defaults"], ["mine/label/dev", "nodefaults"], []])
+def test_the_channels_stay(propose, repo, channels):
+    (repo / "conda.yaml").write_text(LISTED.replace("[pytorch, conda-forge]", str(channels)))
+    propose("--write")
+    written = read_environment(repo)
+    assert list(written.channels) == (channels or ["conda-forge"])
 
 
 def test_what_mlflow_finds_besides_is_explained(propose):
