@@ -13,7 +13,8 @@ from flops_fl.options.check import CheckOptions
 from flops_fl.options.data import PartitionOptions
 from flops_fl.options.described import GROUPS, LIMITS, WAITING, described, flag
 from flops_fl.options.federation import SimulateOptions
-from flops_fl.options.help import size
+from flops_fl.options.help import size, text_of
+from flops_fl.options.images import ImageOptions
 from flops_fl.options.init import InitRepoOptions
 from flops_fl.options.learner import LearnerOptions
 from flops_fl.options.pki import EnrollOptions, RequestOptions, SignOptions
@@ -180,6 +181,10 @@ def test_all_help_has_every_option_and_its_default(cls, capsys):
         default = info.default
         if isinstance(default, int | float | str) and default and about.metavar != "SIZE":
             assert f"[{default:g}]" if isinstance(default, float) else f"[{default}]" in text
+
+
+def test_a_default_list_is_shown_as_it_is_typed():
+    assert text_of(ImageOptions.model_fields["platform"]).endswith(" [linux/amd64,linux/arm64]")
 
 
 def test_short_help_says_that_there_is_more(capsys):

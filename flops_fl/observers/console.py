@@ -65,7 +65,8 @@ class ConsoleObserver(Observer):
         self._history = list(history)
         self._best = reduce(Best.after, history, None)
         again = f", resumed after round {history[-1].round}" if history else ""
-        commit = f" at {run.repo_commit[:10]}" if run.repo_commit else ""
+        commit, plus, changes = (run.repo_commit or "").partition("+")
+        commit = f" at {commit[:10]}{plus}{changes}" if commit else ""
         planned = f"{run.rounds} rounds" if run.rounds else "rounds as its root asks"
         self._say(f"{run.project_id}: {run.repo_source}{commit}, {planned}{again}")
         used = ", ".join(f"{name} {value}" for name, value in run.options.items())

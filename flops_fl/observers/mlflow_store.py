@@ -22,7 +22,10 @@ from flops_fl.core.observer import RunInfo
 from flops_fl.observers.figures import round_figures
 from flops_fl.observers.flavors import ARTIFACT, log_model
 from flops_fl.observers.mlflow_training import PARENT_TAG, RUN_TAG, TrainingRun
+from flops_fl.text import without_secrets
 from flops_fl.types import RoundRecord
+
+log = logging.getLogger(__name__)
 
 ROUND_TAG, MODEL_TAG = "flops.round", "flops.model"
 _UNKNOWN = ("ENDPOINT_NOT_FOUND", "RESOURCE_DOES_NOT_EXIST", "FEATURE_DISABLED")
@@ -184,6 +187,11 @@ class MlflowStore:
             versions = [self.client.create_model_version(name, source, run_id, model_id=logged)]
         if alias:
             self.client.set_registered_model_alias(name, alias, versions[0].version)
+        called = f" ({alias})" if alias else ""
+        log.info(
+            "the best model is %s version %s%s in MLflow's registry at %s",
+            name, versions[0].version, called, without_secrets(self.uri),
+        )  # fmt: skip
 
     def _log_model(self, run: Any, best: BestModel) -> None:
         import mlflow

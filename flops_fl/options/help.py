@@ -85,8 +85,11 @@ def text_of(info: FieldInfo) -> str:
     text = info.description or ""
     if default is None or default is False or default in ({}, []):
         return text
-    shown = described(info).shown
-    shown = shown or (f"{default:g}" if isinstance(default, float) else str(default))
+    if isinstance(default, list):  # as it is typed
+        said = ",".join(map(str, default))
+    else:
+        said = f"{default:g}" if isinstance(default, float) else str(default)
+    shown = described(info).shown or said
     if described(info).metavar == "SIZE":
         shown = size(default)
     return f"{text} [{shown}]"

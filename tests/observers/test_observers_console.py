@@ -103,6 +103,16 @@ def test_a_failed_rounds_reasons_are_left_to_the_error_that_has_them(learners, r
     assert "T: own" in said
 
 
+@pytest.mark.parametrize(
+    ("commit", "said"),
+    [("a" * 40, "at aaaaaaaaaa,"), ("b" * 40 + "+changes", "at bbbbbbbbbb+changes,")],
+)
+def test_a_commit_is_shown_with_whether_the_files_differ(commit, said):
+    stream = io.StringIO()
+    ConsoleObserver(Console(file=stream, width=200)).on_start(replace(RUN, repo_commit=commit), [])
+    assert said in stream.getvalue()
+
+
 def _watch(console, learners=3):
     observer = ConsoleObserver(console)
     names = [f"l{n:04}" for n in range(learners)]

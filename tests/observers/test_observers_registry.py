@@ -27,7 +27,8 @@ def trained(folder, run, name):
 
 
 @pytest.mark.slow
-def test_each_training_adds_one_version_and_moves_the_alias(tmp_path):
+def test_each_training_adds_one_version_and_moves_the_alias(tmp_path, caplog):
+    caplog.set_level("INFO")
     client, first = trained(tmp_path, RUN, "digits model@champion")
     trained(tmp_path, RUN, "digits model@champion")  # resumed
     other = replace(RUN, run_id="r2", project_id="q")
@@ -38,6 +39,9 @@ def test_each_training_adds_one_version_and_moves_the_alias(tmp_path):
     assert [version.run_id for version in versions] == [first, second]
     assert client.get_model_version_by_alias("digits model", "champion").run_id == second
     assert all(version.source.startswith("models:/m-") for version in versions)
+    said = "the best model is digits model version {} (champion) in MLflow's registry at sqlite:///"
+    for number, times in ((1, 2), (2, 1)):
+        assert caplog.text.count(said.format(number)) == times
 
 
 @pytest.mark.slow
