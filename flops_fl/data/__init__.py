@@ -46,7 +46,8 @@ def put(
     """
     from pathlib import Path
 
-    from flops_fl.data.sending import rows_of, send
+    from flops_fl.data.rows import rows_of
+    from flops_fl.data.sending import send
     from flops_fl.data.servers import FlightData
     from flops_fl.errors import UsageError
     from flops_fl.net.address import DataServer

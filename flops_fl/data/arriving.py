@@ -78,8 +78,13 @@ def _count(name: str, column: str, kind: Any, depth: int) -> int:
         kind = kind.storage_type
     if depth > DEPTH:
         raise DataError(f"{name}: column '{column}' is nested deeper than {DEPTH}: flatten it")
-    if _plain(kind) or (pa.types.is_null(kind) and depth == 1):  # no more nulls than bits
+    if _plain(kind):
         return 1
+    if pa.types.is_null(kind):
+        raise DataError(
+            f"{name}: column '{column}' has only nulls and no type, which no learner can train on: "
+            "give it a type, or leave it out"
+        )
     if pa.types.is_struct(kind) and kind.num_fields:
         inner = [kind.field(number).type for number in range(kind.num_fields)]
     elif _list_size(kind):

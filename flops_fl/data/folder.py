@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from flops_fl.data.files import read_table
 from flops_fl.data.names import has_tag, tag_of, without_data
 from flops_fl.data.tables import join_tables
 from flops_fl.errors import DataError
@@ -24,7 +25,6 @@ from flops_fl.text import first_line
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".parquet", ".arrow", ".feather")
-_IPC_FILE_MAGIC = b"ARROW1"  # the stream format has no magic
 _TEXTS = {".csv": "from_csv", ".json": "from_json", ".jsonl": "from_json"}
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 _LOOKED_AT = 1000  # files in folders below, for a message
@@ -43,7 +43,7 @@ def load_folder(path: Path, tags: Sequence[str] = ()) -> Any:
         DataError: There is no file, none with such a tag, one that cannot be read, not one row,
             or files that differ in their columns or features.
     """
-    if _is_saved(path):
+    if is_saved(path):
         return _load_saved(path, tags)
     files = choose_files(path, tags)
     if missing := without_data(tags, [file.name for file in files]):
@@ -58,11 +58,11 @@ def state_of_folder(path: Path, tags: Sequence[str] = ()) -> tuple[str, list[str
     Raises:
         DataError: see `load_folder`.
     """
-    files = sorted(path.iterdir()) if _is_saved(path) else choose_files(path, tags)
+    files = sorted(path.iterdir()) if is_saved(path) else choose_files(path, tags)
     return _fingerprint(files), [file.name for file in files]
 
 
-def _is_saved(path: Path) -> bool:
+def is_saved(path: Path) -> bool:
     """Whether this is a folder from `Dataset.save_to_disk`.
 
     Raises:
@@ -121,45 +121,6 @@ def _instead(path: Path) -> str:
 def is_data_file(path: Path) -> bool:
     """Whether this is a data file. Hidden files are not: they may be only half written."""
     return path.suffix in SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def read_table(file: Path) -> Any:
-    """Read one Parquet or Arrow IPC file as a `pyarrow.Table`; Arrow files are memory-mapped.
-
-    Raises:
-        DataError: The file cannot be read or has another format than its suffix says.
-    """
-    import datasets  # noqa: F401 - registers the Arrow extension types of its features
-    import pyarrow as pa
-
-    try:
-        table = _read_parquet(file) if file.suffix == ".parquet" else _read_ipc(file)
-        table.validate()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        kind = "Parquet" if file.suffix == ".parquet" else "Arrow IPC"
-        reason = first_line(error)
-        raise DataError(
-            f"{file} cannot be read as {kind} ({reason}): replace it, or move it away"
-        ) from error
-    return table
-
-
-def _read_parquet(file: Path) -> Any:
-    import pyarrow.parquet as pq
-
-    # Not `pq.read_table`, which turns `key=value` folders of the path into columns.
-    with pq.ParquetFile(file) as parquet:
-        return parquet.read()
-
-
-def _read_ipc(file: Path) -> Any:
-    import pyarrow as pa
-
-    source = pa.memory_map(str(file))
-    is_file_format = source.read(len(_IPC_FILE_MAGIC)) == _IPC_FILE_MAGIC
-    source.seek(0)
-    opened = pa.ipc.open_file(source) if is_file_format else pa.ipc.open_stream(source)
-    return opened.read_all()
 
 
 def _load_saved(path: Path, tags: Sequence[str]) -> Any:

@@ -121,9 +121,9 @@ def tables_of(dataset: Any, rows: NDArray[np.int64] | None = None) -> Iterator[A
     from datasets.table import embed_table_storage
 
     schema, plain = schema_of(dataset), dataset.with_format("arrow")
-    rows = np.arange(len(dataset)) if rows is None else rows
-    for start in range(0, len(rows), _GROUP):
-        table = plain[rows[start : start + _GROUP].tolist()]
+    for start in range(0, len(dataset) if rows is None else len(rows), _GROUP):
+        cut = slice(start, start + _GROUP)
+        table = plain[cut if rows is None else rows[cut].tolist()]  # a list makes a chunk a row
         # Embed images that the dataset only points to, since the file will be copied elsewhere.
         yield embed_table_storage(table.select(schema.names).cast(schema))
 

@@ -14,8 +14,10 @@ from typing import Any
 from flops_fl.data.command import cut_source
 from flops_fl.data.content import ContentHash
 from flops_fl.data.flights import list_flights, read_batches
+from flops_fl.data.folder import is_saved
 from flops_fl.data.names import has_tag
-from flops_fl.data.sending import Sent, rows_of, send
+from flops_fl.data.rows import Rows, rows_in_folder, rows_of
+from flops_fl.data.sending import Sent, send
 from flops_fl.data.servers import Dialled, FlightData
 from flops_fl.data.split import draw_histogram
 from flops_fl.data.store import Found
@@ -45,13 +47,18 @@ def put(source: str, tag: str, options: ServerOptions) -> Sent:
     Raises:
         FlopsError: the source cannot be read, or see `send`.
     """
-    from flops_fl.data.sources import load_source
+    with dialling(options).dial(options.server) as dialled:
+        return send(_rows_of_source(source), tag, dialled)
+
+
+def _rows_of_source(source: str) -> Rows:
+    from flops_fl.data.sources import load_source, path_of
 
     path = Path(source)
-    is_file = path.suffix == ".parquet" and path.is_file()
-    rows = rows_of(path if is_file else load_source(source))
-    with dialling(options).dial(options.server) as dialled:
-        return send(rows, tag, dialled)
+    if path.suffix == ".parquet" and path.is_file():
+        return rows_of(path)
+    found = path_of(source)
+    return rows_in_folder(found) if found and not is_saved(found) else rows_of(load_source(source))
 
 
 def put_parts(options: PartitionOptions) -> list[Sent]:

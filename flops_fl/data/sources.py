@@ -55,6 +55,15 @@ def load_source(source: str, *, resize: int | None = None) -> Any:
     return dataset if resize is None else _resized(dataset, resize)
 
 
+def path_of(source: str) -> Path | None:
+    """The file or folder that a source is; None if it is a known name, or nothing is there."""
+    name, _, rest = source.partition(":")
+    known = source in ("digits", "breast-cancer") or name == "fashion-mnist"
+    if known or (name == "hf" and rest) or not source:
+        return None
+    return path if (path := Path(source)).exists() else None
+
+
 def _load(source: str) -> Any:
     name, _, rest = source.partition(":")
     if source == "digits":
@@ -65,8 +74,8 @@ def _load(source: str) -> Any:
         return _fashion_mnist(rest or "train")
     if name == "hf" and rest:
         return _hub(rest)
-    if source and Path(source).exists():
-        return load_folder(Path(source))
+    if path := path_of(source):
+        return load_folder(path)
     raise UsageError(f"no data source '{source}': expected {CHOICES} (which must exist)")
 
 

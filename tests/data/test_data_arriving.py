@@ -21,7 +21,6 @@ BATCH = pa.RecordBatch.from_pydict({
     "list": [[1, 2][: n % 3] for n in range(ROWS)],
     "fixed": pa.array([[1, 2]] * ROWS, pa.list_(pa.int16(), 2)),
     "struct": [{"a": n, "b": str(n)} for n in range(ROWS)],
-    "null": pa.nulls(ROWS),
     "time": pa.array(range(ROWS), pa.timestamp("ms", "UTC")),
     "decimal": pa.array(range(ROWS), pa.decimal128(10, 2)),
     "deep": [[["a"], []]] * ROWS,

@@ -140,7 +140,7 @@ BOMBS = {
     "20,000 columns": (pa.schema([(f"c{n}", pa.int8()) for n in range(20_000)]), "20000 columns"),
     "1,000 deep": (deep(1000), "nested too deep"),
     "50 deep": (deep(50), "nested deeper than 32"),
-    "nulls in lists": (pa.schema([("x", pa.list_(pa.null()))]), "which is not accepted"),
+    "nulls in lists": (pa.schema([("x", pa.list_(pa.null()))]), "give it a type"),
     "empty structs": (pa.schema([("x", pa.list_(pa.struct([])))]), "which is not accepted"),
     "lists of length 0": (pa.schema([("x", pa.list_(pa.int8(), 0))]), "which is not accepted"),
     "runs": (pa.schema([("x", pa.run_end_encoded(pa.int32(), pa.int8()))]), "which is not accept"),
@@ -187,10 +187,10 @@ def test_batches_that_are_damaged_or_expand_are_refused_and_leave_nothing(shared
     with pytest.raises(pa.ArrowInvalid, match="cannot be kept as Parquet: .*timestamp"):
         stream(client, "times.1.parquet", times.schema, times)
     nulls = pa.RecordBatch.from_arrays([pa.nulls(1 << 28)], ["x"])
-    with pytest.raises(pa.ArrowInvalid, match="268435456 rows in 0 bytes"):
+    with pytest.raises(pa.ArrowInvalid, match="'x' has only nulls and no type.*: give it a type"):
         stream(client, "nulls.1.parquet", nulls.schema, nulls)
     with pytest.raises(pa.ArrowInvalid, match="has no rows"):
-        stream(client, "empty.1.parquet", nulls.schema)
+        stream(client, "empty.1.parquet", times.schema)
     big = pa.RecordBatch.from_arrays([pa.array(np.zeros(2 * MB))], ["x"])
     with pytest.raises(pa.ArrowException, match="larger than max"):
         stream(client, "big.1.parquet", big.schema, big)

@@ -1,0 +1,97 @@
+"""What is put on a data server comes in batches, and what learners cannot read is not sent."""
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+
+import flops_fl.data
+from flops_fl.data.content import ContentHash
+from flops_fl.data.folder import load_folder
+from flops_fl.data.remote import put as put_source
+from flops_fl.data.rows import rows_in_folder, rows_of
+from flops_fl.errors import DataError
+from flops_fl.options.data import PutOptions
+from flops_fl.options.reading import build
+
+MB = 1 << 20
+
+
+def hashed(rows):
+    digest = ContentHash(rows.schema)
+    for batch in rows.batches():
+        digest.add(batch)
+    return digest.hexdigest()
+
+
+def to_nobody(source):
+    """Put a source where no server is: what is wrong with the data shows before."""
+    given = {"source": str(source), "tag": "a", "server": "grpc://127.0.0.1:1"}
+    put_source(str(source), "a", build(PutOptions, given | {"connect_timeout": "0.1"}))
+
+
+def test_a_folder_is_read_in_batches_and_gets_the_name_of_its_dataset(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        columns = {"x": rng.random(200_000), "label": rng.integers(0, 3, 200_000)}
+        pq.write_table(pa.table(columns), tmp_path / f"a.{number}.parquet", use_dictionary=False)
+    rows, before = rows_in_folder(tmp_path), pa.total_allocated_bytes()
+    held = [pa.total_allocated_bytes() - before for _ in rows.batches()]
+    assert max(held) < 8 * MB  # all have 19
+    assert hashed(rows) == hashed(rows_of(load_folder(tmp_path)))
+
+
+def test_files_of_all_kinds_get_the_name_of_their_dataset(tmp_path):
+    (tmp_path / "i.png").write_bytes(b"pixels")
+    kinds = {"image": datasets.Image(), "plane": datasets.Array2D((1, 2), "uint8")}
+    kinds = datasets.Features({**kinds, "label": datasets.ClassLabel(names=["no", "yes"])})
+    content = {"image": [{"path": str(tmp_path / "i.png"), "bytes": None}], "label": [1]}
+    table = datasets.Dataset.from_dict({**content, "plane": [[[1, 2]]]}, features=kinds).data.table
+    folder = tmp_path / "data"
+    folder.mkdir()
+    pq.write_table(table, folder / "a.parquet")
+    pq.write_table(table.select(["label", "plane", "image"]), folder / "b.parquet")
+    pyarrow.feather.write_feather(table, folder / "c.feather")
+    with pa.ipc.new_stream(folder / "d.arrow", table.schema) as stream:
+        stream.write_table(table)
+    rows = rows_in_folder(folder)
+    assert hashed(rows) == hashed(rows_of(load_folder(folder)))
+    assert [batch["image"][0]["bytes"].as_py() for batch in rows.batches()] == [b"pixels"] * 4
+    pq.write_table(pa.table({"label": [1]}), folder / "e.parquet")
+    with pytest.raises(DataError, match="e.parquet"):
+        rows_in_folder(folder)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_damaged_page_is_said_in_a_sentence(tmp_path, whole):
+    path = tmp_path / "a.1.parquet"
+    pq.write_table(pa.table({"x": np.repeat(np.arange(999.0), 50)}), path, use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    content[200:5000] = b"\xff" * 4800
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.1\.parquet cannot be read as Parquet .*: replace it"):
+        to_nobody(tmp_path if whole else path)
+
+
+MAP = pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64()))
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (MAP, "'m' has the type map<string, int64.*>, which is not accepted: send numbers"),
+        (pa.nulls(1), "'m' has only nulls and no type, .*: give it a type, or leave it out"),
+    ],
+)
+def test_columns_that_no_learner_can_train_on_are_refused_before_anything_is_sent(
+    tmp_path, column, said
+):
+    table = pa.table({"m": column})
+    pq.write_table(table, tmp_path / "a.1.parquet")
+    with pytest.raises(DataError, match=said):
+        to_nobody(tmp_path / "a.1.parquet")
+    for data in (table, iter(table.to_batches())):
+        with pytest.raises(DataError, match=said):
+            flops_fl.data.put(data, tag="a", server="grpc://127.0.0.1:1", connect_timeout=0.1)
