@@ -64,9 +64,9 @@ def simulate(options: SimulateOptions, answer: Answer) -> int:
 def _split(options: SimulateOptions, on_split: Callable[[Split], None]) -> Iterator[list[Share]]:
     ids = learner_ids(options.learners)
     with tempfile.TemporaryDirectory(prefix="flops-data-") as folder:
-        parts, split = _written(options, ids, Path(folder))
-        if parts:
+        if options.data != NO_DATA:
             log.info("data: %s (--data), %s", options.data, options.partition)
+        parts, split = _written(options, ids, Path(folder))
         if split:
             from flops_fl.data.split import table
 

@@ -161,8 +161,8 @@ def _locked(
     file, python = folder / FILE, bases[0].python
     if needs.serving or not file.is_file():
         targets = [Target(base.platform, python, base.uv_platform) for base in bases]
-        if not needs.serving:
-            log.info("choosing versions, since the repository has no %s", FILE)
+        why = "for the model" if needs.serving else f"since the repository has no {FILE}"
+        log.info("choosing versions, %s", why)
         return *resolve(folder, needs, targets, cpu=cpu), False
     lock = Lock.read(file)
     lacking = [base.platform for base in bases if base.platform not in lock.pins]
@@ -248,6 +248,7 @@ class _Building:
         """The packages with their bytecode."""
         target = Target(base.platform, base.python, base.uv_platform)
         site = build_site(self.lock, pins, target, self.repo.path, folder, cpu=self.wanted.cpu)
+        log.info("compiling the packages for %s", base.platform)
         self.bytecode.make(site.members(site.packages))
         for members in site.packages.values():
             members.extend(self.bytecode.of(members))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ from flops_fl.process.files import atomic
 from flops_fl.process.signals import raise_on_signals
 from flops_fl.repo.source import checkout
 
+log = logging.getLogger(__name__)
+
 PATIENCE = 1800.0  # seconds for a step of user code, and for MLflow's inference
 INSIDE = "flops_fl.images.inferring"
 
@@ -41,6 +44,7 @@ def propose_dependencies(options: DepsOptions, answer: Answer) -> None:
     if options.write and not Path(options.repo).is_dir():
         raise UsageError(f"--write {options.repo}: expected a folder, which can be written")
     with checkout(options.repo) as repo:
+        log.info("choosing versions for %s", ", ".join(options.platform))
         proposal = propose(repo.path, repo.name, options.python)
         targets = [
             Target(platform, options.python, f"{MACHINES[platform]}-unknown-linux-gnu")
@@ -52,6 +56,7 @@ def propose_dependencies(options: DepsOptions, answer: Answer) -> None:
         proposal = replace(proposal, dropped=[*proposal.dropped, *missed])
         asked = proposal.needs.asked(options.python, cpu=options.cpu)
         lock = replace(lock, asked=asked)
+        log.info("building the model in a process of its own, and asking MLflow what it needs")
         found, why = _inferred(repo.path, options)
         inferred = beyond(found, proposal, pins)
         if why:

@@ -68,6 +68,7 @@ def served_model(options: ImageOptions) -> Iterator[tuple[Checkout, Served]]:
             with _of_run(options, folder) as found:
                 yield found
             return
+        log.info("fetching %s from MLflow", options.repo)
         fetched(options.repo, options.tracking_uri, folder)
         said = yaml.safe_load((folder / "MLmodel").read_text("utf-8"))
         environment = folder / "python_env.yaml"
@@ -86,6 +87,7 @@ def _of_run(options: ImageOptions, folder: Path) -> Iterator[tuple[Checkout, Ser
     from flops_fl.use.repository import built
 
     found = read_run(options.run or Path(options.repo), best=True)
+    log.info("writing the best model of %s as MLflow loads it", options.run or options.repo)
     with found.repository(options.repo if options.run else None) as repo:
         user = built(repo.path, None, seed=found.seed)
         with closing(user):
@@ -121,6 +123,7 @@ def _loaded(folder: Path) -> frozenset[str]:
     Raises:
         RepositoryError: it cannot be loaded so.
     """
+    log.info("loading the model without its repository, as the image will")
     with tempfile.TemporaryDirectory(prefix="flops-model-") as away:
         done = subprocess.run(
             [sys.executable, "-c", _LOADS, str(folder)],

@@ -14,7 +14,7 @@ from flops_fl.options.project import ProjectRunOptions
 from flops_fl.process.answer import Answer
 from flops_fl.process.signals import raise_on_signals
 from flops_fl.project import options as asked
-from flops_fl.project.plan import plan, script
+from flops_fl.project.plan import plan, script, summary
 from flops_fl.project.sla import BUILD, DEPLOY, Sla, read_sla
 from flops_fl.project.team import team_of
 from flops_fl.run.folder import shown
@@ -44,6 +44,7 @@ def run_project(options: ProjectRunOptions, answer: Answer) -> int:
         by_hand = script(sla, team, list(plan(sla, team, options)))
         log.info("%s", "\n".join(["by hand this would be", *by_hand]))
     else:
+        log.info("training %s", summary(sla, team))
         for note in asked.notes(sla):
             log.info("%s", note)
     document: dict[str, Any] = {}

@@ -74,9 +74,8 @@ def print_plan(options: ProjectPlanOptions, stdout: TextIO) -> None:
 
 def script(sla: Sla, team: Team, starts: Sequence[Start]) -> Iterator[str]:
     """The plan as lines of a shell, with what a person wants to know as comments."""
-    training = sla.training
     yield "set -e"  # a step that follows a failed one would work on what is old
-    yield f"# {sla.ml_repo_url}: {training.mode}, {_rounds(sla)}, {_members(team)}"
+    yield f"# {summary(sla, team)}"
     yield from (f"# {note}" for note in asked.notes(sla))
     for before, each, after in zip([None, *starts], starts, [*starts[1:], None], strict=False):
         yield f"\n# {each.name}: {each.text}, {each.where}"
@@ -86,6 +85,11 @@ def script(sla: Sla, team: Team, starts: Sequence[Start]) -> Iterator[str]:
         if each.stays and not (after and after.stays):
             yield "wait $leader  # whose exit code says how the training ended"
             yield "wait"
+
+
+def summary(sla: Sla, team: Team) -> str:
+    """What a project trains, how long, and with whom."""
+    return f"{sla.ml_repo_url}: {sla.training.mode}, {_rounds(sla)}, {_members(team)}"
 
 
 def plan(sla: Sla, team: Team, options: ProjectRunOptions, root: Address = ROOT) -> Iterator[Start]:

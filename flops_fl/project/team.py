@@ -64,6 +64,7 @@ class Team:
             yield [Share(self.learners, {"data": folder, "data_tags": "{id}"})]
 
     def _split(self, tag: str, source: str, folder: Path, options: ProjectRunOptions) -> None:
+        log.info("data: %s as %s (--data), %s", source, tag, options.partition)
         from flops_fl.data.partition import write_partitions
         from flops_fl.data.sources import load_source
 
@@ -75,7 +76,6 @@ class Team:
             seed=options.seed,
             remedy="make room there, or set TMPDIR to another folder",
         )
-        log.info("data: %s as %s (--data), %s", source, tag, options.partition)
 
 
 def team_of(sla: Sla, options: ProjectRunOptions) -> Team:

@@ -37,6 +37,7 @@ def serve(options: ServeOptions) -> None:
     """
     raise_on_signals()
     require_mlflow()
+    log.info("loading %s into MLflow's server", options.model)
     # A certificate that cannot be used is named now, and not by uvicorn.
     Tls.read(options.tls_cert, options.tls_key, options.tls_ca)
     with (

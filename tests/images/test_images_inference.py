@@ -47,8 +47,13 @@ def image(tmp_path, repo, wheels, monkeypatch):
     return call
 
 
-def test_it_has_the_model_and_what_serves_it_and_no_actor(image, tmp_path, repo):
+def test_it_has_the_model_and_what_serves_it_and_no_actor(image, tmp_path, repo, caplog):
+    caplog.set_level("INFO")
     built = image()
+    assert [
+        each for each in ("choosing versions, for", "installing 2", "compiling the", "writing the")
+        if each not in caplog.text
+    ] == []  # fmt: skip
     (_, runtime, packages, model), config = names_in(tmp_path / "out", "inference")
     assert f"{SITE}/wire/__init__.py" in runtime
     assert f"{SITE}/frame/inner.py" in packages

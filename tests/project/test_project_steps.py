@@ -55,6 +55,23 @@ def test_the_steps_are_the_commands_for_the_models_image_and_server(called, tmp_
     assert (server.model, str(server.listen)) == (str(tmp_path / "run"), here)
 
 
+def test_each_step_is_named_when_it_begins(called, tmp_path, monkeypatch, caplog):
+    def write_partitions(*_, **__):
+        found.append(caplog.text)
+
+    def federate(options, data, answer, **_):
+        with data:
+            return 1
+
+    found = []
+    caplog.set_level("INFO")
+    monkeypatch.setattr("flops_fl.data.partition.write_partitions", write_partitions)
+    monkeypatch.setattr(command, "federate", federate)
+    run(project(tmp_path))
+    begun = r"training \S+: classic, 2 rounds, 2 learners\n.*data: digits as digits"
+    assert re.search(begun, found[0], re.DOTALL)
+
+
 @pytest.mark.parametrize(("status", "code"), [("interrupted", 130)])
 def test_nothing_follows_a_training_that_did_not_end(called, tmp_path, status, code):
     called.status, called.code = status, code

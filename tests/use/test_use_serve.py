@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import flops_fl
+from flops_fl import cli
 from tests.conftest import EXAMPLES, NUMPY, wait_until
 from tests.use.runs import made
 
@@ -77,6 +78,21 @@ def test_an_address_in_use_is_one_sentence(run_cli, tmp_path):
         code, _, err = run_cli("flops_fl", "serve", tmp_path, "--listen", f"127.0.0.1:{port}")
     assert code == 2
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use. Choose another" in err
+
+
+def test_what_takes_long_is_said_before_it_is_done(monkeypatch, caplog):
+    class Begun(Exception):
+        pass
+
+    def logged(uri, tracking_uri):
+        assert f"loading {uri} into MLflow's server" in caplog.text
+        raise Begun
+
+    caplog.set_level("INFO")
+    monkeypatch.setattr("flops_fl.use.serve.logged", logged)
+    words = ["models:/a@b", "--tracking-uri", "http://127.0.0.1:1", "--listen", "127.0.0.1:0"]
+    with pytest.raises(Begun):
+        cli.run(["serve", *words])
 
 
 @pytest.mark.parametrize(
