@@ -89,7 +89,7 @@ def _list(dialled: Sequence[Dialled], tags: Sequence[str]) -> list[Found]:
             if flight.name in found:
                 raise DataError(
                     f"{found[flight.name]} and {flight} have the same name: their rows would count "
-                    "twice; drop one of them (flops-fl data rm)"
+                    "twice; if these are two servers, drop one of them (flops-fl data rm)"
                 )
             found[flight.name] = flight
     where = ", ".join(str(one.server) for one in dialled)

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from flops_fl.data.files import read_table
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = (".parquet", ".arrow", ".feather")
 _TEXTS = {".csv": "from_csv", ".json": "from_json", ".jsonl": "from_json"}
+_ABOUT = ("", ".md", ".rst", ".txt", ".pdf", ".html", ".yaml", ".yml", ".toml", ".py", ".ipynb")
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 _LOOKED_AT = 1000  # files in folders below, for a message
 _SHOWN = 8  # names in a message; a folder may hold thousands
@@ -48,6 +50,7 @@ def load_folder(path: Path, tags: Sequence[str] = ()) -> Any:
     files = choose_files(path, tags)
     if missing := without_data(tags, [file.name for file in files]):
         log.warning("no file at %s has a tag among %s: the others are used", path, _some(missing))
+    warn_of_others(path)
     named = [(str(file), read_table(file)) for file in files]
     return join_tables(named, fingerprint=_fingerprint(files))
 
@@ -102,6 +105,28 @@ def choose_files(path: Path, tags: Sequence[str]) -> list[Path]:
     return chosen
 
 
+def warn_of_others(path: Path) -> None:
+    """Warn of what may be data in a folder, and is not read: other files, and folders below.
+
+    Files that another program hides or that begin with ``_``, and texts about the data, are none.
+    """
+    if not path.is_dir():
+        return
+    others = [
+        entry.name + "/" * entry.is_dir()
+        for entry in sorted(path.iterdir(), key=lambda entry: entry.name)
+        if not (is_data_file(entry) or entry.name.startswith((".", "_")))
+        and (
+            any(map(is_data_file, entry.iterdir()))
+            if entry.is_dir()
+            else entry.suffix.lower() not in _ABOUT
+        )
+    ]
+    if others:
+        said = "%s: not read are %s; only files %s right in that folder are"
+        log.warning(said, path, _some(others), ", ".join(SUFFIXES))
+
+
 def _instead(path: Path) -> str:
     """What there is at a path without data files, and how it becomes one."""
     below = [] if path.is_file() else [*path.iterdir(), *islice(path.glob("*/*"), _LOOKED_AT)]
@@ -109,10 +134,13 @@ def _instead(path: Path) -> str:
     kinds = Counter(file.suffix.lower() for file in files)
     some = [f"{count} {kind or 'without suffix'}" for kind, count in kinds.most_common(3)]
     said = f"; found {', '.join(some)}" if some else ""
-    for file in files:
-        if reader := _TEXTS.get(file.suffix.lower()):
-            call = f"datasets.Dataset.{reader}({str(file)!r}).to_parquet('{file.stem}.parquet')"
-            return f'{said}. To convert: python -c "import datasets; {call}"'
+    texts = [file for file in files if file.suffix.lower() in _TEXTS]
+    if file := next((text for text in texts if text.stat().st_size), None):
+        reader, written = _TEXTS[file.suffix.lower()], f"{file.stem}.parquet"
+        call = f"datasets.Dataset.{reader}({str(file)!r}).to_parquet({written!r})"
+        return f"{said}. To convert: python -c {quote(f'import datasets; {call}')}"
+    if texts:
+        said += f", which {'is' if len(texts) == 1 else 'are'} empty"
     if any(kinds[kind] for kind in _IMAGES):
         said += ". docs/ml-repositories.md (Data) has the line that converts a folder of images"
     return said

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from flops_fl.data.files import batches_in, schema_in
-from flops_fl.data.folder import choose_files
+from flops_fl.data.folder import choose_files, warn_of_others
 from flops_fl.data.tables import features_of, require_same
 from flops_fl.errors import DataError
 
@@ -78,6 +78,7 @@ def rows_in_folder(path: Path) -> Rows:
     from datasets.table import embed_table_storage, table_cast
 
     files = choose_files(path, [])
+    warn_of_others(path)
     schemas = [schema_in(file) for file in files]
     first, *others = [features_of(str(f), s) for f, s in zip(files, schemas, strict=True)]
     for file, features in zip(files[1:], others, strict=True):

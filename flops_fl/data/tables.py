@@ -81,10 +81,10 @@ def require_same(first: str, expected: Any, name: str, found: Any) -> None:
     for column in [*expected, *(c for c in found if c not in expected)]:
         ours, theirs = expected.get(column), found.get(column)
         if ours != theirs:
-            raise DataError(
-                f"column '{column}' is {_say(theirs)} in {name} but {_say(ours)} in {first}: "
-                "files that are trained on together must have the same columns and features; "
-                "write one of them again or choose between them by tag"
+            raise DataError(  # the remedy first: of a long sentence others see the beginning
+                "data that are trained on together need the same columns and features, so write "
+                f"some of them again or choose by tag: column '{column}' is {_say(theirs)} in "
+                f"{name} but {_say(ours)} in {first}"
             )
 
 

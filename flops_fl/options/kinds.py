@@ -151,7 +151,10 @@ def _server(value: Any) -> Any:
 def _learners_data(value: Any) -> Any:
     """A path, or data servers with commas."""
     if isinstance(value, str) and value.startswith((f"{PLAIN}://", f"{WITH_TLS}://")):
-        return tuple(DataServer.parse(each) for each in _commas(value))
+        servers = tuple(DataServer.parse(each) for each in _commas(value))
+        if twice := [str(server) for server in servers if servers.count(server) > 1]:
+            raise ValueError(f"{twice[0]} is given twice: expected each server once")
+        return servers
     return Path(value).absolute() if isinstance(value, str | Path) else value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -194,16 +194,15 @@ def test_no_rows_no_training(tmp_path: Path) -> None:
 
 
 def test_files_of_other_kinds_are_named_with_the_line_that_converts_them(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "Süd's x.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match=r"\.feather; found 1 \.csv\. To convert:") as caught:
         load_folder(tmp_path, [])
-    line = re.search(r"python -c \"(.*)\"", str(caught.value))
-    assert line is not None
-    done = [sys.executable, "-c", line[1]]
+    _, *words = shlex.split(str(caught.value).partition("To convert: ")[2])
+    done = [sys.executable, *words]
     subprocess.run(done, check=True, cwd=tmp_path, env={**os.environ, "HF_HOME": str(tmp_path)})
-    assert load_folder(tmp_path, ["x"])["b"] == [2]
+    assert load_folder(tmp_path, ["Süd's x"])["b"] == [2]
     with pytest.raises(DataError, match=r"found 1 \.csv"):
-        load_folder(tmp_path / "x.csv", [])
+        load_folder(tmp_path / "Süd's x.csv", [])
 
 
 def test_a_folder_of_images_is_named(tmp_path: Path) -> None:

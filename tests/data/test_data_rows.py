@@ -10,11 +10,14 @@ import pytest
 import flops_fl.data
 from flops_fl.data.content import ContentHash
 from flops_fl.data.folder import load_folder
+from flops_fl.data.local import place_at
 from flops_fl.data.remote import put as put_source
 from flops_fl.data.rows import rows_in_folder, rows_of
-from flops_fl.errors import DataError
+from flops_fl.data.tables import features_of, require_same
+from flops_fl.errors import DataError, UsageError
 from flops_fl.options.data import PutOptions
 from flops_fl.options.reading import build
+from flops_fl.text import sentence
 
 MB = 1 << 20
 
@@ -95,3 +98,40 @@ def test_columns_that_no_learner_can_train_on_are_refused_before_anything_is_sen
     for data in (table, iter(table.to_batches())):
         with pytest.raises(DataError, match=said):
             flops_fl.data.put(data, tag="a", server="grpc://127.0.0.1:1", connect_timeout=0.1)
+
+
+def test_no_line_that_converts_is_given_for_an_empty_csv(tmp_path):
+    (tmp_path / "a.csv").write_text("")
+    with pytest.raises(DataError, match=r"found 1 \.csv, which is empty$"):
+        to_nobody(tmp_path)
+
+
+@pytest.mark.parametrize("use", [load_folder, rows_in_folder])
+def test_what_is_not_read_in_a_folder_is_named(tmp_path, caplog, use):
+    (tmp_path / "below").mkdir()
+    (tmp_path / "notes").mkdir()
+    for name in ("a.1.parquet", "a.2.parquet", "below/a.3.parquet"):
+        pq.write_table(pa.table({"x": [1]}), tmp_path / name)
+    use(tmp_path / "below")
+    (tmp_path / "README.md").touch()
+    (tmp_path / ".DS_Store").touch()
+    assert not caplog.records
+    (tmp_path / "c.csv").touch()
+    use(tmp_path)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "not read are 'below/', 'c.csv'; only files .parquet" in said
+
+
+def test_a_server_that_is_given_twice_is_not_called_two():
+    with pytest.raises(UsageError, match="grpc://127.0.0.1:1 is given twice: expected each server"):
+        place_at("grpc://127.0.0.1:1,grpc://127.0.0.1:1")
+
+
+def test_what_to_do_about_columns_that_differ_is_in_the_part_of_the_reason_that_others_see():
+    long = "/srv/measurements/station-north/2026/" * 4
+    ours, theirs = (
+        features_of("x", pa.schema([("temperature", kind)])) for kind in (pa.int64(), pa.string())
+    )
+    with pytest.raises(DataError) as caught:
+        require_same(f"{long}a.parquet", ours, f"{long}b.parquet", theirs)
+    assert "write some of them again or choose by tag" in sentence(str(caught.value))
