@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
@@ -25,6 +26,8 @@ from flops_fl.text import first_line
 
 log = logging.getLogger(__name__)
 
+DATASET = re.compile(r"digits|breast-cancer|fashion-mnist(?::.*)?|hf:[^/]+(?:/[^/]+)?")
+"""Names of datasets, which are split and not read as they are."""
 SUFFIXES = (".parquet", ".arrow", ".feather")
 _TEXTS = {".csv": "from_csv", ".json": "from_json", ".jsonl": "from_json"}
 _ABOUT = ("", ".md", ".rst", ".txt", ".pdf", ".html", ".yaml", ".yml", ".toml", ".py", ".ipynb")
@@ -72,7 +75,14 @@ def is_saved(path: Path) -> bool:
         DataError: there is nothing at this path, or a DatasetDict.
     """
     if not path.exists():
-        raise DataError(f"the data path {path} does not exist: expected a folder or a file")
+        named = re.search(rf"(?:^|/)({DATASET.pattern})$", str(path))
+        remedy = (
+            f"; to read the dataset {named[1]}, split it first: flops-fl data partition "
+            f"{named[1]} --parts 2 --tag TAG --out parts, and give --data parts/part-0"
+            if named
+            else ""
+        )
+        raise DataError(f"the data path {path} does not exist: expected a folder or a file{remedy}")
     if (path / "dataset_dict.json").is_file():
         raise _split_needed(path)
     return (path / "state.json").is_file() and (path / "dataset_info.json").is_file()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flops_fl.data.folder import load_folder
+from flops_fl.data.folder import DATASET, load_folder
 from flops_fl.errors import DataError, UsageError
 from flops_fl.extras import install
 from flops_fl.text import first_line
@@ -57,9 +57,7 @@ def load_source(source: str, *, resize: int | None = None) -> Any:
 
 def path_of(source: str) -> Path | None:
     """The file or folder that a source is; None if it is a known name, or nothing is there."""
-    name, _, rest = source.partition(":")
-    known = source in ("digits", "breast-cancer") or name == "fashion-mnist"
-    if known or (name == "hf" and rest) or not source:
+    if not source or DATASET.fullmatch(source):
         return None
     return path if (path := Path(source)).exists() else None
 

@@ -213,6 +213,15 @@ def test_a_folder_of_images_is_named(tmp_path: Path) -> None:
         load_folder(tmp_path, [])
 
 
+@pytest.mark.parametrize("name", ["digits", "fashion-mnist:test", "hf:ylecun/mnist"])
+def test_a_datasets_name_where_parts_are_wanted_has_its_command(tmp_path: Path, name: str) -> None:
+    for path in (Path(name), tmp_path / name):
+        with pytest.raises(DataError, match=f"flops-fl data partition {name} --parts 2 --tag TAG"):
+            load_folder(path, [])
+    with pytest.raises(DataError, match="expected a folder or a file$"):
+        load_folder(tmp_path / "mydigits", [])
+
+
 def test_what_is_not_there_is_said_with_what_is(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="missing does not exist"):
         load_folder(tmp_path / "missing", [])
