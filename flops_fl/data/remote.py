@@ -48,7 +48,7 @@ def put(source: str, tag: str, options: ServerOptions) -> Sent:
         FlopsError: the source cannot be read, or see `send`.
     """
     with dialling(options).dial(options.server) as dialled:
-        return send(_rows_of_source(source), tag, dialled)
+        return send(_rows_of_source(source), tag, dialled, bar=True)
 
 
 def _rows_of_source(source: str) -> Rows:
@@ -80,7 +80,7 @@ def put_parts(options: PartitionOptions) -> list[Sent]:
     with ExitStack() as stack:
         dialled = [stack.enter_context(how.dial(server)) for server in how.servers]
         return [
-            send(rows_of(dataset.select(rows)), f"{options.tag}.{index}", one)
+            send(rows_of(dataset.select(rows)), f"{options.tag}.{index}", one, bar=True)
             for (index, rows), one in zip(cut.items(), cycle(dialled), strict=False)
         ]
 

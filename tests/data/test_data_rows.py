@@ -8,9 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import flops_fl.data
+from flops_fl.data import progress
 from flops_fl.data.content import ContentHash
 from flops_fl.data.folder import load_folder
 from flops_fl.data.local import place_at
+from flops_fl.data.progress import followed
 from flops_fl.data.remote import put as put_source
 from flops_fl.data.rows import rows_in_folder, rows_of
 from flops_fl.data.tables import features_of, require_same
@@ -22,9 +24,9 @@ from flops_fl.text import sentence
 MB = 1 << 20
 
 
-def hashed(rows):
-    digest = ContentHash(rows.schema)
-    for batch in rows.batches():
+def hashed(source):
+    digest = ContentHash(source.schema)
+    for batch in source.batches():
         digest.add(batch)
     return digest.hexdigest()
 
@@ -40,10 +42,10 @@ def test_a_folder_is_read_in_batches_and_gets_the_name_of_its_dataset(tmp_path):
     for number in range(6):
         columns = {"x": rng.random(200_000), "label": rng.integers(0, 3, 200_000)}
         pq.write_table(pa.table(columns), tmp_path / f"a.{number}.parquet", use_dictionary=False)
-    rows, before = rows_in_folder(tmp_path), pa.total_allocated_bytes()
-    held = [pa.total_allocated_bytes() - before for _ in rows.batches()]
+    source, before = rows_in_folder(tmp_path), pa.total_allocated_bytes()
+    held = [pa.total_allocated_bytes() - before for _ in source.batches()]
     assert max(held) < 8 * MB  # all have 19
-    assert hashed(rows) == hashed(rows_of(load_folder(tmp_path)))
+    assert hashed(source) == hashed(rows_of(load_folder(tmp_path)))
 
 
 def test_files_of_all_kinds_get_the_name_of_their_dataset(tmp_path):
@@ -59,9 +61,9 @@ def test_files_of_all_kinds_get_the_name_of_their_dataset(tmp_path):
     pyarrow.feather.write_feather(table, folder / "c.feather")
     with pa.ipc.new_stream(folder / "d.arrow", table.schema) as stream:
         stream.write_table(table)
-    rows = rows_in_folder(folder)
-    assert hashed(rows) == hashed(rows_of(load_folder(folder)))
-    assert [batch["image"][0]["bytes"].as_py() for batch in rows.batches()] == [b"pixels"] * 4
+    source = rows_in_folder(folder)
+    assert hashed(source) == hashed(rows_of(load_folder(folder)))
+    assert [batch["image"][0]["bytes"].as_py() for batch in source.batches()] == [b"pixels"] * 4
     pq.write_table(pa.table({"label": [1]}), folder / "e.parquet")
     with pytest.raises(DataError, match="e.parquet"):
         rows_in_folder(folder)
@@ -135,3 +137,16 @@ def test_what_to_do_about_columns_that_differ_is_in_the_part_of_the_reason_that_
     with pytest.raises(DataError) as caught:
         require_same(f"{long}a.parquet", ours, f"{long}b.parquet", theirs)
     assert "write some of them again or choose by tag" in sentence(str(caught.value))
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_how_far_a_put_is_is_shown(capsys, caplog, monkeypatch, terminal):
+    caplog.set_level("INFO", "flops_fl")
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setenv("FORCE_COLOR", "1" if terminal else "")
+    batches = pa.table({"x": np.arange(1000.0)}).to_batches(max_chunksize=250)
+    assert [*followed(batches, "sending", 8000, bar=True)] == batches
+    shown = capsys.readouterr().err
+    assert ("sending" in shown) == terminal
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == ([] if terminal else [f"sending: {n} KB of 8 KB" for n in (2, 4, 6, 8)])

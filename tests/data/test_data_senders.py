@@ -13,6 +13,7 @@ import pytest
 
 import flops_fl.data
 from flops_fl import cli
+from flops_fl.data import progress
 from flops_fl.data.content import hash_of
 from flops_fl.data.flights import load_flights
 from flops_fl.data.folder import load_folder
@@ -194,6 +195,14 @@ def test_batches_that_come_slowly_are_sent_as_they_come(server):
 
     name = put(server, sensor())
     assert get(server.client(), name)["x"].to_pylist() == [0.0, 1.0, 2.0]
+
+
+def test_a_put_shows_how_far_it_is(server, caplog, monkeypatch):
+    caplog.set_level("INFO", "flops_fl")
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    put(server, rows(*range(1000)))
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[-2:] == ["reading: 16 KB", "sending: 16 KB of 16 KB"]
 
 
 def test_a_source_that_breaks_leaves_nothing(server):
