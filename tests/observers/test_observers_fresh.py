@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 import flops_fl
 from flops_fl.images.uv import program
@@ -71,10 +72,12 @@ def test_it_loads_and_predicts(name, options, shape, output, tmp_path):
     words = ["--learners", 2, "--rounds", 1, "--output", tmp_path / "run", "--json", "--data"]
     found = json.loads(flops("simulate", repo, *words, *options.split()))
     (model,) = Path(tmp_path, "run", "mlartifacts").rglob("MLmodel")
-    rows = np.random.default_rng(0).random((3, *shape), np.float32)
+    (column,) = json.loads(yaml.safe_load(model.read_text())["signature"]["inputs"])
+    kind = column["tensor-spec"]["dtype"]
+    rows = np.random.default_rng(0).random((3, *shape)).astype(kind)
 
     python = fresh(tmp_path / "env", model.with_name("requirements.txt"))
-    script = [python, "-c", PREDICT, model.parent, json.dumps(rows.tolist()), "float32"]
+    script = [python, "-c", PREDICT, model.parent, json.dumps(rows.tolist()), kind]
     out = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert out.returncode == 0, out.stderr
     expected = output(flops_fl.load(tmp_path / "run"), rows)
