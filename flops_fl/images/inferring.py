@@ -28,6 +28,8 @@ def infer(order: Order, report: Report) -> None:
     report.step("get_model")
     given = model.model()
     logging.disable(logging.ERROR)  # MLflow's advice on its own list
+    # MLflow kills its own process after two minutes, which a busy machine may need for imports.
+    os.environ.setdefault("MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT", str(int(order.limit)))
     os.environ["MLFLOW_TRACKING_URI"] = Path(order.kept, "mlruns").as_uri()
     from flops_fl.observers.flavors import inferred_requirements
 

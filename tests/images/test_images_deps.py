@@ -1,14 +1,18 @@
 """What a repository should list: from its imports, from MLflow, proved by resolving it."""
 
 import json
+import os
+from unittest.mock import Mock
 
 import pytest
 from packaging.specifiers import SpecifierSet
 
+from flops_fl.check.report import order_of
 from flops_fl.cli import run
 from flops_fl.errors import RepositoryError, UsageError
-from flops_fl.images import deps
+from flops_fl.images import deps, inferring
 from flops_fl.images.lock import Lock, Pin, needed_by, parse_pins
+from flops_fl.observers import flavors
 from flops_fl.options.images import DepsOptions
 from flops_fl.repo.environment import read_environment
 from flops_fl.repo.runtime import Need
@@ -16,6 +20,7 @@ from tests.conftest import EXAMPLES
 from tests.images import tiny
 from tests.images.tiny import PYTHON, commit, names_in
 
+TIMEOUT = "MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT"
 LISTED = (
     "name: mine\nchannels: [pytorch, conda-forge]\ndependencies:\n  - python=3.10.14\n"
     "  - cudatoolkit=11\n  - pip:\n    - frame==1.0\n    - wire\n    - checked==1.0\n"
@@ -175,6 +180,18 @@ def test_mlflow_is_asked_about_the_model_that_was_trained(tmp_path, digits, capf
     found, why = deps._inferred(EXAMPLES / "mnist_sklearn", DepsOptions(repo=""))
     assert any(each.startswith("scikit-learn==") for each in found), why
     assert "mlflow" not in capfd.readouterr().err  # its advice on its own list
+
+
+def test_mlflow_may_take_as_long_as_a_step_of_code(monkeypatch, tmp_path):
+    monkeypatch.setattr(inferring.os, "environ", dict(os.environ))
+    os.environ.pop(TIMEOUT, None)
+    monkeypatch.setattr(inferring.logging, "disable", lambda _: None)
+    monkeypatch.setattr(inferring, "build_model", Mock())
+    monkeypatch.setattr(flavors, "inferred_requirements", lambda *_: [os.environ[TIMEOUT]])
+    options = DepsOptions(repo="")
+    order = order_of(options, tmp_path, str(tmp_path), kind="inferred", limit=600.0)
+    inferring.infer(order, report := Mock())
+    report.fact.assert_called_with(requirements=["600"])
 
 
 def test_code_that_ends_its_process_is_judged_by_its_imports(repo):

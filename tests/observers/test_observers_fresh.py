@@ -1,6 +1,7 @@
 """A logged model, in an environment made from its own requirements.txt, where flops-fl is not."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -85,9 +86,13 @@ def test_it_loads_and_predicts(name, options, shape, output, tmp_path):
 
 
 def fresh(folder, requirements):
-    """A new environment's Python, with these requirements and no more."""
+    """A new environment's Python, with these requirements and no more.
+
+    Torch is the one without CUDA, from PyTorch's index or a folder that UV_FIND_LINKS names.
+    """
     where = ["--python", folder / "bin" / "python"]
-    cpu = ["--torch-backend", "cpu"] if "torch" in requirements.read_text() else []
+    by_index = "torch" in requirements.read_text() and "UV_FIND_LINKS" not in os.environ
+    cpu = ["--torch-backend", "cpu"] if by_index else []
     subprocess.run([program(), "venv", "-q", "--python", sys.executable, folder], check=True)
     install = [program(), "pip", "install", "-q", *where, *cpu, "-r", requirements]
     subprocess.run(install, check=True)
