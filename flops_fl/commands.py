@@ -198,16 +198,8 @@ def data_partition(options: PartitionOptions, call: Call) -> Work:
         if options.out is None:
             sys.stdout.writelines(f"{sent.name}\n" for sent in remote.put_parts(options))
             return 0
-        paths = partition_command(
-            options.source,
-            options.parts,
-            options.tag,
-            options.out,
-            scheme=options.partition,
-            seed=options.seed,
-            resize=options.resize,
-            picture=options.picture,
-        )
+        where = (options.source, options.parts, options.tag, options.out)
+        paths = partition_command(*where, **options.cut())
         sys.stdout.writelines(f"{path}\n" for path in paths)
         return 0
 

@@ -104,15 +104,24 @@ def write_cut(dataset: Any, cut: Mapping[str, Rows], out: Path, *, remedy: str) 
     return write_parts(dataset, parts, tags=list(cut), folders=[out], remedy=remedy)
 
 
+def require_column(column: str, names: Sequence[str], scheme: str) -> None:
+    """Check that a column that a scheme needs is there.
+
+    Raises:
+        DataError: it is not.
+    """
+    if column not in names:
+        raise DataError(
+            f"no column '{column}' for {scheme}: there are {', '.join(names)}; name one of them "
+            f"({'column:NAME' if scheme.startswith('column:') else '--label'}), or use iid"
+        )
+
+
 def _classes(dataset: Any, label: str, scheme: str) -> Rows:
     """Number each row's class, from 0, in the order in which classes first occur."""
     import pyarrow as pa
 
-    if label not in dataset.column_names:
-        raise DataError(
-            f"no column '{label}' for {scheme}: there are {', '.join(dataset.column_names)}; "
-            "rename the column, or use iid"
-        )
+    require_column(label, dataset.column_names, scheme)
     column = dataset.select_columns([label]).with_format("arrow")[:].column(label)
     try:
         encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")

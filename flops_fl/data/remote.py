@@ -67,15 +67,7 @@ def put_parts(options: PartitionOptions) -> list[Sent]:
     Raises:
         FlopsError: see `cut_source` and `send`.
     """
-    dataset, cut = cut_source(
-        options.source,
-        options.parts,
-        options.tag,
-        scheme=options.partition,
-        seed=options.seed,
-        resize=options.resize,
-        picture=options.picture,
-    )
+    dataset, cut = cut_source(options.source, options.parts, options.tag, **options.cut())
     how = dialling(options)
     with ExitStack() as stack:
         dialled = [stack.enter_context(how.dial(server)) for server in how.servers]

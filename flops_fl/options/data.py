@@ -95,11 +95,22 @@ class PartitionOptions(DialOptions):
         metavar="SCHEME",
         formerly="scheme",
     )
+    label: str = option(
+        "the column of classes, for dirichlet and shards, and for the table of the split",
+        DATA,
+        "label",
+        metavar="COLUMN",
+    )
     seed: Seed = option("seed of the shuffle", DATA, 0, metavar="N")
     resize: PositiveInt | None = option("make images N x N", DATA, None, metavar="N")
     picture: Picture | None = option(
         "where to draw how the labels are split: a .png or .svg", RESULTS, None, metavar="FILE"
     )
+
+    def cut(self) -> dict[str, Any]:
+        """How the source is cut, as arguments."""
+        same = {name: getattr(self, name) for name in ("seed", "label", "resize", "picture")}
+        return {"scheme": self.partition, **same}
 
     @property
     def servers(self) -> tuple[DataServer, ...]:
