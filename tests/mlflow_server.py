@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 
 
 def free_port():
@@ -33,5 +34,6 @@ def start_server(folder, port):
 
 
 def kill(server):
-    os.killpg(server.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # it is gone already
+        os.killpg(server.pid, signal.SIGKILL)
     server.wait()
