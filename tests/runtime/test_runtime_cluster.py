@@ -13,6 +13,7 @@ from tests.conftest import NUMPY, wait_for_port, wait_until
 from tests.trees import HALVES, LEARNERS, free_address
 
 
+@pytest.mark.slow
 def test_a_tree_with_one_round_a_cycle_gives_the_model_of_the_flat_federation(tree, processes):
     root = tree.root(2, "--rounds", 5, "--seed", 4)
     clusters = [tree.cluster(name, 2, "--rounds", 1) for name in HALVES]

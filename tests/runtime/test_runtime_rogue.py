@@ -85,8 +85,15 @@ def rogue():
     [
         (refuses, 5, "error: \\x1b[31mred FORGED"),
         (ends, 4, "error: the project has ended: \\x1b[31mred FORGED"),
-        (cancels, 0, "[a] task r/1/fit cancelled: \\x1b[31mred FORGED"),
-        (demands, 0, "config for fit has no effect here (\\x1b[31mred FORGED"),
+        pytest.param(
+            cancels, 0, "[a] task r/1/fit cancelled: \\x1b[31mred FORGED", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            demands,
+            0,
+            "config for fit has no effect here (\\x1b[31mred FORGED",
+            marks=pytest.mark.slow,
+        ),
         (breaks, 4, "broke the protocol: task of stage"),
         pytest.param(puts_off, 4, "refused: full", marks=pytest.mark.slow),
     ],

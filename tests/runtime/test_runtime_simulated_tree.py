@@ -12,27 +12,28 @@ from PIL import Image
 
 from tests.conftest import EXAMPLES, NUMPY
 
+FIVE = ("--learners", 5, "--rounds", 2, "--no-tracking")
+
+
+def test_a_simulated_tree_gives_the_figures_of_the_flat_federation(run_cli, tmp_path):
+    told = ["simulate", NUMPY, *FIVE, "--json"]
+    code, out, said = run_cli("flops_fl", *told, "--clusters", 2, cwd=tmp_path)
+    assert code == 0, said
+    last = json.loads(out)["rounds"][-1]
+    assert last["clusters"]["cluster-0"] == {"learners": 3, "failures": 0}
+    assert "2 clusters of 5 learners" in said
+    code, out, said = run_cli("flops_fl", *told, cwd=tmp_path)
+    flat = json.loads(out)["rounds"][-1]
+    assert last["accuracy"] == pytest.approx(flat["accuracy"], abs=1e-6)
+
 
 @pytest.mark.slow
 def test_a_simulated_tree_is_told_of_its_learners_failures(run_cli, tmp_path):
     repo = tmp_path / "repo"
     shutil.copytree(NUMPY, repo)
-    told = ["simulate", repo, "--learners", 5, "--clusters", 2, "--rounds", 2, "--no-tracking"]
-    code, out, said = run_cli("flops_fl", *told, "--json", cwd=tmp_path)
-    assert code == 0, said
-    last = json.loads(out)["rounds"][-1]
-    assert last["clusters"]["cluster-0"] == {"learners": 3, "failures": 0}
-    assert "2 clusters of 5 learners" in said
-    code, out, said = run_cli(
-        "flops_fl", "simulate", repo, "--learners", 5, "--rounds", 2, "--no-tracking", "--json",
-        cwd=tmp_path,
-    )  # fmt: skip
-    flat = json.loads(out)["rounds"][-1]
-    assert last["accuracy"] == pytest.approx(flat["accuracy"], abs=1e-6)
-
-    code_of = (repo / "model_manager.py").read_text()
-    (repo / "model_manager.py").write_text(code_of + BROKEN)
-    code, _, said = run_cli("flops_fl", *told, cwd=tmp_path)
+    with (repo / "model_manager.py").open("a") as code:
+        code.write(BROKEN)
+    code, _, said = run_cli("flops_fl", "simulate", repo, *FIVE, "--clusters", 2, cwd=tmp_path)
     assert code == 4
     assert "ZeroDivisionError" in said
     assert said.count("Traceback") <= 2  # one a cluster
