@@ -29,8 +29,8 @@ def put(
     are cut off, nothing is kept, and they must be put again.
 
     Args:
-        data: A `pyarrow.Table`, a `pyarrow.RecordBatch`, a `datasets.Dataset`, or an iterable of
-            tables or batches that all have the same columns.
+        data: A `pyarrow.Table`, a `pyarrow.RecordBatch`, a `datasets.Dataset`, a
+            `pandas.DataFrame`, or an iterable of tables or batches that all have the same columns.
         tag: The data tag by which learners find it.
         server: ``grpc://HOST:PORT``, or with TLS ``grpc+tls://HOST:PORT``.
         tls_cert: The device's certificate, a PEM file.

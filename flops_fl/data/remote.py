@@ -15,7 +15,7 @@ from flops_fl.data.command import cut_source
 from flops_fl.data.content import ContentHash
 from flops_fl.data.flights import list_flights, read_batches
 from flops_fl.data.folder import is_saved
-from flops_fl.data.names import has_tag
+from flops_fl.data.names import has_tag, tag_of
 from flops_fl.data.rows import Rows, rows_in_folder, rows_of
 from flops_fl.data.sending import Sent, send
 from flops_fl.data.servers import Dialled, FlightData
@@ -29,6 +29,7 @@ from flops_fl.process.drawing import require_drawing
 from flops_fl.text import counted, some
 
 WIDTH = 40  # characters of the longest bar
+TAGS = 8  # that a message names
 BARS = 30  # values of a label that are shown
 
 
@@ -130,7 +131,7 @@ def show(options: ShowOptions, answer: Answer | None) -> None:
         said = {"flights": names, "rows": shown.rows, "hash": shown.hash}
         answer.give({**said, "features": kinds, "labels": labels})
         return
-    lines = [f"{counted(shown.rows, 'row')} in {', '.join(names)}"]
+    lines = [f"{counted(shown.rows, 'row')} in {some(names)}"]
     lines += [f"  {name}: {kind}" for name, kind in kinds.items()]
     lines += [f"hash of these rows: {shown.hash}"] if shown.hash else []
     sys.stdout.write("\n".join([*lines, *_histogram(options.label, labels), ""]))
@@ -196,7 +197,7 @@ def _draw(labels: dict[str, int], options: ShowOptions) -> None:
 
 def _histogram(label: str, labels: dict[str, int]) -> list[str]:
     if not labels:
-        return []
+        return [f"there are no values of a column '{label}' to count: --label names another"]
     most, width = max(labels.values()), max(map(len, labels))
     lines = [f"{label}:"]
     for name, count in list(labels.items())[:BARS]:
@@ -211,8 +212,7 @@ def _chosen(dialled: Dialled, what: str) -> list[Found]:
     there = sorted(list_flights(dialled), key=lambda flight: flight.name)
     chosen = [f for f in there if f.name == what] or [f for f in there if has_tag(f.name, [what])]
     if not chosen:
-        names = some([flight.name for flight in there]) or "nothing"
-        raise NoSuchFlight(
-            f"no data at {dialled.server} have the name or tag {what}: there is {names}"
-        )
+        tags = some({tag_of(flight.name) for flight in there}, TAGS)
+        known = f"the tags there are {tags}" if tags else "there is nothing"
+        raise NoSuchFlight(f"no data at {dialled.server} have the name or tag {what}: {known}")
     return chosen

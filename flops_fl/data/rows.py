@@ -11,6 +11,7 @@ from flops_fl.data.files import batches_in, schema_in
 from flops_fl.data.folder import choose_files, warn_of_others
 from flops_fl.data.tables import features_of, require_same
 from flops_fl.errors import DataError
+from flops_fl.text import first_line
 
 CHUNK = 2 << 20  # bytes of a batch, if a row is no larger
 
@@ -30,16 +31,19 @@ class Rows:
 
 
 def rows_of(data: Any) -> Rows:
-    """The rows of a `pyarrow.Table`, a `datasets.Dataset`, a Parquet file or many batches.
+    """The rows of a table, a `datasets.Dataset`, a DataFrame, a Parquet file or many batches.
 
     Raises:
         DataError: it is something else, or an iterable without a batch.
     """
     import datasets
+    import pandas as pd  # type: ignore[import-untyped]
     import pyarrow as pa
 
     if isinstance(data, Path):
         return _of_parquet(data)
+    if isinstance(data, pd.DataFrame):
+        data = _of_frame(data)
     if isinstance(data, pa.RecordBatch):
         data = pa.Table.from_batches([data])
     if isinstance(data, datasets.Dataset):
@@ -50,9 +54,23 @@ def rows_of(data: Any) -> Rows:
     if isinstance(data, Iterable) and not isinstance(data, str | bytes | dict):
         return _of_stream(iter(data))
     raise DataError(
-        f"cannot put a {type(data).__name__}: expected a pyarrow.Table, a datasets.Dataset, or an "
-        "iterable of pyarrow.RecordBatch"
+        f"cannot put a {type(data).__name__}: expected a pyarrow.Table, a datasets.Dataset, a "
+        "pandas.DataFrame, or an iterable of pyarrow.RecordBatch"
     )
+
+
+def _of_frame(frame: Any) -> Any:
+    """The table of a DataFrame; an index with values is a column, as Arrow has it."""
+    import pyarrow as pa
+
+    try:
+        table = pa.Table.from_pandas(frame)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise DataError(
+            f"the DataFrame has a column of mixed or unknown types ({first_line(error)}): give "
+            "each column one type"
+        ) from error
+    return table.replace_schema_metadata(None)  # so that its name is that of the same table
 
 
 def _of_parquet(path: Path) -> Rows:

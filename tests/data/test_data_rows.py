@@ -2,6 +2,7 @@
 
 import datasets
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
@@ -150,3 +151,10 @@ def test_how_far_a_put_is_is_shown(capsys, caplog, monkeypatch, terminal):
     assert ("sending" in shown) == terminal
     lines = [record.getMessage() for record in caplog.records]
     assert lines == ([] if terminal else [f"sending: {n} KB of 8 KB" for n in (2, 4, 6, 8)])
+
+
+def test_a_data_frame_is_put_like_its_table():
+    table = pa.table({"x": [1.0, None], "label": [0, 1]})
+    assert hashed(rows_of(table.to_pandas())) == hashed(rows_of(table))
+    with pytest.raises(DataError, match="mixed or unknown types .*: give each column one type"):
+        rows_of(pd.DataFrame({"x": [1, "a", {}]}))

@@ -205,6 +205,17 @@ def test_a_put_shows_how_far_it_is(server, caplog, monkeypatch):
     assert lines[-2:] == ["reading: 16 KB", "sending: 16 KB of 16 KB"]
 
 
+def test_what_is_there_is_shown_in_few_words(server, say):
+    for number in range(5):
+        put(server, pa.table({"y": [number]}), tag=f"part.{number}")
+    said = say("show", "part")
+    assert said.startswith("5 rows in part.0.")
+    assert " and 2 more\n" in said
+    assert "no values of a column 'label' to count: --label names another\n" in said
+    with pytest.raises(NoSuchFlight, match=r"tag x: the tags there are part\.0, .*, part\.4$"):
+        say("show", "x")
+
+
 def test_a_source_that_breaks_leaves_nothing(server):
     def broken():
         yield rows(1).to_batches()[0]
