@@ -65,6 +65,9 @@ def _split(options: SimulateOptions, on_split: Callable[[Split], None]) -> Itera
     ids = learner_ids(options.learners)
     with tempfile.TemporaryDirectory(prefix="flops-data-") as folder:
         if options.data != NO_DATA:
+            from flops_fl.data.sources import require_source
+
+            require_source(options.data)
             log.info("data: %s (--data), %s", options.data, options.partition)
         parts, split = _written(options, ids, Path(folder))
         if split:

@@ -62,7 +62,21 @@ def path_of(source: str) -> Path | None:
     return path if (path := Path(source)).exists() else None
 
 
+def require_source(source: str) -> None:
+    """Check that there is such a source, before anything is loaded.
+
+    Raises:
+        UsageError: there is none.
+    """
+    name, _, rest = source.partition(":")
+    if source in ("digits", "breast-cancer") or name == "fashion-mnist" or (name == "hf" and rest):
+        return
+    if not path_of(source):
+        raise UsageError(f"no data source '{source}': expected {CHOICES} (which must exist)")
+
+
 def _load(source: str) -> Any:
+    require_source(source)
     name, _, rest = source.partition(":")
     if source == "digits":
         return _digits()
@@ -72,9 +86,7 @@ def _load(source: str) -> Any:
         return _fashion_mnist(rest or "train")
     if name == "hf" and rest:
         return _hub(rest)
-    if path := path_of(source):
-        return load_folder(path)
-    raise UsageError(f"no data source '{source}': expected {CHOICES} (which must exist)")
+    return load_folder(Path(source))
 
 
 def _digits() -> Any:

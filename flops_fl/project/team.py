@@ -64,9 +64,11 @@ class Team:
             yield [Share(self.learners, {"data": folder, "data_tags": "{id}"})]
 
     def _split(self, tag: str, source: str, folder: Path, options: ProjectRunOptions) -> None:
+        from flops_fl.data.sources import load_source, require_source
+
+        require_source(source)
         log.info("data: %s as %s (--data), %s", source, tag, options.partition)
         from flops_fl.data.partition import write_partitions
-        from flops_fl.data.sources import load_source
 
         write_partitions(
             load_source(source, resize=options.resize),
