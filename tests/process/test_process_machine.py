@@ -12,8 +12,15 @@ from contextlib import nullcontext
 import pytest
 
 from flops_fl.errors import FederationError
+from flops_fl.process import main as module
 from flops_fl.process.answer import Answer
 from flops_fl.process.main import run_main
+
+
+@pytest.fixture(autouse=True)
+def no_threads(monkeypatch):
+    """No thread that another test has left makes `run_main` end the process of the tests."""
+    monkeypatch.setattr(module, "_others", list)
 
 
 def ending(capsys, error):
