@@ -178,9 +178,14 @@ def test_probes_and_metrics_are_those_of_the_actors(started, tmp_path):
     put(server.client(), "a.1.parquet", rows(1))
     with pytest.raises(pa.ArrowInvalid):
         get(server.client(), "a.b")
-    page = urllib.request.urlopen(f"http://{where}/metrics").read().decode()
-    assert 'flops_data_calls_total{method="DoPut",outcome="good"} 1.0' in page
-    assert 'flops_data_calls_total{method="DoGet",outcome="refused"} 1.0' in page
+    # A call is counted when it has ended, which its client may know a moment before.
+    for call in ('method="DoPut",outcome="good"', 'method="DoGet",outcome="refused"'):
+        wait_until(
+            lambda call=call: (
+                f"flops_data_calls_total{{{call}}} 1.0"
+                in urllib.request.urlopen(f"http://{where}/metrics").read().decode()
+            )
+        )
     assert urllib.request.urlopen(f"http://{where}/readyz").status == 200
     with grpc.insecure_channel(server.address) as channel:
         probe = health_pb2_grpc.HealthStub(channel)
