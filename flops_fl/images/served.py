@@ -11,7 +11,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,18 +84,13 @@ def served_model(options: ImageOptions) -> Iterator[tuple[Checkout, Served]]:
 def _of_run(options: ImageOptions, folder: Path) -> Iterator[tuple[Checkout, Served]]:
     from flops_fl.observers.scoring import written
     from flops_fl.use.model import read_run
-    from flops_fl.use.repository import built
 
     found = read_run(options.run or Path(options.repo), best=True)
     log.info("writing the best model of %s as MLflow loads it", options.run or options.repo)
     with found.repository(options.repo if options.run else None) as repo:
-        user = built(repo.path, None, seed=found.seed)
-        with closing(user):
-            found.require_fit(user.layout)
-            user.load(found.parameters)
-            with user.workspace.importable():  # MLflow may import the user's modules by name
-                paths = code_paths(repo.path)
-                written(user.model(), folder, paths, user.input_example(), skops=False)
+        with found.importable(repo.path) as user:  # MLflow may import the user's modules
+            paths = code_paths(repo.path)
+            written(user.model(), folder, paths, user.input_example(), skops=False)
         _settle(folder)
         needs = _needs(repo.path, _loaded(folder))
         yield repo, Served(folder, needs, THIS_PYTHON, found.run_id)

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flops_fl.actors.learner import build_learner
 from flops_fl.data.local import place_at, place_of
 from flops_fl.errors import UsageError
 from flops_fl.flower.client import ROUND, SEED
 from flops_fl.options.use import EvaluateOptions, ExportOptions
 from flops_fl.process.answer import Answer
 from flops_fl.process.lines import be_heard
+from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.source import Checkout, checkout_of, is_url, split_ref
 from flops_fl.run.checkpoint import BEST, LAST, load_npz
 from flops_fl.run.folder import shown
 from flops_fl.run.result import RESULT, read_result
 from flops_fl.types import Array, Layout, Parameters
 from flops_fl.use.formats import Home, write_model
-from flops_fl.use.repository import built, in_hand
+from flops_fl.use.repository import built, client_for, in_hand
 
 
 def load(
@@ -77,10 +77,9 @@ def evaluate(options: EvaluateOptions, answer: Answer) -> None:
     found = read_run(options.run, best=not options.last)
     with found.repository(options.repo) as repo:
         place = place_of(options)
-        client = build_learner(
-            repo.path, options.learner, place, options.data_tags, seed=found.seed
-        )
+        client = client_for(repo.path, place, options.data_tags, options.learner, seed=found.seed)
         with closing(client.model):
+            client.attach_data()
             found.require_fit(client.model.layout)
             draws = {SEED: found.seed, ROUND: found.round}
             loss, examples, metrics = client.evaluate(found.parameters, draws)
@@ -167,6 +166,21 @@ class RunModel:
             which = "" if self.best else ", best=False"
             return f"flops_fl.load({str(self.folder)!r}{which}{there})"
         return f"flops_fl.open_repository({place!r})"
+
+    @contextmanager
+    def importable(self, repo: Path) -> Iterator[ManagedModel]:
+        """The repository's model with these parameters, while its modules are found by name.
+
+        Raises:
+            UsageError: the model does not fit the repository.
+            RepositoryError: the repository's code fails.
+        """
+        model = built(repo, None, seed=self.seed)
+        with closing(model):
+            self.require_fit(model.layout)
+            model.load(self.parameters)
+            with model.workspace.importable():
+                yield model
 
     def require_fit(self, layout: Layout) -> None:
         """Check that the model has the layout of the repository's.

@@ -109,7 +109,8 @@ def _checkpoint(options: ReplayOptions, result: Mapping[str, Any]) -> Checkpoint
     later = options.stage == "fit"  # an evaluation starts from the model of its own round
     found = load_round(options.run, options.round - later)
     if found is None:
-        kept = [n + later for n in kept_rounds(options.run) if n + later in _records(result)]
+        there = _records(result)
+        kept = [n + later for n in kept_rounds(options.run) if n + later in there]
         raise UsageError(
             f"--round {options.round} cannot be replayed, its model is not kept: expected one of "
             f"{', '.join(map(str, kept)) or 'none'} for --stage {options.stage}. Train with "

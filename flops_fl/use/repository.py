@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flops_fl.actors.learner import build_learner
 from flops_fl.core.seeding import seed_build
 from flops_fl.data.local import DataPlace, Place, place_at
+from flops_fl.flower.client import LearnerClient
 from flops_fl.process.lines import be_heard
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.loader import Workspace
@@ -78,10 +78,21 @@ def built(
     seed: int = 0,
 ) -> ManagedModel:
     """A learner's model, with data if `data` is given; see `open_repository`."""
-    if data is None:
-        nothing = DataPlace(None, (), learner)
-        return ManagedModel(folder, nothing.load, partial(seed_build, seed))
-    return build_learner(folder, learner, data, data_tags, seed=seed).model
+    client = client_for(folder, data, data_tags, learner, seed=seed)
+    if data is not None:
+        client.attach_data()
+    return client.model
+
+
+def client_for(
+    folder: Path, data: Place | None, data_tags: Sequence[str], learner: str, *, seed: int
+) -> LearnerClient:
+    """A client around a model that has no data yet.
+
+    A learner's own (`build_learner`) also hashes its rows and its state, which others read.
+    """
+    load = DataPlace(data, data_tags, learner).load
+    return LearnerClient(ManagedModel(folder, load, partial(seed_build, seed)), learner)
 
 
 def in_hand(model: ManagedModel, stack: ExitStack) -> Any:

@@ -10,7 +10,6 @@ import importlib.util
 import logging
 import ssl
 import tempfile
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from flops_fl.options.use import ServeOptions
 from flops_fl.process.signals import raise_on_signals
 from flops_fl.repo.dependencies import code_paths
 from flops_fl.use.model import read_run
-from flops_fl.use.repository import built
 
 log = logging.getLogger(__name__)
 
@@ -81,10 +79,8 @@ def require_mlflow() -> None:
 
 def _of_run(options: ServeOptions, folder: Path) -> Any:
     found = read_run(Path(options.model), best=not options.last)
-    with found.repository(options.repo) as repo:
-        user = built(repo.path, None, seed=found.seed)
-        with closing(user):
-            found.require_fit(user.layout)
-            user.load(found.parameters)
-            with user.workspace.importable():  # MLflow may import the user's modules by name
-                return as_served(user.model(), folder, code_paths(repo.path), user.input_example())
+    with (
+        found.repository(options.repo) as repo,
+        found.importable(repo.path) as user,  # MLflow may import the user's modules
+    ):
+        return as_served(user.model(), folder, code_paths(repo.path), user.input_example())
