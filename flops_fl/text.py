@@ -55,6 +55,12 @@ def some(names: Collection[str], few: int = 3) -> str:
     return ", ".join(nsmallest(few, names)) + more
 
 
+def numbered(before: str, count: int) -> list[str]:
+    """Names such as ``learner-00``, with leading zeros, so that they sort by number."""
+    digits = len(str(count - 1))
+    return [f"{before}{index:0{digits}d}" for index in range(count)]
+
+
 def counted(number: int, name: str) -> str:
     """``1 learner``, ``2 learners``."""
     return f"{number} {name}" + ("" if number == 1 else "s")

@@ -22,6 +22,7 @@ from flops_fl.process.answer import Answer
 from flops_fl.process.prints import LEARNERS
 from flops_fl.process.signals import ending_at_once, raise_on_signals
 from flops_fl.repo.source import checkout
+from flops_fl.text import numbered
 
 if TYPE_CHECKING:
     from flops_fl.actors.lead import Ended
@@ -116,11 +117,11 @@ def federate(
                 prints = folder / LEARNERS
                 if not options.resume:
                     shutil.rmtree(prints, ignore_errors=True)
-                place = shown(prints)
                 hosted = list(_hosted(shares, processes))
                 log.info(
-                    "%d learners, %d processes; they print to %s", len(ids), len(hosted), place
-                )
+                    "%d learners, %d processes; they print to %s",
+                    len(ids), len(hosted), shown(prints),
+                )  # fmt: skip
                 common = {
                     "repo": str(repo.path),
                     "aggregator": str(address),
@@ -135,25 +136,9 @@ def federate(
                 cluster_of = {learner: name for name, own in members.items() for learner in own}
                 clusters = {name: len(own) for name, own in members.items()}
                 led = cluster_options(options, repo.path, address, minimums)
-                hosts.start(
-                    [
-                        *({**led, "clusters": own} for own in _dealt(clusters, processes)),
-                        *(
-                            {
-                                **common,
-                                **share.data,
-                                "learner_id": ",".join(share.learners),
-                                "cluster_of": {
-                                    learner: cluster_of[learner] for learner in share.learners
-                                }
-                                if cluster_of
-                                else {},
-                            }
-                            for share in hosted
-                        ),
-                    ],
-                    abort,
-                )
+                told = [{**led, "clusters": own} for own in _dealt(clusters, processes)]
+                told += [{**common, **_of_learners(share, cluster_of)} for share in hosted]
+                hosts.start(told, abort)
 
             code = aggregate(
                 leading, start, answer=answer, greeted_under=options.seed, on_end=on_end
@@ -161,6 +146,12 @@ def federate(
             if code == 0:
                 hosts.wait()
             return code
+
+
+def _of_learners(share: Share, cluster_of: Mapping[str, str]) -> dict[str, Any]:
+    """What only the process of these learners is told."""
+    clusters = {name: cluster_of[name] for name in share.learners if name in cluster_of}
+    return {**share.data, "learner_id": ",".join(share.learners), "cluster_of": clusters}
 
 
 def _hosted(shares: Sequence[Share], processes: int) -> Iterator[Share]:
@@ -174,7 +165,7 @@ def _hosted(shares: Sequence[Share], processes: int) -> Iterator[Share]:
 
 def tree(ids: Sequence[str], clusters: int) -> dict[str, list[str]]:
     """The learners of each cluster; the clusters' sizes differ by one at most."""
-    names = numbered("cluster", clusters)
+    names = numbered("cluster-", clusters)
     return {name: list(ids[index::clusters]) for index, name in enumerate(names)}
 
 
@@ -203,13 +194,7 @@ def _dealt(clusters: Mapping[str, int], processes: int) -> list[dict[str, int]]:
 
 def learner_ids(count: int) -> list[str]:
     """The names of a simulation's learners."""
-    return numbered("learner", count)
-
-
-def numbered(kind: str, count: int) -> list[str]:
-    """Names such as ``learner-00``, with leading zeros, so that they sort by number."""
-    digits = len(str(count - 1))
-    return [f"{kind}-{index:0{digits}d}" for index in range(count)]
+    return numbered("learner-", count)
 
 
 def write_parts(options: FederationOptions, ids: Sequence[str], folder: Path) -> Path | None:

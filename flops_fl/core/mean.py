@@ -18,11 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from flops_fl.core.refusals import check_update
+from flops_fl.core.refusals import BLOCK, check_update
 from flops_fl.types import Array, Layout, Scalar, Update
 
 SMALL = 1 << 20  # bytes; below, another copy costs nothing
-BLOCK = 1 << 15  # elements: three float64 blocks of 256 KB stay in a core's second-level cache
 
 
 class WeightedMean:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flops_fl.core.mean import BLOCK
+from flops_fl.core.refusals import BLOCK
 from flops_fl.dtypes import kind_of
 from flops_fl.errors import BadUpdate
 from flops_fl.types import Array, Parameters, Update

@@ -15,7 +15,8 @@ from flops_fl.data.schemes import Scheme, parse_scheme
 from flops_fl.data.sources import load_source, path_of
 from flops_fl.data.split import Split, draw_split, split_of, table
 from flops_fl.errors import UsageError
-from flops_fl.process.drawing import require_drawing
+from flops_fl.process.drawing import asked_for, require_drawing
+from flops_fl.text import numbered
 
 log = logging.getLogger(__name__)
 
@@ -87,10 +88,11 @@ def cut_source(
     _require_columns(source, parse_scheme(scheme), label)
     if parts < 1:
         raise UsageError(f"--parts {parts}: expected at least 1")
+    if picture is not None:
+        require_drawing()  # before minutes of reading
     dataset = load_source(source, resize=resize)
-    digits = len(str(parts - 1))
     cut = partition(dataset, parts, scheme=scheme, seed=seed, label=label)
-    named = {f"{index:0{digits}}": rows for index, rows in enumerate(cut)}
+    named = dict(zip(numbered("", parts), cut, strict=True))
     split = split_of(dataset, named, label)
     for line in table(split) if split else [_no_table(label, dataset.column_names)]:
         log.info("%s", line)
@@ -121,15 +123,10 @@ def _no_table(label: str, names: Sequence[str]) -> str:
 
 
 def _draw(split: Split | None, path: Path, title: str, label: str, dataset: Any) -> None:
-    require_drawing()
     if split is None:
         raise UsageError(
             f"--picture {path} needs a column '{label}' of classes: the columns are "
             f"{', '.join(dataset.column_names)}, see --label"
         )
-    try:
+    with asked_for(path):
         draw_split(split, path, title)
-    except OSError as error:
-        raise UsageError(
-            f"--picture {path} cannot be written ({error.strerror}): give another file"
-        ) from None

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from flops_fl.data.names import PART
+from flops_fl.data.tables import rows_within
 
 MESSAGE = 1 << 20  # bytes of a batch that is sent
 KEPT = 2 << 30  # bytes of all copies that are whole
@@ -264,7 +265,7 @@ def _nameless(folder: Path) -> IO[bytes]:
 
 def add_table(copy: Copy, table: Any) -> None:
     """Add a table's rows in batches of about `MESSAGE` bytes, if a row is no larger."""
-    rows = max(1, MESSAGE * len(table) // max(table.nbytes, 1))
+    rows = rows_within(MESSAGE, len(table), table.nbytes)
     batches = table.combine_chunks().to_batches(max_chunksize=rows)
     for batch in batches:
         copy.add(batch.serialize(), len(batch))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from flops_fl.data.tables import rows_within
 from flops_fl.errors import DataError
 from flops_fl.text import first_line
 
@@ -73,7 +74,7 @@ def batches_in(file: Path) -> Iterator[Any]:
 def _rows_of_a_batch(metadata: Any) -> int:
     size: int = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
     rows: int = metadata.num_rows
-    return max(1, min(BATCH, BATCH_BYTES * rows // max(size, 1)))
+    return min(BATCH, rows_within(BATCH_BYTES, rows, size))
 
 
 def _is_parquet(file: Path) -> bool:

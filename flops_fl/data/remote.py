@@ -25,7 +25,7 @@ from flops_fl.data.tables import features_of
 from flops_fl.errors import NoSuchFlight, UsageError
 from flops_fl.options.data import DialOptions, PartitionOptions, ServerOptions, ShowOptions
 from flops_fl.process.answer import Answer
-from flops_fl.process.drawing import require_drawing
+from flops_fl.process.drawing import asked_for, require_drawing
 from flops_fl.text import counted, some
 
 WIDTH = 40  # characters of the longest bar
@@ -187,12 +187,8 @@ def _draw(labels: dict[str, int], options: ShowOptions) -> None:
         raise UsageError(
             f"--picture {path}: the data have no column '{options.label}', see --label"
         )
-    try:
+    with asked_for(path):
         draw_histogram(labels, path, f"{options.name}: {options.label}")
-    except OSError as error:
-        raise UsageError(
-            f"--picture {path} cannot be written ({error.strerror}): give another file"
-        ) from None
 
 
 def _histogram(label: str, labels: dict[str, int]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from flops_fl.data.files import batches_in, schema_in
 from flops_fl.data.folder import choose_files, warn_of_others
-from flops_fl.data.tables import features_of, require_same
+from flops_fl.data.tables import features_of, require_same, rows_within
 from flops_fl.errors import DataError
 from flops_fl.text import first_line
 
@@ -174,5 +174,5 @@ def _decoded(table: Any) -> Any:
 
 def _cut(table: Any) -> Iterator[Any]:
     """The record batches of a table, of about `CHUNK` bytes."""
-    rows = max(1, CHUNK * len(table) // max(table.nbytes, 1))
+    rows = rows_within(CHUNK, len(table), table.nbytes)
     yield from table.to_batches(max_chunksize=rows)

@@ -24,6 +24,7 @@ from flops_fl.data.begun import Begun
 from flops_fl.data.copies import MESSAGE, Copies, Messages, version_of
 from flops_fl.data.folder import SUFFIXES
 from flops_fl.data.names import PART, SUFFIX, check_name, check_tag, has_tag
+from flops_fl.data.tables import rows_within
 from flops_fl.data.writing import Put, writing
 from flops_fl.errors import DataError, NoRoom, NoSuchFlight, UsageError
 from flops_fl.text import first_line, some
@@ -145,7 +146,7 @@ class Shelf:
             with mapped, pq.ParquetFile(mapped) as parquet:
                 meta = parquet.metadata
                 size = sum(meta.row_group(n).total_byte_size for n in range(meta.num_row_groups))
-                rows = max(1, min(MESSAGE * flight.rows // max(size, 1), 1 << 16))
+                rows = min(rows_within(MESSAGE, flight.rows, size), 1 << 16)
                 batches = _batches(name, parquet, rows)
                 with closing(self._copies.made(name, version, flight.schema, batches)) as messages:
                     yield flight, messages

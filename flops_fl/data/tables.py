@@ -51,6 +51,11 @@ def join_tables(named: Sequence[tuple[str, Any]], *, fingerprint: str) -> Any:
     return wrap(dataset)
 
 
+def rows_within(size: int, rows: int, nbytes: int) -> int:
+    """How many of `rows` rows of `nbytes` bytes have about `size` bytes; at least one."""
+    return max(1, size * rows // max(nbytes, 1))
+
+
 def features_of(name: str, schema: Any) -> Any:
     """Read the `datasets.Features` of an Arrow schema and its metadata.
 

@@ -13,6 +13,7 @@ from flops_fl.data.begun import Begun
 from flops_fl.data.content import ContentHash
 from flops_fl.data.copies import Copies, add_table, version_of
 from flops_fl.data.names import PART, SUFFIX, check_name, tag_of
+from flops_fl.data.tables import rows_within
 from flops_fl.errors import DataError, NoRoom, NoSuchFlight
 from flops_fl.text import first_line
 
@@ -93,7 +94,7 @@ class Put:
 
     def _write(self) -> None:
         table = self._table()
-        rows = max(1, GROUP * len(table) // max(table.nbytes, 1))
+        rows = rows_within(GROUP, len(table), table.nbytes)
         self._copies.give_way()
         with writing():
             self._writer.write_table(table, row_group_size=rows)

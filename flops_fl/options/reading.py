@@ -174,8 +174,13 @@ def _stranger(cls: type[Options], item: str) -> str:
 
 def similar(name: str, known: Sequence[str], least: float = 0.6) -> str:
     """A question that names the most similar known name, if one is at least so similar (0 to 1)."""
-    close = get_close_matches(name, known, 1, least)
-    return f" (did you mean {close[0]}?)" if close else ""
+    meant = nearest(name, known, least)
+    return f" (did you mean {meant}?)" if meant else ""
+
+
+def nearest(name: str, known: Sequence[str], least: float = 0.6) -> str:
+    """The most similar known name; empty if none is so similar (0 to 1)."""
+    return next(iter(get_close_matches(name, known, 1, least)), "")
 
 
 def _sources(cls: type[Options], environ: Mapping[str, str]) -> dict[str, str]:

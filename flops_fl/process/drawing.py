@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,21 @@ def require_drawing() -> None:
     """
     if not can_draw():
         raise UsageError(f"there can be no picture, since {LACKING}")
+
+
+@contextmanager
+def asked_for(path: Path) -> Iterator[None]:
+    """Say it in a sentence if the file of ``--picture`` cannot be written.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"--picture {path} cannot be written ({error.strerror}): give another file"
+        ) from None
 
 
 def figure(width: float, height: float) -> Any:

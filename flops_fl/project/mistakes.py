@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from flops_fl.options.reading import similar
+from flops_fl.options.reading import nearest, similar
 from flops_fl.project.places import Document
 from flops_fl.text import sentence, without_secrets
 
@@ -75,8 +75,7 @@ def _instead(path: Sequence[str | int], model: Section) -> str:
 
 def _meant(path: Sequence[str | int], model: Section) -> str:
     """The known key that is most similar, if one is at all."""
-    known = list(_named(_section(model, path[:-1])))
-    return similar(str(path[-1]), known).removeprefix(" (did you mean ").removesuffix("?)")
+    return nearest(str(path[-1]), list(_named(_section(model, path[:-1]))))
 
 
 def _expected(model: Section, path: Sequence[str | int]) -> str:

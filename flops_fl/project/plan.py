@@ -24,7 +24,7 @@ from flops_fl.project.sla import Sla, read_sla
 from flops_fl.project.team import Team, team_of
 from flops_fl.repo.source import Checkout, checkout, is_url
 from flops_fl.run.folder import next_folder, shown
-from flops_fl.text import counted
+from flops_fl.text import counted, numbered
 
 ROOT = Address("127.0.0.1", PORT)
 PARTS = "parts"
@@ -158,8 +158,8 @@ def _data(team: Team, index: int, parts: Path) -> dict[str, Any]:
     """A learner's data, with those that are split where the plan's commands leave them."""
     if not team.sources:
         return team.data_of(index)
-    digits = len(str(len(team.learners) - 1))
-    return {"data": str(parts / f"part-{index:0{digits}d}"), "data_tags": list(team.tags)}
+    part = numbered("part-", len(team.learners))[index]  # as `data partition` names it
+    return {"data": str(parts / part), "data_tags": list(team.tags)}
 
 
 def _rounds(sla: Sla) -> str:
