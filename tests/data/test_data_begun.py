@@ -38,19 +38,12 @@ def name_of(table, tag="a"):
 NAME = name_of(TABLE)
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    started = DataServer(tmp_path_factory.mktemp("begun") / "data")
-    yield started
-    started.stop()
-
-
 @pytest.fixture
-def server(shared):
-    yield shared
-    for name in listed(shared.client()):
-        list(shared.client().do_action(fl.Action("drop_dataset", name.encode())))
-    assert shared.files() == []
+def server(server):
+    yield server
+    for name in listed(server.client()):
+        list(server.client().do_action(fl.Action("drop_dataset", name.encode())))
+    assert server.files() == []
 
 
 def cut(server, name, table, start=0):

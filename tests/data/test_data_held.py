@@ -34,13 +34,6 @@ class Code:
         return self.data["x"]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    started = DataServer(tmp_path_factory.mktemp("held") / "data")
-    yield started
-    started.stop()
-
-
 @pytest.fixture(params=["folder", "server"])
 def shelf(request, tmp_path):
     """A place of data, how to put a file there, and how to remove it."""

@@ -25,17 +25,10 @@ from tests.data.test_data_flights import source
 from tests.trees import free_address
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    started = DataServer(tmp_path_factory.mktemp("senders") / "data")
-    yield started
-    started.stop()
-
-
 @pytest.fixture
-def server(shared):
-    yield shared
-    for path in shared.folder.glob("*.parquet"):
+def server(server):
+    yield server
+    for path in server.folder.glob("*.parquet"):
         path.unlink()
 
 

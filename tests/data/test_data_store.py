@@ -12,16 +12,9 @@ import pytest
 from flops_fl.data import store
 from flops_fl.data.flights import load_flights
 from flops_fl.errors import DataError, Unreachable
-from tests.data.serving import DataServer, put
+from tests.data.serving import put
 from tests.data.test_data_flights import source
 from tests.trees import free_address
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    started = DataServer(tmp_path_factory.mktemp("store") / "data")
-    yield started
-    started.stop()
 
 
 def test_large_data_are_mapped_and_found_again(server, tmp_path, monkeypatch, caplog):
