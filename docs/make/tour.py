@@ -1,8 +1,10 @@
 """`make tour`: from nothing to a served model, for three frameworks; writes docs/tour.md.
 
-Each command runs as the page shows it, in an empty folder, and its output is the page's. Base
-images are pulled, or taken from where FLOPS_BASE says. ``--no-images`` leaves images out, which
-need the network; then no page is written.
+Each command runs as the page shows it, in an empty folder, and its output is the page's. Images
+need a base image and torch's wheels without CUDA. Where Docker's registry or PyTorch's index cannot
+be reached, a base is made of this machine's own Python, and the wheels are those of pip's
+``find-links``; FLOPS_BASE and UV_INDEX name others. ``--no-images`` leaves images out; then no page
+is written.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from tests.images import standins
+
 PAGE = Path(__file__).parents[1] / "tour.md"
 MACHINE = "linux/arm64" if platform.machine() in ("aarch64", "arm64") else "linux/amd64"
 FRAMEWORKS = {"sklearn": "scikit-learn", "pytorch": "PyTorch", "keras": "keras on PyTorch"}
@@ -41,6 +45,9 @@ HEAD = """# From nothing to a served model
 `make tour` wrote this page: each command has run as it stands here, in an empty folder, one after
 the other. Times are those of a busy machine with two cores, rounded up. The data are
 scikit-learn's digits, split among three learners:
+"""
+NO_INDEX = """`UV_INDEX` named an index with torch's wheels without CUDA. Without such an index,
+add `--cpu` to `deps`, `image` and `project run`.
 """
 
 
@@ -94,9 +101,8 @@ class Tour:
         """Output without what is only of this machine and this day."""
         text = re.sub(r"\x1b\[[0-9;]*m", "", text).replace(f"{self.folder}/", "")
         text = re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", "", text, flags=re.MULTILINE)
-        text = re.sub(r"\b(\d+)\.\d+ s\b", lambda found: f"{int(found[1]) + 1} s", text)
-        if base := os.environ.get("FLOPS_BASE"):
-            text = text.replace(base, "python")
+        text = re.sub(r"\b(\d+)\.\d+ s\b( *│)?", _rounded_up, text)
+        text = re.sub(r"^from the environment: FLOPS_BASE=\S+\n", "", text, flags=re.MULTILINE)
         return [_short(line.rstrip(), WIDTH) for line in text.splitlines() if line.strip()]
 
     def block(self, lines: list[str]) -> None:
@@ -174,6 +180,12 @@ def _classes(predictions: list[Any]) -> list[int]:
     return [int(np.argmax(each)) if isinstance(each, list) else int(each) for each in predictions]
 
 
+def _rounded_up(found: re.Match[str]) -> str:
+    """Seconds as whole ones; as wide as before in a table."""
+    seconds = f"{int(found[1]) + 1} s"
+    return seconds + found[2].rjust(len(found[0]) - len(seconds)) if found[2] else seconds
+
+
 def _short(said: str, width: int) -> str:
     return said if len(said) <= width else f"{said[: width - 4]} ..."
 
@@ -181,6 +193,14 @@ def _short(said: str, width: int) -> str:
 def tour(folder: Path, *, images: bool) -> None:
     """Make the tour, and write the page after each framework."""
     here = Tour(folder)
+    torch = " --cpu"
+    if images:
+        here.environment |= standins.base_image(folder)
+        if (index := standins.torch_index(folder)) is not None:
+            here.environment |= index
+            torch = ""
+    if images and not torch:
+        here.say(NO_INDEX)
     here.run("flops-fl data partition digits --parts 3 --tag digits --out parts")
     here.write_question()
     here.say(
@@ -189,7 +209,7 @@ def tour(folder: Path, *, images: bool) -> None:
     )
     for framework, title in FRAMEWORKS.items():
         repo = f"digits-{framework}"
-        cpu = "" if framework == "sklearn" else " --cpu"
+        cpu = "" if framework == "sklearn" else torch
         here.say(f"## {title}")
         here.say("A new repository, its check, and a first training:")
         here.run(

@@ -215,16 +215,13 @@ def _written(
     """See `write_parts`; also the split by labels, if there are any and a partition was given."""
     if options.data == NO_DATA:
         return None, None
-    from flops_fl.data.folder import load_folder
     from flops_fl.data.partition import partition, write_cut
     from flops_fl.data.sources import load_source
     from flops_fl.data.split import split_of
 
-    source = Path(options.data)
-    if source.is_dir():
-        dataset = load_folder(source, [])
-    else:
-        dataset = load_source(options.data, resize=options.resize)
+    folder_first = Path(options.data)  # one may be called as a known dataset is
+    source = str(folder_first.absolute()) if folder_first.is_dir() else options.data
+    dataset = load_source(source, resize=options.resize)
     parts = partition(dataset, len(ids), scheme=options.partition, seed=options.seed)
     cut = dict(zip(ids, parts, strict=True))
     write_cut(

@@ -113,7 +113,7 @@ def needs_of_model(file: str, requirements: Sequence[str], *, tracked: bool) -> 
 
     Args:
         file: Where the requirements stand, for messages.
-        tracked: Whether the model's code uses MLflow itself.
+        tracked: Whether the model needs all of MLflow, and not only its server.
 
     Raises:
         RepositoryError: a requirement is built from source.

@@ -74,8 +74,8 @@ def served_model(options: ImageOptions) -> Iterator[tuple[Checkout, Served]]:
         environment = folder / "python_env.yaml"
         noted = yaml.safe_load(environment.read_text()) if environment.exists() else {}
         lines = (folder / "requirements.txt").read_text("utf-8").splitlines()
-        tracked = MLFLOW & {each.module for each in packages_imported(folder / "code")}
-        needs = needs_of_model("the model's requirements.txt", lines, tracked=bool(tracked))
+        # MLflow leaves out of these lines what its own package brings, such as skops.
+        needs = needs_of_model("the model's requirements.txt", lines, tracked=True)
         at = Checkout(folder, options.repo, said.get("model_id") or said.get("run_id"))
         yield at, Served(folder, needs, ".".join(str(noted.get("python", "")).split(".")[:2]))
 

@@ -96,7 +96,7 @@ def _uv(
             f"uv was killed by {signal.Signals(-done.returncode).name}: see whether the memory was "
             "full, and try again"
         )
-    raise _reason(done.stderr)
+    raise _reason(done.stderr, cpu=cpu)
 
 
 def program() -> str:
@@ -112,7 +112,7 @@ def program() -> str:
     return found
 
 
-def _reason(said: str) -> Exception:
+def _reason(said: str, *, cpu: bool) -> Exception:
     """What uv has reported, in one sentence, as an error of its kind."""
     text = re.sub(r"\s+", " ", said.partition("\nhint:")[0]).replace("error: ", "", 1).strip()
     if "No space left" in said or "os error 28" in said:
@@ -126,7 +126,8 @@ def _reason(said: str) -> Exception:
         causes = because.split(" cause: ")
         causes = list(dict.fromkeys((causes[0], causes[-1])))
         return UsageError(
-            f"the package index cannot be reached ({', '.join(causes)}): check the network; with "
-            "UV_OFFLINE=1 uv takes what it has downloaded before"
+            f"the package index cannot be reached ({', '.join(causes)}): check the network, or "
+            f"name a mirror, UV_INDEX=URL{' and no --cpu' if cpu else ''}; with UV_OFFLINE=1 uv "
+            "takes what it has downloaded before"
         )
     return Unsolvable(because)

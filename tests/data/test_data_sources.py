@@ -11,10 +11,14 @@ import datasets
 import numpy as np
 import pytest
 
+from flops_fl.actors.simulation import write_parts
 from flops_fl.data import sources
 from flops_fl.data.dataset import EagerDataset
+from flops_fl.data.folder import load_folder
 from flops_fl.data.sources import load_source
 from flops_fl.errors import DataError, UsageError
+from flops_fl.options.federation import SimulateOptions
+from flops_fl.options.reading import parse
 
 PIL = pytest.importorskip("PIL.Image")
 SKLEARN = pytest.importorskip("sklearn.datasets")
@@ -164,3 +168,13 @@ def test_a_missing_package_names_the_extra(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UsageError, match=rf"{package}: pip install '\.\[data\]'"):
         load_source("digits")
+
+
+def test_simulate_resizes_the_images_of_a_folder_too(digits: Path, tmp_path: Path) -> None:
+    options = parse(
+        SimulateOptions, "simulate", "",
+        ["r", "--learners", "2", "--data", str(digits / "part-0"), "--resize", "8"], {},
+    )  # fmt: skip
+    written = write_parts(options, ["a", "b"], tmp_path)
+    assert written == tmp_path
+    assert {image.size for image in load_folder(tmp_path, ["a", "b"])["image"]} == {(8, 8)}

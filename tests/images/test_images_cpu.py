@@ -113,4 +113,5 @@ def test_if_pytorchs_index_is_away_one_sentence_says_so(torch_repo, image, monke
     with pytest.raises(UsageError, match=f"package index cannot be reached .*{HOST}") as told:
         image("--cpu")
     assert "\n" not in str(told.value)
+    assert "name a mirror, UV_INDEX=URL and no --cpu" in str(told.value)
     assert [*tmp_path.glob("*out*")] == []

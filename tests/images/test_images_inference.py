@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import urllib.request
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -15,14 +16,22 @@ from flops_fl.cli import run
 from flops_fl.errors import RepositoryError, UsageError
 from flops_fl.images import needs
 from flops_fl.images.build import Wanted, build
+from flops_fl.images.layout import REF_NAME
 from flops_fl.images.needs import needs_of_model
 from flops_fl.images.served import Served
+from flops_fl.project.sla import BUILD
 from flops_fl.repo.source import checkout
 from tests.conftest import wait_until
-from tests.images import machine, tiny
+from tests.images import machine, standins, tiny
 from tests.images.tiny import PYTHON, SITE, git, names_in
+from tests.project.test_project_command import project
 from tests.trees import free_address
 from tests.use.test_use_serve import predict
+
+root_with_umoci = pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("umoci"),
+    reason="needs root, for chroot, and umoci, which unpacks images",
+)
 
 
 @pytest.fixture
@@ -107,8 +116,7 @@ def base(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for chroot")
-@pytest.mark.skipif(not shutil.which("umoci"), reason="needs umoci, which unpacks images")
+@root_with_umoci
 @pytest.mark.parametrize(
     ("framework", "output"),
     [
@@ -122,13 +130,19 @@ def base(tmp_path_factory):
         ),
     ],
 )
-def test_it_predicts_what_the_model_predicts(framework, output, base, tmp_path, run_cli):
-    repo, run, bundle = tmp_path / "repo", tmp_path / "run", tmp_path / "bundle"
+def test_it_predicts_what_the_model_predicts(
+    framework, output, base, tmp_path, run_cli, monkeypatch
+):
+    repo, run = tmp_path / "repo", tmp_path / "run"
     done(run_cli("flops_fl", "init", repo, "--framework", framework))
     done(run_cli("flops_fl", "simulate", repo, "--learners", 2, "--rounds", 1, "--data", "digits",
                  "--no-tracking", "--output", run))  # fmt: skip
     words = [run, "--role", "inference", "--base", base, "--platform", "linux/amd64", "--json"]
-    words += ["--cpu"] if framework in ("pytorch", "keras") else []
+    if framework in ("pytorch", "keras"):
+        index = standins.torch_index(tmp_path)
+        words += ["--cpu"] if index is None else []
+        for name, value in (index or {}).items():
+            monkeypatch.setenv(name, value)
     found = [
         json.loads(done(run_command("image", *words, "--out", tmp_path / out)))
         for out in ("out", "again")
@@ -138,8 +152,42 @@ def test_it_predicts_what_the_model_predicts(framework, output, base, tmp_path, 
     assert "mlflow-skinny" in packages
     assert not packages & {"flwr", "grpcio", "flops-fl", "matplotlib", "mlflow"}
 
-    (name,) = found[0]["images"]
-    unpack = ["umoci", "unpack", "--image", f"{tmp_path / 'out'}:{name}", bundle]
+    rows = np.random.default_rng(1).random((3, 64), np.float32)
+    with serving(tmp_path / "out", tmp_path / "bundle") as (address, health):
+        predicted = predict(f"http://{address}", rows)
+        assert health() == 0
+    assert health() == 1
+    assert np.allclose(predicted, output(flops_fl.load(run), rows), rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@root_with_umoci
+def test_a_projects_image_and_that_of_its_registered_model_predict_the_same(
+    base, tmp_path, run_cli
+):
+    repo, run, store = tmp_path / "repo", tmp_path / "run", f"sqlite:///{tmp_path / 'mlflow.db'}"
+    done(run_cli("flops_fl", "init", repo, "--framework", "sklearn"))
+    sla = project(tmp_path, ml_repo_url=str(repo), post_training_steps=[BUILD],
+                  supported_platforms=["linux/amd64"])  # fmt: skip
+    done(run_command("project", "run", sla, "--data", "digits=digits", "--output", run, "--base",
+                     base, "--register", "digits@champion", "--tracking-uri", store))  # fmt: skip
+    done(run_command("image", "models:/digits@champion", "--role", "inference", "--tracking-uri",
+                     store, "--base", base, "--platform", "linux/amd64",
+                     "--out", tmp_path / "registered"))  # fmt: skip
+    rows = np.random.default_rng(1).random((3, 64), np.float32)
+    expected = flops_fl.load(run).model.predict(rows)
+    for number, layout in enumerate((run / "images", tmp_path / "registered")):
+        with serving(layout, tmp_path / f"bundle-{number}") as (address, _):
+            assert np.array_equal(predict(f"http://{address}", rows), expected)
+
+
+@contextmanager
+def serving(layout, bundle):
+    """Unpack the one image of a layout and start it; gives its address and its health check."""
+    (image,) = json.loads((layout / "index.json").read_text())["manifests"]
+    name = image["annotations"][REF_NAME]
+    unpack = ["umoci", "unpack", "--image", f"{layout}:{name}", bundle]
     subprocess.run(unpack, check=True, capture_output=True)
     config = json.loads((bundle / "config.json").read_text())["process"]
     address = free_address()
@@ -150,22 +198,21 @@ def test_it_predicts_what_the_model_predicts(framework, output, base, tmp_path, 
         "User": str(config["user"]["uid"]),
         "Env": [*environment, f"FLOPS_LISTEN={address}"],
     }
-    with (tmp_path / "log").open("w+") as log:
+    with bundle.with_suffix(".log").open("w+") as log:
         server = machine.start(bundle / "rootfs", how, log=log)
+
+        def health():
+            check = {**how, "Entrypoint": ["python", "health.py"]}
+            return machine.start(bundle / "rootfs", check, log=None).wait(60)
+
         try:
             wait_until(lambda: answers(address) or server.poll() is not None, seconds=90)
-            rows = np.random.default_rng(1).random((3, 64), np.float32)
-            predicted = predict(f"http://{address}", rows)
-            health = {**how, "Entrypoint": ["python", "health.py"]}
-            assert machine.start(bundle / "rootfs", health, log=log).wait(60) == 0
+            yield address, health
         finally:
             server.terminate()
             server.wait(60)
             log.seek(0)
             print(log.read())
-        health = machine.start(bundle / "rootfs", health, log=log)
-        assert health.wait(60) == 1
-    assert np.allclose(predicted, output(flops_fl.load(run), rows), rtol=1e-5)
 
 
 def by_torch(model, rows):
