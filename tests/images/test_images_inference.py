@@ -3,9 +3,10 @@
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import sys
-import urllib.request
+import urllib.error
 from contextlib import contextmanager
 
 import numpy as np
@@ -164,7 +165,7 @@ def test_it_predicts_what_the_model_predicts(
 @pytest.mark.timeout(900)
 @root_with_umoci
 def test_a_projects_image_and_that_of_its_registered_model_predict_the_same(
-    base, tmp_path, run_cli
+    base, tmp_path, run_cli, authority
 ):
     repo, run, store = tmp_path / "repo", tmp_path / "run", f"sqlite:///{tmp_path / 'mlflow.db'}"
     done(run_cli("flops_fl", "init", repo, "--framework", "sklearn"))
@@ -177,14 +178,26 @@ def test_a_projects_image_and_that_of_its_registered_model_predict_the_same(
                      "--out", tmp_path / "registered"))  # fmt: skip
     rows = np.random.default_rng(1).random((3, 64), np.float32)
     expected = flops_fl.load(run).model.predict(rows)
-    for number, layout in enumerate((run / "images", tmp_path / "registered")):
-        with serving(layout, tmp_path / f"bundle-{number}") as (address, _):
-            assert np.array_equal(predict(f"http://{address}", rows), expected)
+    with serving(tmp_path / "registered", tmp_path / "bundle") as (address, _):
+        assert np.array_equal(predict(f"http://{address}", rows), expected)
+
+    files = {"CERT": "server.pem", "KEY": "server.key", "CA": "authority.pem"}
+    content = {f"FLOPS_TLS_{name}": tmp_path / file for name, file in files.items()}
+    authority.sign("client")
+    trusting = ssl.create_default_context(cafile=tmp_path / "authority.pem")
+    with serving(run / "images", tmp_path / "by-tls", content) as (address, _):
+        with pytest.raises((OSError, urllib.error.URLError)):  # a client without a certificate
+            predict(f"https://{address}", rows, trusting)
+        trusting.load_cert_chain(tmp_path / "client.pem", tmp_path / "client.key")
+        assert np.array_equal(predict(f"https://{address}", rows, trusting), expected)
 
 
 @contextmanager
-def serving(layout, bundle):
-    """Unpack the one image of a layout and start it; gives its address and its health check."""
+def serving(layout, bundle, files=None):
+    """Unpack the one image of a layout and start it; gives its address and its health check.
+
+    `files` are put into it, and named by variables of these names.
+    """
     (image,) = json.loads((layout / "index.json").read_text())["manifests"]
     name = image["annotations"][REF_NAME]
     unpack = ["umoci", "unpack", "--image", f"{layout}:{name}", bundle]
@@ -192,6 +205,10 @@ def serving(layout, bundle):
     config = json.loads((bundle / "config.json").read_text())["process"]
     address = free_address()
     environment = [each for each in config["env"] if not each.startswith("FLOPS_LISTEN=")]
+    for name, file in (files or {}).items():
+        shutil.copy(file, bundle / "rootfs")
+        (bundle / "rootfs" / file.name).chmod(0o644)
+        environment.append(f"{name}=/{file.name}")
     how = {
         "Entrypoint": config["args"],
         "WorkingDir": config["cwd"],
@@ -206,7 +223,7 @@ def serving(layout, bundle):
             return machine.start(bundle / "rootfs", check, log=None).wait(60)
 
         try:
-            wait_until(lambda: answers(address) or server.poll() is not None, seconds=90)
+            wait_until(lambda: health() == 0 or server.poll() is not None, seconds=90)
             yield address, health
         finally:
             server.terminate()
@@ -234,11 +251,3 @@ def run_command(*words):
     command = [sys.executable, "-m", "flops_fl", *map(str, words)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
     return ended.returncode, ended.stdout, ended.stderr
-
-
-def answers(address):
-    try:
-        with urllib.request.urlopen(f"http://{address}/ping", timeout=5):
-            return True
-    except OSError:
-        return False
