@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from flops_fl.options.federation import FederationOptions
 from flops_fl.options.reading import build
 from flops_fl.process.libraries import libraries_limited
 from flops_fl.process.lines import speak
+from flops_fl.process.temporary import temporary_folder
 from flops_fl.repo.installed import installed_versions
 from flops_fl.repo.source import Checkout
 from flops_fl.types import Layout, Setup
@@ -118,8 +117,9 @@ def _setup(commit: str) -> Setup:
 @lru_cache(maxsize=1)
 def _parts(data: str, scheme: str, seed: int, resize: int | None, count: int) -> Path | None:
     """Write all learners' parts of the data into a folder, once in a process; deleted at exit."""
-    folder = Path(tempfile.mkdtemp(prefix="flops-data-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    until_exit = ExitStack()
+    folder = until_exit.enter_context(temporary_folder("flops-data-"))
+    atexit.register(until_exit.close)
     values = {"data": data, "partition": scheme, "seed": seed, "resize": resize}
     options = build(FederationOptions, {**values, "repo": "", "learners": count})
     return write_parts(options, learner_ids(count), folder)

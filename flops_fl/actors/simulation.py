@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from flops_fl.options.limits import HubLimits
 from flops_fl.process.answer import Answer
 from flops_fl.process.prints import LEARNERS
 from flops_fl.process.signals import ending_at_once, raise_on_signals
+from flops_fl.process.temporary import temporary_folder
 from flops_fl.repo.source import checkout
 from flops_fl.text import numbered
 
@@ -64,7 +64,7 @@ def simulate(options: SimulateOptions, answer: Answer) -> int:
 @contextmanager
 def _split(options: SimulateOptions, on_split: Callable[[Split], None]) -> Iterator[list[Share]]:
     ids = learner_ids(options.learners)
-    with tempfile.TemporaryDirectory(prefix="flops-data-") as folder:
+    with temporary_folder("flops-data-") as folder:
         if options.data != NO_DATA:
             from flops_fl.data.sources import require_source
 

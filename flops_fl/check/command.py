@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from flops_fl.errors import RepositoryError
 from flops_fl.options.check import CheckOptions
 from flops_fl.process.answer import Answer
 from flops_fl.process.signals import raise_on_signals
+from flops_fl.process.temporary import temporary_folder
 from flops_fl.repo.dependencies import installed_requirements
 from flops_fl.repo.source import checkout
 from flops_fl.text import amount, counted
@@ -67,7 +67,7 @@ def _checked(options: CheckOptions) -> Checked:
     try:
         with (
             checkout(options.repo) as repo,
-            tempfile.TemporaryDirectory(prefix="flops-check-") as kept,
+            temporary_folder("flops-check-") as kept,
         ):
             strategy = options.strategy or ("FedAvg" if options.strategy_option else "")
             order = replace(

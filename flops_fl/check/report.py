@@ -67,13 +67,18 @@ class Order:
         return Path(self.kept, f"{self.kind}.trace")
 
 
-def order_of(options: HandOptions, folder: Path, kept: str, *, kind: str, limit: float) -> Order:
+def order_of(options: HandOptions, folder: Path, kept: Path, *, kind: str, limit: float) -> Order:
     """An order with the data and the learner of options; ``--data none`` is the code's own."""
     path = options.data if isinstance(options.data, Path) else None
     own = path is not None and path.name == NO_DATA and not path.exists()
     data = None if options.data is None else {} if own else options.told()
     return Order(
-        folder=str(folder), kept=kept, kind=kind, limit=limit, data=data, learner=options.learner
+        folder=str(folder),
+        kept=str(kept),
+        kind=kind,
+        limit=limit,
+        data=data,
+        learner=options.learner,
     )
 
 

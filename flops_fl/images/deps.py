@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from flops_fl.options.images import DepsOptions
 from flops_fl.process.answer import Answer
 from flops_fl.process.files import atomic
 from flops_fl.process.signals import raise_on_signals
+from flops_fl.process.temporary import temporary_folder
 from flops_fl.repo.source import checkout
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def _inferred(folder: Path, options: DepsOptions) -> tuple[list[str], str]:
     Raises:
         UsageError: the data cannot be used.
     """
-    with tempfile.TemporaryDirectory(prefix="flops-deps-") as kept:
+    with temporary_folder("flops-deps-") as kept:
         trial = run_trial(order_of(options, folder, kept, kind="inferred", limit=PATIENCE), INSIDE)
     found: list[str] = trial.facts.get("requirements", [])
     return found, next((each.what for each in trial.remarks), "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from flops_fl import __version__
 from flops_fl.errors import RepositoryError
 from flops_fl.images.lock import Lock, Pin, needed_by, parse_pins
 from flops_fl.images.uv import Target, Unsolvable, compile_requirements
+from flops_fl.process.temporary import temporary_folder
 from flops_fl.repo.dependencies import misnamed
 from flops_fl.repo.environment import (
     Entry,
@@ -201,7 +201,7 @@ def _resolved(
 ) -> Mapping[str, Sequence[Pin]]:
     lines = [*needs.options, *listed, *_runtime(all_=True, serving=needs.serving)]
     found: dict[str, Sequence[Pin]] = {}
-    with tempfile.TemporaryDirectory(prefix="flops-lock-") as temporary:
+    with temporary_folder("flops-lock-") as temporary:
         first: Path | None = None
         for target in targets:
             try:

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from packaging.utils import canonicalize_name
 from flops_fl.errors import RepositoryError
 from flops_fl.images.needs import MLFLOW, Needs, head_of, needs_of_model
 from flops_fl.options.images import THIS_PYTHON, ImageOptions
+from flops_fl.process.temporary import temporary_folder
 from flops_fl.repo.dependencies import STUBS, code_paths, installed_requirements, pip_requirements
 from flops_fl.repo.imports import packages_imported
 from flops_fl.repo.source import Checkout
@@ -62,7 +62,7 @@ def served_model(options: ImageOptions) -> Iterator[tuple[Checkout, Served]]:
     from flops_fl.use.serve import require_mlflow
 
     require_mlflow()
-    with tempfile.TemporaryDirectory(prefix="flops-model-") as temporary:
+    with temporary_folder("flops-model-") as temporary:
         folder = Path(temporary, "model")
         if not options.in_mlflow:
             with _of_run(options, folder) as found:
@@ -119,7 +119,7 @@ def _loaded(folder: Path) -> frozenset[str]:
         RepositoryError: it cannot be loaded so.
     """
     log.info("loading the model without its repository, as the image will")
-    with tempfile.TemporaryDirectory(prefix="flops-model-") as away:
+    with temporary_folder("flops-model-") as away:
         done = subprocess.run(
             [sys.executable, "-c", _LOADS, str(folder)],
             cwd=away, capture_output=True, text=True, check=False,

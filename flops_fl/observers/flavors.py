@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from flops_fl.errors import UsageError
+from flops_fl.process.temporary import temporary_folder
 from flops_fl.types import Array
 
 ARTIFACT = "logged_model_artifact"
@@ -194,7 +194,7 @@ def _module_for(flavor: str | None) -> str:
 @contextmanager
 def _held(model: Any) -> Iterator[Mapping[str, str]]:
     """A model in a file, by what has written it, as `held.py` reads it."""
-    with tempfile.TemporaryDirectory(prefix="flops-model-") as folder:
+    with temporary_folder("flops-model-") as folder:
         if flavor_of(model) == "keras":
             import keras
 

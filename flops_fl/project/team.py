@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from flops_fl.options.data import NO_DATA
 from flops_fl.options.learner import LearnerOptions
 from flops_fl.options.project import ProjectRunOptions
 from flops_fl.options.reading import build
+from flops_fl.process.temporary import temporary_folder
 from flops_fl.project.sla import Sla
 from flops_fl.text import counted, some
 
@@ -58,7 +58,7 @@ class Team:
                 for index in range(min(count, len(self.learners)))
             ]
             return
-        with tempfile.TemporaryDirectory(prefix="flops-data-") as folder:
+        with temporary_folder("flops-data-") as folder:
             for tag, source in self.sources.items():
                 self._split(tag, source, Path(folder), options)
             yield [Share(self.learners, {"data": folder, "data_tags": "{id}"})]

@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from flops_fl.errors import RepositoryError, UsageError
 from flops_fl.limits import CLONE_TIMEOUT
+from flops_fl.process.temporary import temporary_folder
 from flops_fl.text import without_secrets
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def checkout(source: str, timeout: float = CLONE_TIMEOUT) -> Iterator[Checkout]:
     elif folder.is_dir():
         yield _inspect(folder.resolve(), source, _commit_of(folder))
     elif is_url(source):
-        with tempfile.TemporaryDirectory(prefix="flops-repo-") as temporary:
+        with temporary_folder("flops-repo-") as temporary:
             target = Path(temporary) / "repo"
             yield _inspect(target, without_secrets(source), _clone(source, target, timeout))
     else:
@@ -103,7 +103,7 @@ def checkout_of(
             yield repo
         return
     now = _commit_of(folder)
-    with tempfile.TemporaryDirectory(prefix="flops-repo-") as temporary:
+    with temporary_folder("flops-repo-") as temporary:
         target = Path(temporary) / "repo"
         if commit is None or (now == commit and not commit.endswith(CHANGES)):
             yield _inspect(folder.resolve(), source, now)

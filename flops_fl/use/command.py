@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from flops_fl.errors import UsageError
 from flops_fl.options.use import RunOptions
+from flops_fl.process.temporary import temporary_folder
 from flops_fl.repo.source import Checkout, checkout
 from flops_fl.repo.workfolder import WorkFolders
 
@@ -43,12 +43,12 @@ def run_program(options: RunOptions, program: Sequence[str]) -> int:
     """
     with (
         checkout(options.repo) as repo,
-        tempfile.TemporaryDirectory(prefix="flops-run-") as site,
+        temporary_folder("flops-run-") as site,
         _inside(options.repo, repo) as folder,
     ):
         text = _SITE.format(folder=site, told=options.told(), learner=options.learner)
-        Path(site, "sitecustomize.py").write_text(text)
-        first = {"PYTHONPATH": site, "PATH": os.path.dirname(sys.executable)}
+        (site / "sitecustomize.py").write_text(text)
+        first = {"PYTHONPATH": str(site), "PATH": os.path.dirname(sys.executable)}
         environment = {**os.environ, **{name: _led(value, name) for name, value in first.items()}}
         # The terminal sends Ctrl-C to the program, too; we wait for how it ends.
         signal.signal(signal.SIGINT, lambda number, frame: None)

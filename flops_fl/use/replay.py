@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import pdb
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from flops_fl.options.reading import build
 from flops_fl.options.training import COHORT_OPTIONS
 from flops_fl.options.use import ReplayOptions
 from flops_fl.process.answer import Answer
+from flops_fl.process.temporary import temporary_folder
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.run.checkpoint import Checkpoint, kept_rounds, load_round
 from flops_fl.run.folder import shown
@@ -128,7 +128,7 @@ def _data(options: ReplayOptions, seed: int) -> Iterator[tuple[Place | None, lis
     values = {"partition": options.partition, "resize": options.resize, "seed": seed}
     values |= {"repo": "", "learners": options.learners}
     values |= {"data": options.data} if options.data else {}
-    with tempfile.TemporaryDirectory(prefix="flops-data-") as folder:
+    with temporary_folder("flops-data-") as folder:
         split = build(FederationOptions, values)
         yield write_parts(split, learner_ids(options.learners), Path(folder)), [options.learner]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import logging
 import ssl
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from flops_fl.net.tls import Tls
 from flops_fl.observers.scoring import as_served, logged, scoring_app
 from flops_fl.options.use import ServeOptions
 from flops_fl.process.signals import raise_on_signals
+from flops_fl.process.temporary import temporary_folder
 from flops_fl.repo.dependencies import code_paths
 from flops_fl.use.model import read_run
 
@@ -40,7 +40,7 @@ def serve(options: ServeOptions) -> None:
     Tls.read(options.tls_cert, options.tls_key, options.tls_ca)
     with (
         bound(options.listen) as listening,
-        tempfile.TemporaryDirectory(prefix="flops-serve-") as folder,
+        temporary_folder("flops-serve-") as folder,
     ):
         if options.in_mlflow:
             model = logged(options.model, options.tracking_uri)
