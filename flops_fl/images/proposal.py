@@ -14,6 +14,7 @@ from flops_fl.images.needs import MLFLOW, Dropped, Needs, kept
 from flops_fl.repo.dependencies import misnamed
 from flops_fl.repo.environment import NAMES, Entry, Environment, read_environment
 from flops_fl.repo.imports import (
+    COMPANIONS,
     CONTRACT,
     Import,
     distributions_of,
@@ -158,6 +159,11 @@ def _reason(entry: Entry, imports: Sequence[Import]) -> str:
     for each in imports:
         if entry.name in distributions_of(each.module):
             return _imported(each)
+    for each in imports:
+        if any(entry.name in COMPANIONS.get(name, ()) for name in distributions_of(each.module)):
+            return f"{_imported(each)}, which can use it"
+    if entry.name in COMPANIONS["flops-utils"]:
+        return "load_dataset can use it"
     return "as you list it" if entry.requirement is None else ""
 
 

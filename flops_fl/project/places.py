@@ -73,8 +73,10 @@ def _from_json(file: Path, text: str) -> Document:
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
-        said = _trailing_comma(text, error) or f"{error.msg}, column {error.colno}"
-        raise UsageError(f"{file}, line {error.lineno}: {said}: expected JSON") from None
+        said = _trailing_comma(text, error.pos) or (
+            f"line {error.lineno}: {error.msg}, column {error.colno}"
+        )
+        raise UsageError(f"{file}, {said}: expected JSON") from None
     except ValueError as error:  # a number of thousands of digits
         raise UsageError(f"{file}: {first_line(error)}: expected JSON") from None
     try:
@@ -86,11 +88,18 @@ def _from_json(file: Path, text: str) -> Document:
     return Document(values, root)
 
 
-def _trailing_comma(text: str, error: json.JSONDecodeError) -> str:
-    """What is wrong if a list or mapping ends in a comma; Python before 3.13 says it otherwise."""
-    before, after = text[: error.pos].rstrip(), text[error.pos :].lstrip()
-    if before.endswith(",") and after[:1] in ("}", "]"):
-        return f"a comma before {after[0]}, which JSON does not have"
+def _trailing_comma(text: str, position: int) -> str:
+    """What is wrong if a list or mapping ends in a comma, and where.
+
+    Args:
+        position: Of what json takes offence at: the comma from Python 3.13 on, before that what
+            follows it.
+    """
+    after = text[position:].lstrip(", \t\r\n")
+    before = text.removesuffix(after)
+    if before.rstrip().endswith(",") and after[:1] in ("}", "]"):
+        line = before.count("\n") + 1
+        return f"line {line}: a comma before {after[0]}, which JSON does not have"
     return ""
 
 
