@@ -61,7 +61,7 @@ class Team:
         with temporary_folder("flops-data-") as folder:
             for tag, source in self.sources.items():
                 self._split(tag, source, Path(folder), options)
-            yield [Share(self.learners, {"data": folder, "data_tags": "{id}"})]
+            yield [Share(self.learners, {"data": str(folder), "data_tags": "{id}"})]
 
     def _split(self, tag: str, source: str, folder: Path, options: ProjectRunOptions) -> None:
         from flops_fl.data.sources import load_source, require_source

@@ -165,8 +165,9 @@ def test_it_predicts_what_the_model_predicts(
 @pytest.mark.timeout(900)
 @root_with_umoci
 def test_a_projects_image_and_that_of_its_registered_model_predict_the_same(
-    base, tmp_path, run_cli, authority
+    base, tmp_path, run_cli, authority, monkeypatch
 ):
+    monkeypatch.chdir(tmp_path)  # where MLflow puts the artifacts of such a store
     repo, run, store = tmp_path / "repo", tmp_path / "run", f"sqlite:///{tmp_path / 'mlflow.db'}"
     done(run_cli("flops_fl", "init", repo, "--framework", "sklearn"))
     sla = project(tmp_path, ml_repo_url=str(repo), post_training_steps=[BUILD],
