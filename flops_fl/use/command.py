@@ -46,7 +46,7 @@ def run_program(options: RunOptions, program: Sequence[str]) -> int:
         temporary_folder("flops-run-") as site,
         _inside(options.repo, repo) as folder,
     ):
-        text = _SITE.format(folder=site, told=options.told(), learner=options.learner)
+        text = _SITE.format(folder=str(site), told=options.told(), learner=options.learner)
         (site / "sitecustomize.py").write_text(text)
         first = {"PYTHONPATH": str(site), "PATH": os.path.dirname(sys.executable)}
         environment = {**os.environ, **{name: _led(value, name) for name, value in first.items()}}
