@@ -118,7 +118,7 @@ def _setup(commit: str) -> Setup:
 def _parts(data: str, scheme: str, seed: int, resize: int | None, count: int) -> Path | None:
     """Write all learners' parts of the data into a folder, once in a process; deleted at exit."""
     until_exit = ExitStack()
-    folder = until_exit.enter_context(temporary_folder("flops-data-"))
+    folder = until_exit.enter_context(temporary_folder("flops-fl-data-"))
     atexit.register(until_exit.close)
     values = {"data": data, "partition": scheme, "seed": seed, "resize": resize}
     options = build(FederationOptions, {**values, "repo": "", "learners": count})

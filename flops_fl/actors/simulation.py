@@ -64,7 +64,7 @@ def simulate(options: SimulateOptions, answer: Answer) -> int:
 @contextmanager
 def _split(options: SimulateOptions, on_split: Callable[[Split], None]) -> Iterator[list[Share]]:
     ids = learner_ids(options.learners)
-    with temporary_folder("flops-data-") as folder:
+    with temporary_folder("flops-fl-data-") as folder:
         if options.data != NO_DATA:
             from flops_fl.data.sources import require_source
 

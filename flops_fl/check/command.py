@@ -67,7 +67,7 @@ def _checked(options: CheckOptions) -> Checked:
     try:
         with (
             checkout(options.repo) as repo,
-            temporary_folder("flops-check-") as kept,
+            temporary_folder("flops-fl-check-") as kept,
         ):
             strategy = options.strategy or ("FedAvg" if options.strategy_option else "")
             order = replace(

@@ -78,7 +78,7 @@ def _inferred(folder: Path, options: DepsOptions) -> tuple[list[str], str]:
     Raises:
         UsageError: the data cannot be used.
     """
-    with temporary_folder("flops-deps-") as kept:
+    with temporary_folder("flops-fl-deps-") as kept:
         trial = run_trial(order_of(options, folder, kept, kind="inferred", limit=PATIENCE), INSIDE)
     found: list[str] = trial.facts.get("requirements", [])
     return found, next((each.what for each in trial.remarks), "")

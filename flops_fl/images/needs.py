@@ -201,7 +201,7 @@ def _resolved(
 ) -> Mapping[str, Sequence[Pin]]:
     lines = [*needs.options, *listed, *_runtime(all_=True, serving=needs.serving)]
     found: dict[str, Sequence[Pin]] = {}
-    with temporary_folder("flops-lock-") as temporary:
+    with temporary_folder("flops-fl-lock-") as temporary:
         first: Path | None = None
         for target in targets:
             try:

@@ -62,7 +62,7 @@ def served_model(options: ImageOptions) -> Iterator[tuple[Checkout, Served]]:
     from flops_fl.use.serve import require_mlflow
 
     require_mlflow()
-    with temporary_folder("flops-model-") as temporary:
+    with temporary_folder("flops-fl-model-") as temporary:
         folder = Path(temporary, "model")
         if not options.in_mlflow:
             with _of_run(options, folder) as found:
@@ -119,7 +119,7 @@ def _loaded(folder: Path) -> frozenset[str]:
         RepositoryError: it cannot be loaded so.
     """
     log.info("loading the model without its repository, as the image will")
-    with temporary_folder("flops-model-") as away:
+    with temporary_folder("flops-fl-model-") as away:
         done = subprocess.run(
             [sys.executable, "-c", _LOADS, str(folder)],
             cwd=away, capture_output=True, text=True, check=False,

@@ -194,7 +194,7 @@ def _module_for(flavor: str | None) -> str:
 @contextmanager
 def _held(model: Any) -> Iterator[Mapping[str, str]]:
     """A model in a file, by what has written it, as `held.py` reads it."""
-    with temporary_folder("flops-model-") as folder:
+    with temporary_folder("flops-fl-model-") as folder:
         if flavor_of(model) == "keras":
             import keras
 

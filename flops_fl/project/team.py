@@ -58,7 +58,7 @@ class Team:
                 for index in range(min(count, len(self.learners)))
             ]
             return
-        with temporary_folder("flops-data-") as folder:
+        with temporary_folder("flops-fl-data-") as folder:
             for tag, source in self.sources.items():
                 self._split(tag, source, Path(folder), options)
             yield [Share(self.learners, {"data": str(folder), "data_tags": "{id}"})]

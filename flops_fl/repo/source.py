@@ -68,7 +68,7 @@ def checkout(source: str, timeout: float = CLONE_TIMEOUT) -> Iterator[Checkout]:
     elif folder.is_dir():
         yield _inspect(folder.resolve(), source, _commit_of(folder))
     elif is_url(source):
-        with temporary_folder("flops-repo-") as temporary:
+        with temporary_folder("flops-fl-repo-") as temporary:
             target = Path(temporary) / "repo"
             yield _inspect(target, without_secrets(source), _clone(source, target, timeout))
     else:
@@ -103,7 +103,7 @@ def checkout_of(
             yield repo
         return
     now = _commit_of(folder)
-    with temporary_folder("flops-repo-") as temporary:
+    with temporary_folder("flops-fl-repo-") as temporary:
         target = Path(temporary) / "repo"
         if commit is None or (now == commit and not commit.endswith(CHANGES)):
             yield _inspect(folder.resolve(), source, now)

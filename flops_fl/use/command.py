@@ -43,7 +43,7 @@ def run_program(options: RunOptions, program: Sequence[str]) -> int:
     """
     with (
         checkout(options.repo) as repo,
-        temporary_folder("flops-run-") as site,
+        temporary_folder("flops-fl-run-") as site,
         _inside(options.repo, repo) as folder,
     ):
         text = _SITE.format(folder=str(site), told=options.told(), learner=options.learner)

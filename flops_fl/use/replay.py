@@ -128,7 +128,7 @@ def _data(options: ReplayOptions, seed: int) -> Iterator[tuple[Place | None, lis
     values = {"partition": options.partition, "resize": options.resize, "seed": seed}
     values |= {"repo": "", "learners": options.learners}
     values |= {"data": options.data} if options.data else {}
-    with temporary_folder("flops-data-") as folder:
+    with temporary_folder("flops-fl-data-") as folder:
         split = build(FederationOptions, values)
         yield write_parts(split, learner_ids(options.learners), Path(folder)), [options.learner]
 

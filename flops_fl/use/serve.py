@@ -40,7 +40,7 @@ def serve(options: ServeOptions) -> None:
     Tls.read(options.tls_cert, options.tls_key, options.tls_ca)
     with (
         bound(options.listen) as listening,
-        temporary_folder("flops-serve-") as folder,
+        temporary_folder("flops-fl-serve-") as folder,
     ):
         if options.in_mlflow:
             model = logged(options.model, options.tracking_uri)

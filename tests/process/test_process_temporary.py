@@ -12,7 +12,7 @@ import sys, time
 from pathlib import Path
 from flops_fl.process.temporary import temporary_folder
 
-with temporary_folder("flops-data-", Path(sys.argv[1])) as folder:
+with temporary_folder("flops-fl-data-", Path(sys.argv[1])) as folder:
     (folder / "rows").write_text("1")
     print(folder, flush=True)
     time.sleep(600)
@@ -32,24 +32,24 @@ def maker(tmp_path):
 
 
 def test_what_a_killed_process_has_left_goes_with_the_next_one(maker, tmp_path):
-    with temporary_folder("flops-data-", tmp_path):
+    with temporary_folder("flops-fl-data-", tmp_path):
         assert (maker.folder / "rows").exists()  # its process lives
     maker.kill()
     maker.wait()
     assert (maker.folder / "rows").exists()
-    with temporary_folder("flops-repo-", tmp_path):
+    with temporary_folder("flops-fl-repo-", tmp_path):
         assert maker.folder.exists()  # it is of another kind
-    with temporary_folder("flops-data-", tmp_path) as folder:
+    with temporary_folder("flops-fl-data-", tmp_path) as folder:
         assert [*tmp_path.iterdir()] == [folder]
     assert not [*tmp_path.iterdir()]
 
 
 def test_two_of_a_process_stay_and_a_link_is_not_followed(tmp_path):
     (tmp_path / "mine").mkdir()
-    (tmp_path / "flops-data-link").symlink_to(tmp_path / "mine")
+    (tmp_path / "flops-fl-data-link").symlink_to(tmp_path / "mine")
     with (
-        temporary_folder("flops-data-", tmp_path) as one,
-        temporary_folder("flops-data-", tmp_path) as two,
+        temporary_folder("flops-fl-data-", tmp_path) as one,
+        temporary_folder("flops-fl-data-", tmp_path) as two,
     ):
         assert one.is_dir()
         assert two.is_dir()
