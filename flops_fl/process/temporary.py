@@ -20,8 +20,8 @@ def temporary_folder(prefix: str, where: Path | None = None) -> Iterator[Path]:
     left by processes that were killed; they are removed.
 
     Args:
-        prefix: What its name begins with, such as ``flops-fl-data-``. Nothing else may be called so:
-            folders that another program has made have no lock.
+        prefix: What its name begins with, such as ``flops-fl-data-``. Nothing else may be called
+            so: folders that another program has made have no lock.
         where: The folder to make it in; default: that of the system for temporary files.
 
     Raises:
