@@ -29,3 +29,7 @@ LOG_SIZE = 1 << 20
 MAX_BATCH = 64 << 20  # a table of 60,000 small images in one batch
 
 CHECKPOINTS = 3
+
+# What a person may ask for at most. These are no options.
+MOST_ROUNDS = 1_000_000  # each checkpoint has the history of all, half a KB a round
+MOST_LEARNERS = 10_000  # of one aggregator, and of one machine; 2,000 have been measured

@@ -68,9 +68,10 @@ def test_one_minimum_sets_three_and_each_can_be_set():
     assert minimums == (4, 2, 4)
 
 
-def test_a_minimum_that_is_none_is_said_once():
+@pytest.mark.parametrize("number", ["-1", "10001", "9" * 30])
+def test_a_minimum_that_is_none_is_said_once(number):
     with pytest.raises(UsageError) as caught:
-        aggregator("repo", "--min-clients", "-1")
+        aggregator("repo", "--min-clients", number)
     assert str(caught.value).count("-clients") == 1
 
 
@@ -104,6 +105,11 @@ def test_lists_and_pairs():
         (
             ["r", "--output", "-x", "--json=1"],
             ["--json: a switch, which takes no value"],
+        ),
+        (["r", "--rounds", "1000001"], ["--rounds 1000001: expected at most 1,000,000, since"]),
+        (
+            ["r", "--min-available-clients", "10001"],
+            ["--min-available-clients 10001: expected at most 10,000, the most that one"],
         ),
         (["r", "more", "--round", "5"], ["more: not expected", "--round: no such option"]),
         (["r", "--round", "5"], ["did you mean --rounds?"]),
@@ -263,6 +269,8 @@ def test_a_minimum_of_updates_is_judged_by_the_learners_that_simulate_has():
     options = parse(SimulateOptions, "simulate", "", [*line, *more], {}).for_aggregator()
     assert str(options.metrics) == "127.0.0.1:9100"
     assert (options.min_available_clients, options.min_fit_clients) == (5, 3)
+    with pytest.raises(UsageError, match="--learners 10001: .* the most that one machine hosts"):
+        parse(SimulateOptions, "simulate", "", ["r", "--learners", "10001"], {})
     with pytest.raises(UsageError, match="--min-available-clients 5 is less than the 6"):
         parse(SimulateOptions, "simulate", "", [*line, "6"], {})
 

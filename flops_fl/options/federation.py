@@ -12,7 +12,7 @@ from flops_fl.net.address import Address
 from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.options.common import RepoOptions, require_learners
 from flops_fl.options.described import CLUSTERS, DATA, LEARNERS, PROCESS, RESULTS, TRAINING, option
-from flops_fl.options.kinds import HostPort, Threads
+from flops_fl.options.kinds import Awaited, Hosted, HostPort, Rounds, Threads
 from flops_fl.options.limits import CommonLimits, HubLimits, PrintLimits
 from flops_fl.options.notices import NoticeOptions
 from flops_fl.options.training import TrainingOptions
@@ -21,14 +21,14 @@ from flops_fl.options.training import TrainingOptions
 class FederationOptions(RepoOptions, TrainingOptions, CommonLimits):
     """A whole federation: the training, and where each learner's data come from."""
 
-    learners: PositiveInt = option("number of learners", TRAINING, metavar="N")
+    learners: Hosted = option("number of learners", TRAINING, metavar="N")
     data: str = option(
         "digits, breast-cancer, fashion-mnist, hf:NAME, a file, a folder; none: the repo's own",
         DATA,
         "digits",
         metavar="SOURCE",
     )
-    min_available_clients: PositiveInt = option(
+    min_available_clients: Awaited = option(
         "learners that must be present before a round starts",
         LEARNERS,
         1,
@@ -82,13 +82,13 @@ class FederationOptions(RepoOptions, TrainingOptions, CommonLimits):
 class SimulateOptions(FederationOptions, NoticeOptions, HubLimits, PrintLimits):
     """Options of ``flops-fl simulate``."""
 
-    clusters: PositiveInt | None = option(
+    clusters: Hosted | None = option(
         "number of clusters between learners and the root",
         TRAINING,
         None,
         metavar="N",
     )
-    cluster_rounds: PositiveInt = option(
+    cluster_rounds: Rounds = option(
         "rounds that a cluster trains in each round of the root",
         CLUSTERS,
         1,

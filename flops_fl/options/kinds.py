@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
 
+from flops_fl.limits import MOST_LEARNERS, MOST_ROUNDS
 from flops_fl.net.address import PLAIN, WITH_TLS, Address, DataServer
 from flops_fl.net.identity import EXPECTED, is_name, is_numbered
 from flops_fl.net.target import Target
@@ -54,6 +55,24 @@ def is_in_mlflow(model: str) -> bool:
     return model.startswith(("models:/", "runs:/"))
 
 
+def _at_most(most: int, why: str) -> AfterValidator:
+    def check(number: int) -> int:
+        if number > most:
+            raise ValueError(f"expected at most {most:,}, {why}")
+        return number
+
+    return AfterValidator(check)
+
+
+FEW_ROUNDS = _at_most(MOST_ROUNDS, "since each checkpoint has the history of all rounds")
+FEW_OF_ONE = _at_most(
+    MOST_LEARNERS,
+    "the most that one aggregator waits for: put cluster aggregators between learners and root",
+)
+FEW_HERE = _at_most(
+    MOST_LEARNERS, "the most that one machine hosts: start others elsewhere, or take fewer"
+)
+
 _ALIAS = re.compile(r"(?!latest$|v\d+$)[\w-]+", re.ASCII | re.IGNORECASE)
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -61,6 +80,11 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 LocalPath = Annotated[Path, AfterValidator(Path.absolute)]
 ExistingFile = Annotated[LocalPath, AfterValidator(_existing)]
 TrackingUri = Annotated[str, AfterValidator(_tracking)]
+Rounds = Annotated[PositiveInt, FEW_ROUNDS]
+Awaited = Annotated[PositiveInt, FEW_OF_ONE]
+"""A number of learners, or of clusters, of one aggregator."""
+Hosted = Annotated[PositiveInt, FEW_HERE]
+"""A number of learners, or of clusters, on this machine."""
 PositiveNumber = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Seconds = PositiveNumber
 Threads = Annotated[int, Field(ge=0)]

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, PositiveInt, model_validator
 from flops_fl.net.address import Address
 from flops_fl.options.common import Options
 from flops_fl.options.described import DATA, LEARNERS, NETWORK, PROCESS, RESULTS, TRAINING, option
-from flops_fl.options.kinds import Fraction, HostPort, LocalPath, Threads
+from flops_fl.options.kinds import Fraction, Hosted, HostPort, LocalPath, Threads
 from flops_fl.options.limits import CommonLimits, HubLimits, PrintLimits
 from flops_fl.options.notices import NoticeOptions
 from flops_fl.options.training import RunningOptions
@@ -52,13 +52,13 @@ class ProjectRunOptions(
     resize: PositiveInt | None = option(
         "make images of TAG=SOURCE N x N", DATA, None, metavar="N", advanced=True
     )
-    learners: PositiveInt | None = option(
+    learners: Hosted | None = option(
         "learners, of each cluster; default: one for each --data, at least min_available_clients",
         TRAINING,
         None,
         metavar="N",
     )
-    clusters: PositiveInt | None = option(
+    clusters: Hosted | None = option(
         "clusters, if the mode is hierarchical; default: 2", TRAINING, None, metavar="N"
     )
     fraction_fit: Fraction = option(

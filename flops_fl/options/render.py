@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, PositiveInt
+from pydantic import AfterValidator
 
 from flops_fl import limits
 from flops_fl.options.described import (
@@ -18,7 +18,7 @@ from flops_fl.options.described import (
     RESULTS,
     option,
 )
-from flops_fl.options.kinds import LocalPath, Seconds
+from flops_fl.options.kinds import Awaited, LocalPath, Seconds
 from flops_fl.options.project import SlaOptions
 
 _REGISTRY = re.compile(r"[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)*/?")
@@ -49,13 +49,13 @@ class RenderOptions(SlaOptions):
         None,
         metavar="REGISTRY",
     )
-    learners: PositiveInt | None = option(
+    learners: Awaited | None = option(
         "how many learners, in each cluster if there are any; default: min_available_clients",
         LEARNERS,
         None,
         metavar="N",
     )
-    clusters: PositiveInt | None = option(
+    clusters: Awaited | None = option(
         "how many clusters, if the mode is hierarchical; default: 2", CLUSTERS, None, metavar="N"
     )
     insecure: bool = option("do without certificates and TLS", NETWORK, False)

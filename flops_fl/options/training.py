@@ -21,6 +21,7 @@ from flops_fl.options.described import (
     option,
 )
 from flops_fl.options.kinds import (
+    Awaited,
     Fraction,
     Kept,
     LocalPath,
@@ -28,6 +29,7 @@ from flops_fl.options.kinds import (
     PositiveNumber,
     ProjectId,
     Registered,
+    Rounds,
     Seconds,
     Seed,
     Size,
@@ -42,22 +44,22 @@ COHORT_OPTIONS = (*MINIMUMS, "fraction_fit", "fraction_evaluate")
 class ProjectOptions(Options):
     """What the file of a FLOps project says of a training, too."""
 
-    rounds: PositiveInt = option("number of rounds", TRAINING, 3, metavar="N")
+    rounds: Rounds = option("number of rounds", TRAINING, 3, metavar="N")
 
-    min_clients: PositiveInt | None = option(
+    min_clients: Awaited | None = option(
         "sets the three minimums (--help-all) at once", LEARNERS, None, metavar="N"
     )
-    min_available_clients: PositiveInt = option(
+    min_available_clients: Awaited = option(
         "learners that must be present before a round starts",
         LEARNERS,
         1,
         metavar="N",
         advanced=True,
     )
-    min_fit_clients: PositiveInt = option(
+    min_fit_clients: Awaited = option(
         "updates that a round needs", LEARNERS, 1, metavar="N", advanced=True
     )
-    min_evaluate_clients: PositiveInt = option(
+    min_evaluate_clients: Awaited = option(
         "evaluations that a round needs", LEARNERS, 1, metavar="N", advanced=True
     )
 
@@ -245,9 +247,8 @@ class TrainingOptions(RunningOptions, ProjectOptions):
     @classmethod
     def _one_minimum(cls, values: Any) -> Any:
         told = values.get("min_clients") if isinstance(values, dict) else None
-        if told is not None and re.fullmatch(
-            r" *0*[1-9]\d* *", str(told)
-        ):  # else the error is reported once
+        found = told is not None and re.fullmatch(r" *0*([1-9]\d{,6}) *", str(told))
+        if found and int(found[1]) <= limits.MOST_LEARNERS:  # else the error is reported once
             for name in MINIMUMS:
                 values.setdefault(name, told)
         return values

@@ -1,6 +1,7 @@
 """What is wrong in a file, in sentences: the key's path, its line, the value, what was expected.
 
-A model says what it expects of a field in the field's description.
+A model says what it expects of a field in the field's description. Where a validator raises an
+error with a text, that text says it.
 """
 
 from __future__ import annotations
@@ -20,10 +21,6 @@ from flops_fl.text import sentence, without_secrets
 SHOWN = 60  # characters of a value
 
 Section: TypeAlias = type[BaseModel]
-
-
-class Rule(ValueError):
-    """A rule between values that is broken; its text says what was expected, too."""
 
 
 def mistakes(error: ValidationError | None, model: Section, document: Document) -> list[str]:
@@ -55,8 +52,8 @@ def _sentence(each: Any, model: Section, document: Document) -> str:
     value = each["input"]
     shown = without_secrets(sentence(json.dumps(value, default=str, ensure_ascii=False), SHOWN))
     context = each.get("ctx", {})
-    if isinstance(broken := context.get("error"), Rule):
-        return f"{place}: {shown}, {broken}"
+    if said := str(context.get("error", "")):
+        return f"{place}: {shown}, {said}"
     choices = re.findall("'([^']+)'", str(context.get("expected")))
     guess = similar(value, choices) if isinstance(value, str) else ""
     return f"{place}: {shown}, expected {expected}{guess}"

@@ -23,6 +23,7 @@ from flops_fl.project.kubernetes import kubernetes
 from flops_fl.project.oakestra import oakestra
 from flops_fl.project.services import Federation
 from flops_fl.project.sla import Sla, read_sla
+from flops_fl.project.team import require_few
 from flops_fl.project.written import Written, as_json
 from flops_fl.repo.source import CHANGES, checkout
 
@@ -84,6 +85,7 @@ def _counts(options: RenderOptions, sla: Sla) -> tuple[int, int]:
             f"--learners {learners}: rounds would never start, since min_available_clients is "
             f"{least}: expected at least that many"
         )
+    require_few(clusters, learners)
     return learners, clusters
 
 

@@ -34,8 +34,9 @@ from pydantic import (
 from flops_fl.data.names import check_tag
 from flops_fl.errors import UsageError
 from flops_fl.options.images import PLATFORMS
+from flops_fl.options.kinds import FEW_OF_ONE, FEW_ROUNDS
 from flops_fl.options.training import MINIMUMS, Flavor
-from flops_fl.project.mistakes import Rule, mistakes
+from flops_fl.project.mistakes import mistakes
 from flops_fl.project.places import read_document
 from flops_fl.repo.source import is_url
 
@@ -63,6 +64,8 @@ def _some(items: tuple[Any, ...]) -> tuple[Any, ...]:
 
 # Strict: no text that looks like a number or a switch, and no switch as a number.
 Count = Annotated[int, Field(strict=True, ge=1)]
+Rounds = Annotated[Count, FEW_ROUNDS]
+Awaited = Annotated[Count, FEW_OF_ONE]
 Megabytes = Annotated[int, Field(strict=True, ge=0)]
 Switch = Annotated[bool, Field(strict=True)]
 
@@ -83,19 +86,21 @@ class TrainingConfiguration(_Section):
         default=(),
         description='a list of tags, such as ["mnist"], without commas and slashes in them',
     )
-    training_cycles: Count = Field(
+    training_cycles: Rounds = Field(
         default=1, description="how many rounds the root leads, a whole number from 1"
     )
-    training_rounds: Count = Field(default=3, description="a whole number from 1")
-    min_available_clients: Count = Field(default=1, description="a number of learners from 1")
-    min_fit_clients: Count = Field(default=1, description="a number of learners from 1")
-    min_evaluate_clients: Count = Field(default=1, description="a number of learners from 1")
+    training_rounds: Rounds = Field(default=3, description="a whole number from 1")
+    min_available_clients: Awaited = Field(default=1, description="a number of learners from 1")
+    min_fit_clients: Awaited = Field(default=1, description="a number of learners from 1")
+    min_evaluate_clients: Awaited = Field(default=1, description="a number of learners from 1")
 
     @field_validator("training_cycles")
     @classmethod
     def _of_clusters(cls, cycles: int, info: ValidationInfo) -> int:
         if cycles > 1 and info.data.get("mode") == "classic":
-            raise Rule("the mode is classic, which has one cycle: expected mode hierarchical, or 1")
+            raise ValueError(
+                "the mode is classic, which has one cycle: expected mode hierarchical, or 1"
+            )
         return cycles
 
     @field_validator("min_fit_clients", "min_evaluate_clients")
@@ -103,7 +108,7 @@ class TrainingConfiguration(_Section):
     def _available(cls, count: int, info: ValidationInfo) -> int:
         available = info.data.get("min_available_clients", count)
         if count > available:
-            raise Rule(
+            raise ValueError(
                 f"more than the {available} of min_available_clients: raise that, or lower this"
             )
         return count

@@ -13,6 +13,7 @@ from typing import Any
 from flops_fl.actors.simulation import Share, learner_ids, tree
 from flops_fl.data.folder import choose_files, is_data_file
 from flops_fl.errors import UsageError
+from flops_fl.limits import MOST_LEARNERS
 from flops_fl.net.address import PLAIN, WITH_TLS
 from flops_fl.options.data import NO_DATA
 from flops_fl.options.learner import LearnerOptions
@@ -95,6 +96,7 @@ def team_of(sla: Sla, options: ProjectRunOptions) -> Team:
         )
     least = (options.learners or each) * (clusters or 1)
     count = least if options.learners else max(least, len(places))
+    require_few(clusters, options.learners or each)
     ids = learner_ids(count)
     if len(places) > count:
         log.warning("no learner takes the data of %s: raise --learners", some(places[count:]))
@@ -104,6 +106,19 @@ def team_of(sla: Sla, options: ProjectRunOptions) -> Team:
             count, counted(len(places), "place"),
         )  # fmt: skip
     return Team(ids, tree(ids, clusters), sla.training.data_tags, sources, places)
+
+
+def require_few(clusters: int, each: int) -> None:
+    """Refuse more learners in all clusters together than could ever be started.
+
+    Raises:
+        UsageError: there are more.
+    """
+    if clusters * each > MOST_LEARNERS:
+        raise UsageError(
+            f"{each:,} learners in each of {clusters:,} clusters: expected at most "
+            f"{MOST_LEARNERS:,} in all, lower --clusters, or --learners and min_available_clients"
+        )
 
 
 def _data(sla: Sla, options: ProjectRunOptions) -> tuple[list[str], dict[str, str]]:

@@ -79,6 +79,17 @@ def test_learners_take_turns_where_there_are_fewer_places(tmp_path, digits, caps
     assert places == [str(digits / "part-0"), "grpc://127.0.0.1:11027", str(digits / "part-0")]
 
 
+@pytest.mark.parametrize("command", [["plan"], ["render", "--for", "compose", "--out", "out"]])
+def test_no_more_learners_than_a_machine_could_ever_host(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    many = project(tmp_path, {**IN_CLUSTERS, "min_available_clients": 5_000})
+    line = ["project", command[0], str(many), *command[1:], "--data", "none"]
+    with pytest.raises(UsageError, match="5,000 learners in each of 3 clusters: .*10,000 in all"):
+        cli.run([*line, "--clusters", "3"])
+    with pytest.raises(UsageError, match="--learners 10001: expected at most 10,000"):
+        cli.run([*line, "--learners", "10001"])
+
+
 def test_a_repository_may_have_its_own_data(tmp_path, capsys):
     starts = planned(project(tmp_path), "--data", "none", capsys=capsys)
     assert [each["name"] for each in starts] == ["aggregator", "learner-0", "learner-1"]

@@ -119,6 +119,15 @@ WRONG = [
     ('"min_available_clients":4', '"min_available_clients": "4"',
      'training_configuration.min_available_clients, line 13: "4", expected a number of learners '
      "from 1"),
+    ('"training_rounds": 5', '"training_rounds": 1000000000000000000000000000000',
+     "training_configuration.training_rounds, line 12: 1000000000000000000000000000000, expected "
+     "at most 1,000,000, since each checkpoint has the history of all rounds"),
+    ('"training_cycles": 10', '"training_cycles": 1000001',
+     "training_configuration.training_cycles, line 11: 1000001, expected at most 1,000,000, since "
+     "each checkpoint has the history of all rounds"),
+    ('"min_available_clients":4', '"min_available_clients": 1000000',
+     "training_configuration.min_available_clients, line 13: 1000000, expected at most 10,000, "
+     "the most that one aggregator waits for: put cluster aggregators between learners and root"),
     ('"vcpus": 1', '"memory": 1',
      "resource_constraints.memory, line 20: twice, line 19 has it, too"),
 ]  # fmt: skip
