@@ -234,7 +234,7 @@ def _is_run(top: Path, line: str) -> bool:
 
 
 def _git(folder: Path, source: str, *arguments: str, timeout: float = CLONE_TIMEOUT) -> str:
-    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
+    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}  # `_reason` reads it
     source = without_secrets(source)
     try:
         done = subprocess.run(
@@ -255,9 +255,18 @@ def _git(folder: Path, source: str, *arguments: str, timeout: float = CLONE_TIME
             f"{source!r} did not answer within {timeout:g} s (--clone-timeout): check the address"
         ) from None
     if done.returncode:
-        said = without_secrets(done.stderr).strip().splitlines()
         raise UsageError(
-            f"Git cannot fetch {source!r} ({said[-1] if said else 'no reason given'}): check "
-            "the address, the part after @, and that the repository is public"
+            f"Git cannot fetch {source!r} ({_reason(without_secrets(done.stderr))}): check "
+            "the address, the part after @, and that the repository may be read from here"
         )
     return done.stdout.strip()
+
+
+def _reason(stderr: str) -> str:
+    """The line of Git's words that says why it failed; what it advises comes after it."""
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    for before, line in zip(["", *lines], lines, strict=False):
+        if line.startswith(("fatal:", "error:")):
+            # Where ssh failed, its own line says why.
+            return before if before and "Could not read from remote" in line else line
+    return lines[-1] if lines else "no reason given"

@@ -81,11 +81,34 @@ def test_a_folders_commit_and_changes_are_recorded(origin):
         assert repo.commit == f"{new}+changes"
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "Host key verification failed.",
+        "ERROR: Repository not found.",
+        "git@github.com: Permission denied (publickey).",
+        "",
+    ],
+)
+def test_the_reason_why_ssh_fails_is_not_cut_off(tmp_path, monkeypatch, reason):
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\n[ -z '{reason}' ] || echo '{reason}' >&2\nexit 255\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH", str(ssh))
+    monkeypatch.setenv("LANGUAGE", "de")  # where Git speaks it
+    with pytest.raises(UsageError) as failed, checkout("git@example.org:x/y.git"):
+        pass
+    assert f"({reason or 'fatal: Could not read from remote repository.'}): " in str(failed.value)
+
+
 def test_a_source_that_cannot_be_had_is_a_usage_error(origin, tmp_path):
     folder, _ = origin
     for source in (f"file://{folder}@nowhere", f"file://{tmp_path}/none.git", "not/here"):
         with pytest.raises(UsageError), checkout(source):
             pass
+    said = rf"'{tmp_path}/none.git' does not appear to be a git repository\): check the address"
+    with pytest.raises(UsageError, match=said), checkout(f"file://{tmp_path}/none.git"):
+        pass
     with pytest.raises(UsageError) as failed, checkout("http://me:t0ken@127.0.0.1:9/a.git@v1"):
         pass
     assert "http://127.0.0.1:9/a.git" in str(failed.value)
