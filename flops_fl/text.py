@@ -49,6 +49,27 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
+def innermost(error: BaseException) -> BaseException:
+    """The error at the bottom of what libraries for networks or files wrap around it.
+
+    They wrap a refused connection in half a dozen errors, each of which quotes the one before.
+    """
+    below, system = error, isinstance(error, OSError)
+    while cause := below.__cause__ or below.__context__:
+        if not str(cause) or str(cause) not in str(below):
+            break
+        below, system = cause, system or isinstance(cause, OSError)
+    return below if system else error  # another error's cause says less than the error
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, in one short line, such as ``Connection refused``."""
+    below = innermost(error)
+    if isinstance(below, OSError) and below.strerror and not below.filename:
+        return sentence(below.strerror)
+    return sentence(first_line(below))
+
+
 def some(names: Collection[str], few: int = 3) -> str:
     """The first few names in order, and how many more there are."""
     more = f" and {len(names) - few} more" if len(names) > few else ""

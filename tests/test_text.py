@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flops_fl.text import SENTENCE, TRACEBACK, paragraph, sentence
+from flops_fl.text import SENTENCE, TRACEBACK, paragraph, reason, sentence
 from flops_fl.types import LearnerFailure
 
 HOSTILE = st.text(
@@ -39,3 +39,30 @@ def test_a_failure_is_cut_wherever_it_comes_from():
     assert failure.reason.endswith("... (3000000 characters)")
     assert len(failure.reason) <= SENTENCE
     assert len(failure.traceback) <= TRACEBACK + 10
+
+
+def wrapped(below, *texts):
+    """An error as libraries wrap it: each text quotes the error below."""
+    for text in texts:
+        above = RuntimeError(text.format(below))
+        above.__context__ = below
+        below = above
+    return below
+
+
+def test_the_reason_of_an_error_is_what_the_system_said():
+    refused = ConnectionRefusedError(111, "Connection refused")
+    long = "x" * SENTENCE + " (Caused by {})"
+    assert reason(wrapped(refused, "no connection: {}", long, "failed with {}")) == (
+        "Connection refused"
+    )
+    assert reason(wrapped(TimeoutError("timed out"), "Read timed out. {}")) == "timed out"
+    missing = FileNotFoundError(2, "No such file or directory", "a.json")
+    assert reason(wrapped(missing, "{}")) == "[Errno 2] No such file or directory: 'a.json'"
+
+
+def test_an_error_that_says_more_than_its_cause_is_the_reason():
+    said = "Registered Model with name=x not found"
+    assert reason(wrapped(KeyError("x"), said)) == said
+    assert reason(wrapped(OSError("aside"), said)) == said
+    assert reason(wrapped(KeyError("x"), "no {} there.\nMore lines")) == "no 'x' there"

@@ -15,7 +15,8 @@ from flops_fl.errors import FlopsError, RepositoryError
 from flops_fl.extras import install, is_installed, program
 from flops_fl.observers.flavors import check_flavor, example_for
 from flops_fl.observers.mlflow import MlflowObserver
-from flops_fl.observers.mlflow_store import BestModel, local_store
+from flops_fl.observers.mlflow_local import artifacts_of, local_store
+from flops_fl.observers.mlflow_store import BestModel
 from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.options.described import LIMITS, RESULTS, described
 from flops_fl.options.training import TrainingOptions
@@ -51,7 +52,7 @@ class Tracking:
             check_flavor(options.model_flavor, model.model())
         if options.tracks:
             server = options.tracking_uri
-            uri, artifacts = (server, None) if server else local_store(folder)
+            uri, artifacts = (server, artifacts_of(server)) if server else local_store(folder)
             timeout, settings = options.tracking_timeout, _settings(options)
             self._mlflow = MlflowObserver(uri, artifacts, timeout, settings)
 

@@ -26,18 +26,22 @@ from flops_fl.errors import UsageError
 from flops_fl.extras import install
 from flops_fl.limits import TRACKING_TIMEOUT
 from flops_fl.observers.figures import system_load
-from flops_fl.observers.mlflow_store import BestModel, MlflowStore, is_worth_another_try
+from flops_fl.observers.mlflow_store import (
+    BestModel,
+    MlflowStore,
+    RoundMissing,
+    is_worth_another_try,
+)
 from flops_fl.observers.mlflow_training import SAMPLING, TrainingRun
 from flops_fl.observers.tries import delivered
-from flops_fl.text import sentence
+from flops_fl.text import counted, raised, reason, without_secrets
 from flops_fl.types import Best, RoundRecord
 
 log = logging.getLogger(__name__)
 
 INTERRUPTED_TIMEOUT = 3.0  # seconds to deliver the rest if somebody has interrupted the process
 MAX_BACKOFF = 10.0  # seconds between tries
-QUIET = 2.0  # seconds after which a wait at the end is shown on a terminal
-SAID = 15.0  # and in a log; MLflow's own import may take most of that
+QUIET = 3.0  # seconds after which a wait at the end is shown on a terminal, or said in a log
 
 
 @dataclass(slots=True)
@@ -73,6 +77,7 @@ class MlflowObserver(Observer):
                 f"MLflow is not installed: {install('aggregator')}, or give --no-tracking"
             )
         self.tracking_uri = tracking_uri
+        self._where = without_secrets(tracking_uri)
         self._timeout = timeout
         self.store: MlflowStore | None = None
         self._artifacts = artifacts
@@ -82,7 +87,9 @@ class MlflowObserver(Observer):
         self._jobs: deque[_Job | None] = deque()
         self._ready = threading.Condition()
         self._told = False  # a job that delivers the training's figures is waiting
-        self._undelivered: list[str] = []
+        self._undelivered: list[_Job] = []
+        self._under_way: _Job | None = None
+        self._why = ""  # the server took nothing the last time
         self._deadline: float | None = None
         self._patient = False
         self._thread = threading.Thread(target=self._work, name="flops-mlflow", daemon=True)
@@ -163,28 +170,32 @@ class MlflowObserver(Observer):
         log_results = partial(self.store.log_results, files)
         first = [
             self._figures(),
-            _Job("results", partial(self._once, "the results were", log_results)),
+            _Job("the results", partial(self._once, "the results were", log_results)),
         ]
         if model is not None:
             log_model = partial(self.store.log_model, best_round, model)
-            first.append(_Job("model", partial(self._once, "the model was", log_model)))
+            first.append(_Job("the model", partial(self._once, "the model was", log_model)))
             if model.register:
                 register = partial(self.store.register, best_round, model.register)
-                first.append(_Job("registration", partial(self._once, "the name was", register)))
+                name = f"the name {model.register}"
+                first.append(_Job(name, partial(self._once, f"{name} was", register)))
         self._put_first(best_round, first)
         self._put(_Job("the training's end", self.store.end))
         self._put(None)
         patience = INTERRUPTED_TIMEOUT if interrupted else self._timeout
         self._patient = self._artifacts is not None and not interrupted
         self._wait(patience)
-        late = self._thread.is_alive() or bool(self._undelivered)
-        if late and interrupted and self._artifacts is not None:
+        missing = self._missing()
+        if self._thread.is_alive():  # it ends with this process
+            with self._ready:
+                self._jobs = deque([None])
+            self.store.abandon()
+        if missing and interrupted and self._artifacts is not None:
             log.info("MLflow's store lacks the last entries: --resume delivers them, too")
-        elif late:
-            missing = sentence(", ".join(self._undelivered)) or "the last entries"
+        elif missing:
             log.warning(
-                "MLflow at %s did not take: %s. Run the same command with --resume to deliver "
-                "this when %s", self.tracking_uri, missing,
+                "MLflow at %s did not take: %s%s. Run the same command with --resume to deliver "
+                "this when %s", self._where, missing, f" ({self._why})" if self._why else "",
                 "the server is back" if self.tracking_uri.startswith("http") else
                 "it can be written",
             )  # fmt: skip
@@ -198,25 +209,35 @@ class MlflowObserver(Observer):
             "tracking_uri": self.tracking_uri,
         }
 
+    def _missing(self) -> str:
+        """What is not delivered; the rounds last, since they may be many."""
+        with self._ready:
+            left = [*self._undelivered, self._under_way, *self._jobs]
+        jobs = {job.name: job for job in left if job}  # the figures may wait several times
+        names = [name for name, job in jobs.items() if not job.round]
+        if rounds := [job.round for job in jobs.values() if job.round]:
+            more = len(rounds) > 1
+            of = f"{counted(len(rounds), 'round')} from" if more else "round"
+            names.append(f"{of} {min(rounds)}{' on' if more else ''}")
+        return ", ".join(names)
+
     def _wait(self, patience: float) -> None:
         """Wait for the thread to finish; show a bar if that takes long."""
         self._deadline = time.monotonic() + patience
         self._thread.join(min(QUIET, patience))
         if not self._thread.is_alive():
             return
-        began = time.monotonic()
         columns = (TextColumn("to MLflow"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         console = Console(stderr=True)
         total = len(self._jobs)
-        told = shown = console.is_terminal
+        shown = console.is_terminal
+        if not shown:
+            log.info("%d entries are on their way to MLflow at %s", total, self._where)
         with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
             bar = progress.add_task("", total=total)
             while self._thread.is_alive():
                 if time.monotonic() > self._deadline:
                     return
-                if not told and time.monotonic() - began > SAID:
-                    told, left = True, len(self._jobs) + 1
-                    log.info("%d entries are on their way to MLflow at %s", left, self.tracking_uri)
                 progress.update(bar, completed=total - len(self._jobs))
                 self._thread.join(0.2)
 
@@ -227,8 +248,7 @@ class MlflowObserver(Observer):
         except Exception as error:
             if is_worth_another_try(error):
                 raise
-            said = sentence(f"{type(error).__name__}: {error}")
-            log.warning("%s not logged to MLflow: %s", what, said)
+            log.warning("%s not logged to MLflow: %s", what, raised(error))
 
     # -- the thread ----------------------------------------------------------------------
 
@@ -250,10 +270,11 @@ class MlflowObserver(Observer):
             with self._ready:
                 self._ready.wait_for(lambda: self._jobs, SAMPLING)
                 job = self._jobs.popleft() if self._jobs else self._figures()
+                self._under_way = job
             if job is None:
                 return
             if not self._try(job):
-                self._undelivered.append(job.name)
+                self._undelivered.append(job)
             elif self._deadline is not None and self._patient:
                 self._deadline = time.monotonic() + self._timeout  # extended while jobs succeed
 
@@ -265,9 +286,13 @@ class MlflowObserver(Observer):
         def do() -> None:
             store.training.sample()
             job.do()
+            if job.round:  # others may have had nothing to deliver
+                self._why = ""
 
         def away(error: Exception) -> None:
-            said = sentence(str(error).partition("\n")[0])
-            log.warning("MLflow (%s): %s; trying again", job.name, said)
+            known = isinstance(error, RoundMissing) or reason(error) == self._why
+            if not known and time.monotonic() < (self._deadline or math.inf):
+                self._why = reason(error)
+                log.warning("MLflow at %s: %s; trying again", self._where, self._why)
 
         return delivered(do, lambda: self._deadline or math.inf, away, longest=MAX_BACKOFF)

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import logging
 import os
-import sqlite3
+import shutil
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,9 @@ from typing import Any
 from flops_fl.core.observer import RunInfo
 from flops_fl.observers.figures import round_figures
 from flops_fl.observers.flavors import ARTIFACT, log_model
+from flops_fl.observers.mlflow_local import make_store
 from flops_fl.observers.mlflow_training import PARENT_TAG, RUN_TAG, TrainingRun
+from flops_fl.process.temporary import temporary_folder
 from flops_fl.text import without_secrets
 from flops_fl.types import RoundRecord
 
@@ -45,6 +46,10 @@ class BestModel:
     """NAME or NAME@ALIAS in the model registry; None: it stays unregistered."""
 
 
+class RoundMissing(Exception):
+    """The run of a round, in which something is to be stored, is not delivered yet."""
+
+
 class MlflowStore:
     """A tracking server or a local store. For one thread; a call that failed may be repeated.
 
@@ -64,6 +69,7 @@ class MlflowStore:
         self.client: Any = None  # once the store is known
         self.training = training
         self._artifacts = artifacts
+        self._making: Path | None = None
         self._run = run
         self._delivered: set[int] = set()
         self._begun: set[int] = set()  # rounds that may be stored in part: look before writing
@@ -76,7 +82,8 @@ class MlflowStore:
 
         hush()
         if self._artifacts is not None:
-            make_store(self.uri)
+            with temporary_folder("flops-fl-mlflow-") as self._making:
+                make_store(self.uri, self._making)
         client = MlflowClient(tracking_uri=self.uri)
         name = f"FLOps Project {self._run.project_id}"
         found = client.get_experiment_by_name(name)
@@ -88,6 +95,11 @@ class MlflowStore:
         self._look_up(client)
         self.training.open(client, self.experiment_id)
         self.client = client
+
+    def abandon(self) -> None:
+        """Remove a store that is being made: this process ends before it is. For any thread."""
+        if self._making is not None:
+            shutil.rmtree(self._making, ignore_errors=True)
 
     def deliver_training(self) -> None:
         """Deliver what has come together for the training's run."""
@@ -150,12 +162,15 @@ class MlflowStore:
         self.client.log_batch(run_id, metrics=metrics, params=params)
 
     def log_model(self, round: int, best: BestModel) -> None:
-        """Log the model in the run of its round, which must exist, and name it in the training's.
+        """Log the model in the run of its round, and name it in the training's.
 
         It may be large, so it is stored once.
+
+        Raises:
+            RoundMissing: there is no such run yet.
         """
         self.connect()
-        run_id = self.run_ids[round]
+        run_id = self._run_of(round)
         run = self.client.get_run(run_id)
         if MODEL_TAG not in run.data.tags:
             self._log_model(run, best)
@@ -170,11 +185,14 @@ class MlflowStore:
 
         Args:
             name: ``NAME`` or ``NAME@ALIAS``; the alias is moved to the version.
+
+        Raises:
+            RoundMissing: the round has no run yet.
         """
         from mlflow import MlflowException
 
         self.connect()
-        run_id, (name, _, alias) = self.run_ids[round], name.partition("@")
+        run_id, (name, _, alias) = self._run_of(round), name.partition("@")
         try:
             self.client.create_registered_model(name)
         except MlflowException as error:
@@ -192,6 +210,11 @@ class MlflowStore:
             "the best model is %s version %s%s in MLflow's registry at %s",
             name, versions[0].version, called, without_secrets(self.uri),
         )  # fmt: skip
+
+    def _run_of(self, round: int) -> str:
+        if round not in self.run_ids:
+            raise RoundMissing
+        return self.run_ids[round]
 
     def _log_model(self, run: Any, best: BestModel) -> None:
         import mlflow
@@ -241,38 +264,12 @@ class MlflowStore:
                 return
 
 
-def local_store(folder: Path) -> tuple[str, Path]:
-    """Tracking URI and artifact folder of the local store in a run's folder."""
-    return f"sqlite:///{folder.resolve() / 'mlflow.db'}", folder / "mlartifacts"
-
-
 def is_worth_another_try(error: Exception) -> bool:
     """Whether a call may succeed later: the server is away, rather than the request wrong."""
-    if isinstance(error, OSError):  # requests' errors among them
+    if isinstance(error, OSError | RoundMissing):  # requests' errors are OSErrors
         return True
     code = getattr(error, "error_code", None)  # MlflowException's
     return code is not None and code not in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
-
-
-def make_store(uri: str) -> None:
-    """Create the database under another name first, then rename it.
-
-    MLflow can neither use nor repair a database whose creation was cut off.
-    """
-    from mlflow import MlflowClient
-
-    path = Path(uri.removeprefix("sqlite:///"))
-    if path.exists():
-        return
-    aside = path.with_name(path.name + ".part")
-    aside.unlink(missing_ok=True)
-    MlflowClient(tracking_uri=f"sqlite:///{aside}").search_experiments(max_results=1)
-    with closing(sqlite3.connect(aside)) as database:
-        # The mode is stored in the file. A commit then waits for the disk once, not three times.
-        database.execute("PRAGMA journal_mode=WAL")
-    for leftover in ("-wal", "-shm"):
-        path.with_name(f"{aside.name}{leftover}").unlink(missing_ok=True)
-    aside.replace(path)
 
 
 def hush() -> None:

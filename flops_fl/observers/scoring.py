@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from flops_fl.errors import UsageError
 from flops_fl.observers.flavors import example_for, save_model
 from flops_fl.observers.mlflow_store import configure, hush
-from flops_fl.text import sentence
+from flops_fl.text import innermost, reason, without_secrets
 
 
 def as_served(model: Any, folder: Path, code_paths: Sequence[str], example: Any = None) -> Any:
@@ -79,10 +80,16 @@ def _from_mlflow(uri: str, tracking_uri: str | None, get: Callable[[Any], Any]) 
     try:
         return get(mlflow)
     except Exception as error:
-        said = sentence(str(error).partition("\n")[0])
+        away = isinstance(innermost(error), ConnectionError | TimeoutError | socket.gaierror)
+        todo = (
+            "start MLflow's server there, or give another --tracking-uri"
+            if away
+            else "expected models:/NAME@ALIAS, models:/NAME/VERSION or "
+            "runs:/ID/logged_model_artifact"
+        )
+        place = without_secrets(tracking_uri or "MLflow")
         raise UsageError(
-            f"{uri} cannot be loaded from {tracking_uri} ({said}): expected models:/NAME@ALIAS, "
-            "models:/NAME/VERSION or runs:/ID/logged_model_artifact"
+            f"{uri} cannot be loaded from {place} ({reason(error)}): {todo}"
         ) from error
 
 

@@ -23,6 +23,7 @@ class Answer:
         self.as_json = False
         self._stream = stream
         self._given = False
+        self._kept: Mapping[str, Any] = {}
 
     def apart(self) -> TextIO:
         """Reserve standard output for the answer; all else goes to stderr from now on.
@@ -47,12 +48,16 @@ class Answer:
         stream.write(json.dumps(document, indent=2) + "\n")
         stream.flush()
 
+    def keep(self, document: Mapping[str, Any]) -> None:
+        """Keep what is true also if the command fails later: `fail` prints it, too."""
+        self._kept = document
+
     def fail(self, error: str, code: int) -> None:
         """Print that the command has failed, if a document is wanted and none was printed yet."""
         if self.as_json and not self._given:
             status = "interrupted" if code == INTERRUPTED else "failed"
             with suppress(OSError, ValueError):  # the error is on stderr, too
-                self.give({"status": status, "error": error, "exit_code": code})
+                self.give({**self._kept, "status": status, "error": error, "exit_code": code})
 
     def close(self) -> None:
         """Close the stream: no document follows."""

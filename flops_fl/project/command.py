@@ -51,6 +51,7 @@ def run_project(options: ProjectRunOptions, answer: Answer) -> int:
 
     def ended(folder: Path, result: dict[str, Any]) -> None:
         document.update(result, folder=str(folder), image=None, serves=None)
+        answer.keep(document)
         if options.json_ and result["status"] != DONE:
             answer.give(document)
 
@@ -83,10 +84,14 @@ def _follow(sla: Sla, options: ProjectRunOptions, document: dict[str, Any], answ
         log.info("%s: in %s", BUILD, shown(wanted.out))
         build_images(wanted, Answer())
         document["image"] = str(wanted.out)
-    if sla.deploys_image:
-        document["serves"] = f"http://{options.serve}"
-    if options.json_:
-        answer.give(document)
+
+    def ready(url: str | None = None) -> None:
+        document["serves"] = url
+        if options.json_:
+            answer.give(document)
+
     if sla.deploys_image:
         log.info("%s: on %s, until Ctrl-C", DEPLOY, options.serve)
-        serve(asked.serving(options, folder))
+        serve(asked.serving(options, folder), option="--serve", ready=ready)
+    else:
+        ready()

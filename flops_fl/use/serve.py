@@ -9,11 +9,13 @@ from __future__ import annotations
 import importlib.util
 import logging
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from flops_fl.errors import UsageError
 from flops_fl.extras import install
+from flops_fl.net.address import Address
 from flops_fl.net.listening import bound
 from flops_fl.net.tls import Tls
 from flops_fl.observers.scoring import as_served, logged, scoring_app
@@ -26,8 +28,17 @@ from flops_fl.use.model import read_run
 log = logging.getLogger(__name__)
 
 
-def serve(options: ServeOptions) -> None:
+def serve(
+    options: ServeOptions,
+    *,
+    option: str = "--listen",
+    ready: Callable[[str], None] = lambda url: None,
+) -> None:
     """Serve a model until a signal comes.
+
+    Args:
+        option: The one that has said where to listen, for messages.
+        ready: Called with the server's URL when the model is loaded, and clients can connect.
 
     Raises:
         UsageError: there is no such model, MLflow cannot serve it, or the address is in use.
@@ -39,7 +50,7 @@ def serve(options: ServeOptions) -> None:
     # A certificate that cannot be used is named now, and not by uvicorn.
     Tls.read(options.tls_cert, options.tls_key, options.tls_ca)
     with (
-        bound(options.listen) as listening,
+        bound(options.listen, option) as listening,
         temporary_folder("flops-fl-serve-") as folder,
     ):
         if options.in_mlflow:
@@ -59,11 +70,9 @@ def serve(options: ServeOptions) -> None:
             ssl_cert_reqs=ssl.CERT_REQUIRED if options.tls_ca else ssl.CERT_NONE,
         )
         scheme = "https" if options.tls_cert else "http"
-        host, port = listening.getsockname()[:2]
-        log.info(
-            "serving %s on %s://%s:%d: POST /invocations, GET /ping",
-            options.model, scheme, host, port,
-        )  # fmt: skip
+        url = f"{scheme}://{Address(*listening.getsockname()[:2])}"
+        log.info("serving %s on %s: POST /invocations, GET /ping", options.model, url)
+        ready(url)
         uvicorn.Server(config).run(sockets=[listening])
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from flops_fl.core.observer import RunInfo
 from flops_fl.observers.mlflow import MlflowObserver
-from flops_fl.observers.mlflow_store import BestModel, local_store
+from flops_fl.observers.mlflow_local import local_store
+from flops_fl.observers.mlflow_store import BestModel
 from flops_fl.types import RoundRecord
 
 ENDED = 1_700_000_000.0  # of round 0, in Unix time

@@ -9,8 +9,10 @@ import pytest
 
 from flops_fl.observers.flavors import example_for, flavor_of
 from flops_fl.observers.mlflow import MlflowObserver
-from flops_fl.observers.mlflow_store import BestModel, local_store
+from flops_fl.observers.mlflow_local import local_store
+from flops_fl.observers.mlflow_store import BestModel
 from flops_fl.types import Best
+from tests.conftest import wait_until
 from tests.mlflow_server import free_port, kill, start_server
 from tests.observers.mlflow_runs import (
     ENDED,
@@ -127,13 +129,12 @@ def test_an_interrupted_local_store_is_not_called_a_server(monkeypatch, tmp_path
     assert "server is back" not in caplog.text
 
 
-@pytest.mark.parametrize(("patience", "lines"), [(0.0, 1), (60.0, 0)])
+@pytest.mark.parametrize(("quiet", "lines"), [(0.0, 1), (60.0, 0)])
 def test_a_wait_at_the_end_is_said_when_it_has_become_long(
-    monkeypatch, tmp_path, caplog, patience, lines
+    monkeypatch, tmp_path, caplog, quiet, lines
 ):
     caplog.set_level("INFO")
-    monkeypatch.setattr("flops_fl.observers.mlflow.QUIET", 0.0)
-    monkeypatch.setattr("flops_fl.observers.mlflow.SAID", patience)
+    monkeypatch.setattr("flops_fl.observers.mlflow.QUIET", quiet)
     monkeypatch.setattr(MlflowObserver, "_try", lambda observer, job: not time.sleep(0.4))
     observer = MlflowObserver(*local_store(tmp_path))
     observer.on_start(RUN, [])
@@ -241,6 +242,56 @@ def test_a_server_that_is_never_there_costs_a_warning(caplog):
     assert observer.close(1, None) is None
     assert time.monotonic() - started < 10
     assert "did not take" in caplog.text
+    assert caplog.text.count(f"{observer.tracking_uri}: Connection refused; trying again") == 1
+    assert "(Connection refused). Run the same" in caplog.text
+
+
+def test_a_server_that_is_killed_misses_the_model_and_its_name_too(tmp_path, caplog):
+    class Away:
+        def __getattr__(self, name):
+            raise ConnectionRefusedError(111, "Connection refused")
+
+    (tmp_path / "out").mkdir()
+    observer = MlflowObserver(*local_store(tmp_path / "out"), timeout=1.0)
+    observer.on_start(RUN, [])
+    observer.on_round(record(1), Best(round=1, loss=None, accuracy=0.5))
+    wait_until(lambda: 1 in observer.store._delivered)
+    observer.store.client = observer.store.training._client = Away()
+    for number in (2, 3):
+        observer.on_round(record(number, 0.9), Best(round=2, loss=None, accuracy=0.9))
+    observer.close(2, replace(sklearn_model(), register="digits@best"))
+    assert "not logged" not in caplog.text
+    assert caplog.text.count("Connection refused; trying again") == 1
+    missing = "the model, the name digits@best, the training's end, 2 rounds from 2 on"
+    assert f"{missing} (Connection refused). Run the same" in caplog.text
+
+
+@pytest.mark.slow
+def test_what_a_server_missed_that_was_killed_and_never_came_back_arrives_with_resume(
+    tmp_path, caplog
+):
+    server, best = start_server(tmp_path, port := free_port()), Best(round=2, loss=0, accuracy=0.9)
+    named = replace(sklearn_model(), register="digits")
+    try:
+        observer = MlflowObserver(f"http://127.0.0.1:{port}", timeout=2.0)
+        observer.on_start(RUN, [])
+        observer.on_round(record(1), Best(round=1, loss=None, accuracy=0.5))
+        wait_until(lambda: 1 in observer.store._delivered)
+        kill(server)
+        observer.on_round(record(2, 0.9), best)
+        observer.close(2, named)
+        assert "not logged" not in caplog.text
+        assert caplog.text.count("; trying again") == 1
+        for missing in ("the model", "the name digits", "round 2"):
+            assert missing in caplog.text.partition("did not take: ")[2]
+        server = start_server(tmp_path, port)
+        again = MlflowObserver(f"http://127.0.0.1:{port}")
+        again.on_start(RUN, [record(1), record(2, 0.9)])
+        found = again.close(2, named)
+        (version,) = again.store.client.search_model_versions("name = 'digits'")
+        assert version.run_id == found["run_id"]
+    finally:
+        kill(server)
 
 
 def test_a_models_flavor_is_that_of_its_class_or_a_parents():

@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from flops_fl.observers.mlflow import MlflowObserver
-from flops_fl.observers.mlflow_store import local_store
+from flops_fl.observers.mlflow_local import local_store
 from tests.conftest import NUMPY, wait_until
 from tests.mlflow_server import free_port, kill, start_server
 from tests.observers.mlflow_runs import RUN, record, sklearn_model

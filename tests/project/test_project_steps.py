@@ -1,5 +1,6 @@
 """What follows the training of a project: the image of its model, and serving it."""
 
+import io
 import json
 import re
 import signal
@@ -13,8 +14,10 @@ import flops_fl
 from flops_fl import cli
 from flops_fl.errors import UsageError
 from flops_fl.options.images import THIS_PYTHON
+from flops_fl.process.answer import Answer
 from flops_fl.project import command
 from flops_fl.project.sla import BUILD, DEPLOY
+from flops_fl.use.serve import serve
 from tests.conftest import LIMIT, wait_until
 from tests.project.test_project_command import project
 from tests.trees import free_address
@@ -33,7 +36,7 @@ def called(monkeypatch, tmp_path):
     note = vars(found).update
     monkeypatch.setattr(command, "federate", federate)
     monkeypatch.setattr(command, "build_images", lambda options, answer: note(image=options))
-    monkeypatch.setattr(command, "serve", lambda options: note(server=options))
+    monkeypatch.setattr(command, "serve", lambda options, **_: note(server=options))
     return found
 
 
@@ -91,6 +94,28 @@ def test_a_step_that_cannot_be_done_is_refused_before_the_training(called, tmp_p
         ):
             run(file, "--serve", there)
     assert not hasattr(called, "server")
+
+
+def test_a_port_that_is_taken_during_the_training_is_in_the_document(called, tmp_path, monkeypatch):
+    def federate(*arguments, **options):
+        taken.bind(("127.0.0.1", int(here.rpartition(":")[2])))
+        taken.listen()
+        return trained(*arguments, **options)
+
+    trained, here = command.federate, free_address()
+    answer = Answer(stdout := io.StringIO())
+    monkeypatch.setattr(command, "federate", federate)
+    monkeypatch.setattr(command, "serve", serve)
+    file = project(tmp_path, post_training_steps=[DEPLOY])
+    with socket.socket() as taken:
+        words = ["project", "run", str(file), "--data", "digits=digits", "--serve", here, "--json"]
+        with pytest.raises(UsageError) as caught:
+            cli.run(words, answer=answer)
+    answer.fail(str(caught.value), caught.value.exit_code)  # as `run_main` does
+    document = json.loads(stdout.getvalue())
+    assert (document["status"], document["exit_code"]) == ("failed", 2)
+    assert (document["folder"], document["serves"]) == (str(tmp_path / "run"), None)
+    assert f"on {here}: Address already in use. Choose another --serve" in document["error"]
 
 
 @pytest.mark.slow

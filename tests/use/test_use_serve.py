@@ -13,7 +13,10 @@ import pytest
 
 import flops_fl
 from flops_fl import cli
+from flops_fl.errors import UsageError
+from flops_fl.observers.scoring import logged
 from tests.conftest import EXAMPLES, NUMPY, wait_until
+from tests.mlflow_server import free_port
 from tests.use.runs import made
 
 
@@ -78,6 +81,14 @@ def test_an_address_in_use_is_one_sentence(run_cli, tmp_path):
         code, _, err = run_cli("flops_fl", "serve", tmp_path, "--listen", f"127.0.0.1:{port}")
     assert code == 2
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use. Choose another" in err
+
+
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+def test_a_server_that_is_away_is_called_away(tmp_path):
+    server = f"http://127.0.0.1:{free_port()}"
+    said = rf"models:/x@y cannot be loaded from {server} \(Connection refused\): start MLflow"
+    with pytest.raises(UsageError, match=said):
+        logged("models:/x@y", server)
 
 
 def test_what_takes_long_is_said_before_it_is_done(monkeypatch, caplog):
