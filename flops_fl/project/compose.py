@@ -147,7 +147,8 @@ def _readme(federation: Federation) -> str:
             f"<http://{LOOPBACK}:{METRICS_PORT}/> shows the run while it lasts.",
             f"`{leader}.env` may have variables that are nobody's business: {VARIABLES}. "
             "Make it with mode 600.",
-            "`down` keeps the volumes, which have runs and data; `down -v` drops them.",
+            f"`down` keeps the volumes, which have runs{' and data' if data else ''}; `down -v` drops "
+            "them.",
             "What ends with an error is started again and goes on. What has ended well stays so. "
             "After a restart of the machine, `docker compose up -d` goes on.",
             "Ports that are taken can be changed in a `compose.override.yaml`.",

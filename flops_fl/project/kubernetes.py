@@ -236,6 +236,8 @@ def _readme(federation: Federation) -> str:
     leader = federation.hosts[federation.leader]
     secure = [f"sh {SCRIPT}"] if federation.secure else []
     first = f"{_pods(federation, next(iter(federation.groups)))}-0"
+    stay = f" Learners' data stay, in the claims `{RUN}-{first}` and so on."
+    stay = stay if federation.has_data else ""
     pod, until = f"{federation.project}-results", "--for=jsonpath='{.status.phase}'=Running"
     return instructions(
         federation,
@@ -273,10 +275,8 @@ def _readme(federation: Federation) -> str:
             f"{', '.join(map(str, WRONG))}: then the job has failed, and its log says why. "
             "Learners stay for the next project. A job cannot be changed: delete it, and apply the "
             "file anew; the volumes stay.",
-            "The last command drops the run's volume, too. Learners' data stay, in the claims "
-            f"`{RUN}-{first}` and so on.",
-            "A volume may tie a pod to a node, and so data to a place: that depends on the storage "
-            "class.",
+            f"The last command drops the run's volume, too.{stay}",
+            "A volume may tie a pod to a node: that depends on the storage class.",
             *later(federation),
         ],
     )

@@ -103,29 +103,54 @@ def _folder(service: Service, federation: Federation) -> str:
     return f"{federation.project}-{service.name}"
 
 
+def _deploy(kind: str, count: int) -> str:
+    """A command that starts all services of a kind: Oakestra's takes one."""
+    return f"for n in $(seq {count}); do oak service deploy {kind}$n; done"
+
+
 def _readme(federation: Federation) -> str:
-    kept = [service for service in federation.services() if service.keeps]
-    folders = " ".join(_folder(service, federation) for service in kept)
-    leader = federation.leader
+    kept = {each.name: _folder(each, federation) for each in federation.services() if each.keeps}
+    folders = " ".join(kept.values())
+    leader, learners = federation.leader, sum(map(len, federation.groups.values()))
+    shared = " A node can have one data server, since it takes the node's port."
     return instructions(
         federation,
         "Oakestra 0.4.400 or newer",
         [
             f"(cd {FOLDER} && mkdir -p {folders} && chown {USER} {folders})  # on the nodes",
-            "curl http://ROOT:10000/api/application -H 'Authorization: Bearer TOKEN' \\",
-            f"    -H 'Content-Type: application/json' -d @{FILE}",
-            *putting(federation, f"NODE:{DATA_PORT}"),
+            "oak config set root_orchestrator_address ROOT",
+            "oak config credentials NAME  # asks for the password",
+            f"oak application create {FILE}",
+            *putting(
+                federation,
+                f"NODE:{DATA_PORT}",
+                _deploy("data", learners),
+                "oak service inspect data1  # until it runs; its HOST IP is NODE",
+            ),
+            *(f"oak service deploy {each.name}" for each in federation.aggregators()),
+            _deploy("learner", learners),
+            f"oak service logs {leader} 0 --follow",
+            f"oak service inspect {leader}  # its HOST IP is NODE",
+            f"scp -r NODE:{FOLDER}/{kept[leader]}/{federation.commit} run",
+            f"oak application delete {_short(federation.project)}",
         ],
         [
-            *about_data(
-                federation,
-                "Learner N reads from dataN: deploy the data servers first, and put data on them.",
-            ),
+            "`oak` is [Oakestra's command line](https://www.oakestra.io/docs). It finds services by "
+            "name for an administrator. Where another application has a service of the same name, "
+            "give the ID that `oak service show` prints.",
+            "Without `oak`: `POST http://ROOT:10000/api/auth/login` with "
+            '`{"username": "NAME", "password": "..."}` gives a token, for the header '
+            "`Authorization: Bearer TOKEN` of all that follows. `POST /api/application/` takes "
+            f"{FILE}, `POST /api/service/ID/instance` deploys a service, and `GET /api/service/ID` "
+            "has its state and its log.",
+            *about_data(federation, "Learner N reads from dataN: put its data there, too."),
             f"Volumes need the driver `{DRIVER}` on a node, whose folders are in `{FOLDER}`. They "
-            "must belong to the user of the containers, as above.",
-            "To keep services where their data are, and the aggregator where its run is, give them "
-            'constraints such as `{"type": "direct", "node": "NODE", "cluster": "CLUSTER"}`. '
-            "A node can have one data server, since it takes the node's port.",
+            "must belong to the user of the containers, as above, and stay when the application is "
+            "deleted.",
+            f"To keep {'services where their data are, and ' if federation.has_data else ''}the "
+            "aggregator where its run is, give constraints such as "
+            '`{"type": "direct", "node": "NODE", "cluster": "CLUSTER"}`.'
+            + (shared if federation.has_data else ""),
             "Services have addresses of their own (`rr_ip`). If Oakestra refuses one, it is taken: "
             "replace it everywhere in the file.",
             f"All talk without TLS. Oakestra shows a service's environment to whoever sees the "

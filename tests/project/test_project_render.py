@@ -207,7 +207,9 @@ def test_a_repository_with_its_own_data_gets_no_data_servers(folder, target):
     for _, words in started.values():
         assert "serve" not in words
         assert "--data" not in words
-    assert "data put" not in files["README.md"]
+    readme = files["README.md"]
+    assert "data put" not in readme
+    assert not re.search("data server|[Dd]ata stay|dataN|data1|and data|their data", readme)
     assert "-data" not in files.get("certificates.sh", "")
 
 
