@@ -127,6 +127,7 @@ def _readme(federation: Federation) -> str:
     leader = federation.leader
     secure = [f"sh {SCRIPT}"] if federation.secure else []
     data = [service.name for service in federation.services() if service.role == "data"]
+    kept = "runs and data" if data else "runs"
     run = f"{leader}:{RUNS}/{federation.commit}"
     return instructions(
         federation,
@@ -147,8 +148,7 @@ def _readme(federation: Federation) -> str:
             f"<http://{LOOPBACK}:{METRICS_PORT}/> shows the run while it lasts.",
             f"`{leader}.env` may have variables that are nobody's business: {VARIABLES}. "
             "Make it with mode 600.",
-            f"`down` keeps the volumes, which have runs{' and data' if data else ''}; `down -v` drops "
-            "them.",
+            f"`down` keeps the volumes, which have {kept}; `down -v` drops them.",
             "What ends with an error is started again and goes on. What has ended well stays so. "
             "After a restart of the machine, `docker compose up -d` goes on.",
             "Ports that are taken can be changed in a `compose.override.yaml`.",

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from flops_fl.errors import UsageError
+from flops_fl.project.wording import of_json, of_yaml
 from flops_fl.text import first_line
 
 YAML = (".yaml", ".yml")
@@ -73,10 +74,7 @@ def _from_json(file: Path, text: str) -> Document:
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
-        said = _trailing_comma(text, error.pos) or (
-            f"line {error.lineno}: {error.msg}, column {error.colno}"
-        )
-        raise UsageError(f"{file}, {said}: expected JSON") from None
+        raise UsageError(f"{file}, {of_json(text, error)}: expected JSON") from None
     except ValueError as error:  # a number of thousands of digits
         raise UsageError(f"{file}: {first_line(error)}: expected JSON") from None
     try:
@@ -86,21 +84,6 @@ def _from_json(file: Path, text: str) -> Document:
         raise UsageError(f"{file}: {first_line(error)}: expected plain text") from None
     assert root is not None
     return Document(values, root)
-
-
-def _trailing_comma(text: str, position: int) -> str:
-    """What is wrong if a list or mapping ends in a comma, and where.
-
-    Args:
-        position: Of what json takes offence at: the comma from Python 3.13 on, before that what
-            follows it.
-    """
-    after = text[position:].lstrip(", \t\r\n")
-    before = text.removesuffix(after)
-    if before.rstrip().endswith(",") and after[:1] in ("}", "]"):
-        line = before.count("\n") + 1
-        return f"line {line}: a comma before {after[0]}, which JSON does not have"
-    return ""
 
 
 class _Loader(yaml.SafeLoader):
@@ -123,7 +106,7 @@ def _from_yaml(file: Path, text: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}" if mark else ""
-        raise UsageError(f"{file}{where}: {error.problem}: expected YAML") from None
+        raise UsageError(f"{file}{where}: {of_yaml(error)}: expected YAML") from None
     except (yaml.YAMLError, ValueError) as error:  # a date of no calendar is a ValueError
         raise UsageError(f"{file}: {first_line(error)}: expected YAML") from None
     if root is None:

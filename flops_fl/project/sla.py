@@ -53,7 +53,9 @@ def _tag(tag: str) -> str:
 
 
 def _unlike(items: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(dict.fromkeys(items))
+    if again := [item for item in items if items.count(item) > 1]:
+        raise ValueError(f"{again[0]} is in it twice: expected each once")
+    return items
 
 
 def _some(items: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -82,7 +84,9 @@ class TrainingConfiguration(_Section):
     mode: Literal["classic", "hierarchical"] = Field(
         default="classic", description="classic or hierarchical"
     )
-    data_tags: tuple[Annotated[str, AfterValidator(_tag)], ...] = Field(
+    data_tags: Annotated[
+        tuple[Annotated[str, AfterValidator(_tag)], ...], AfterValidator(_unlike)
+    ] = Field(
         default=(),
         description='a list of tags, such as ["mnist"], without commas and slashes in them',
     )

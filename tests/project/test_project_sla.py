@@ -128,6 +128,15 @@ WRONG = [
     ('"min_available_clients":4', '"min_available_clients": 1000000',
      "training_configuration.min_available_clients, line 13: 1000000, expected at most 10,000, "
      "the most that one aggregator waits for: put cluster aggregators between learners and root"),
+    ('"deploy_trained_model_image"', '"build_image_for_trained_model"',
+     'post_training_steps, line 17: ["build_image_for_trained_mode ... (66 characters), '
+     "build_image_for_trained_model is in it twice: expected each once"),
+    ('"linux/arm64"', '"linux/amd64"',
+     'supported_platforms, line 7: ["linux/amd64", "linux/amd64"], linux/amd64 is in it twice: '
+     "expected each once"),
+    ('["mnist"]', '["mnist", "a", "mnist"]',
+     'training_configuration.data_tags, line 10: ["mnist", "a", "mnist"], mnist is in it twice: '
+     "expected each once"),
     ('"vcpus": 1', '"memory": 1',
      "resource_constraints.memory, line 20: twice, line 19 has it, too"),
 ]  # fmt: skip
@@ -145,8 +154,22 @@ def test_a_mistake_is_named_with_its_place(tmp_path, right, wrong, said, name):
     [
         ("a.json", '{\n"verbose": true,\n}', ", line 3: a comma before }, which JSON"),
         ("a.json", '{"post_training_steps": ["a",]}', ", line 1: a comma before ], which JSON"),
-        ("a.json", "{\n  verbose: true\n}", ", line 2: Expecting property name"),
-        ("a.yaml", "verbose: true\n ml_repo_url: x\n", ", line 2: mapping values are not allowed"),
+        ("a.json", "{\n  verbose: true\n}", ", line 2: the key verbose is not in double quotes: "),
+        ("a.json", "{\n  'a': true\n}", ", line 2: the key 'a' is not in double quotes: "),
+        ("a.json", '{\n  # why\n  "a": 1}', ", line 2: a comment, which JSON does not have"),
+        ("a.json", '{"a": True}', ", line 1: True is no value, expected a number, a text"),
+        ("a.json", '{"a": 1\n"b": 2}', ', line 2: no comma before "b": expected JSON'),
+        ("a.json", '{"a" 1}', ", line 1: no colon before 1: expected JSON"),
+        ("a.json", '{"a": 1}\n{}', ", line 2: { after the end of the project: expected JSON"),
+        ("a.json", '{"a": "x}', ', line 1: the text "x} has no closing double quote: '),
+        ("a.json", '{"a": "x\ny"}', ", line 1: a text with a tab or an end of line"),
+        ("a.json", '{"a": 1', ", line 1: the file ends too early, a bracket or a brace is not"),
+        ("a.yaml", "verbose: true\n ml_repo_url: x\n", ", line 2: a colon that makes no key here"),
+        ("a.yaml", "verbose: true\n---\na: 1\n", ", line 2: a second document begins (---), give"),
+        ("a.yaml", "a:\n\tb: 1\n", ", line 2: a tab, indent with spaces: expected YAML"),
+        ("a.yaml", "a: 1\nb\nc: 2\n", ", line 3: no colon after the key in this line or in"),
+        ("a.yaml", "a: 'x\n", ", line 2: the file ends within a text, a quote is not closed"),
+        ("a.yaml", "a: {b: 1\n", ", line 2: the file ends too early, a bracket or a brace is not"),
         ("a.yaml", "# nothing yet\n", " has only comments"),
         ("a.json", " \n", " is empty"),
         ("a.json", "[1]", ": the file, line 1: [1], expected a mapping with customerID, verbose"),
