@@ -26,6 +26,7 @@ from flops_fl.repo.runtime import against
 
 CHANNELS = ("conda-forge",)
 """Where conda finds Python and pip, if a repository says nothing else."""
+AS_LISTED = "as you list it"
 FROM_PYPI = frozenset({"defaults", "conda-forge", "nodefaults"})
 
 
@@ -67,9 +68,10 @@ class Proposal:
             pin = found.get(canonicalize_name(re.split(r"[^\w.-]", line.text, maxsplit=1)[0]))
             if pin and line.is_new:
                 line = replace(line, text=pin.spec)  # noqa: PLW2901
-            elif pin and not line.why:
-                by = sorted(set(pin.via) & listed) or pin.via[:1]
-                line = replace(line, why=f"needed by {', '.join(by)}")  # noqa: PLW2901
+            elif not line.why:
+                via = pin.via if pin else ()
+                by = ", ".join(sorted(set(via) & listed) or via[:1])
+                line = replace(line, why=f"needed by {by}" if by else AS_LISTED)  # noqa: PLW2901
             lines.append(line)
         return replace(self, lines=lines)
 
@@ -164,7 +166,9 @@ def _reason(entry: Entry, imports: Sequence[Import]) -> str:
             return f"{_imported(each)}, which can use it"
     if entry.name in COMPANIONS["flops-utils"]:
         return "load_dataset can use it"
-    return "as you list it" if entry.requirement is None else ""
+    if entry.name == "flops-utils":
+        return "the contract's classes are in it"
+    return AS_LISTED if entry.requirement is None else ""
 
 
 def _imported(each: Import) -> str:

@@ -136,8 +136,8 @@ def _readme(federation: Federation) -> str:
         ],
         [
             "`oak` is [Oakestra's program](https://www.oakestra.io/docs). It finds services by "
-            "their names for an administrator. Where another application has a service of the same name, "
-            "give the ID that `oak service show` prints.",
+            "their names for an administrator. Where another application has a service of the same "
+            "name, give the ID that `oak service show` prints.",
             "Without `oak`: `POST http://ROOT:10000/api/auth/login` with "
             '`{"username": "NAME", "password": "..."}` gives a token, for the header '
             "`Authorization: Bearer TOKEN` of all that follows. `POST /api/application/` takes "

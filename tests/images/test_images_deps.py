@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from unittest.mock import Mock
 
 import pytest
@@ -52,6 +53,17 @@ def test_each_line_has_its_reason(propose):
         {"text": "fast==1.0", "why": "model_manager.py line 3 imports fast", "new": True},
     ]
     assert [(each["text"], each["line"]) for each in found["removed"]] == [("checked==1.0", 9)]
+
+
+def test_what_nothing_else_needs_has_its_reason_too(propose, repo, wheels, monkeypatch):
+    tiny.wheel(wheels, "flops_utils", {"flops_utils/__init__.py": ""})
+    here = {"frame": {"wire", "checked"}}  # as it is installed here, the index has another one
+    monkeypatch.setattr("flops_fl.repo.imports._brings", lambda name: frozenset(here.get(name, ())))
+    (repo / "conda.yaml").write_text(f"{LISTED}    - flops-utils\n")
+    reasons = {each["text"]: each["why"] for each in propose("--write")["lines"]}
+    assert reasons["flops-utils"] == "the contract's classes are in it"
+    assert reasons["checked==1.0"] == "as you list it"
+    assert not re.search(r"# *$|by *$", (repo / "conda.yaml").read_text(), re.M)
 
 
 def test_what_cannot_be_kept_is_named(propose):
