@@ -172,7 +172,8 @@ def _reason(entry: Entry, imports: Sequence[Import]) -> str:
 
 
 def _imported(each: Import) -> str:
-    return f"{each.file} line {each.line} imports {each.module}"
+    does = f"calls {each.call}()" if each.call else f"imports {each.module}"
+    return f"{each.file} line {each.line} {does}"
 
 
 def _about_channels(environment: Environment) -> Iterator[str]:

@@ -56,6 +56,9 @@ COMPANIONS = {
 }
 """Packages that others import by themselves where they are there, such as a backend of keras."""
 
+CALLS = {"to_pandas": "pandas", "to_polars": "polars", "to_tf_dataset": "tensorflow"}
+"""Methods of a Dataset, as `load_dataset` gives it, and the module that each imports."""
+
 
 @dataclass(frozen=True, slots=True)
 class Import:
@@ -68,6 +71,8 @@ class Import:
     line: int
     optional: bool = False
     """Whether the code goes on where the import fails."""
+    call: str = ""
+    """The method of others that imports it, if the code does not do it itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +100,18 @@ def packages_imported(folder: Path) -> list[Import]:
         file = _file_of(folder, pending.pop(0))
         if file is None:
             continue
-        for name, node, optional in imported_by(parsed(file, folder)):
+        tree = parsed(file, folder)
+        for method, line in _called(tree):
+            name = str(file.relative_to(folder))
+            found.setdefault(CALLS[method], Import(CALLS[method], name, line, True, method))
+        for name, node, optional in imported_by(tree):
             top, inner = name.partition(".")[0], _own_modules(folder, name)
             pending += [module for module in inner if module not in seen]
             seen.update(inner)
             if inner or top in sys.stdlib_module_names or top in GIVEN:
                 continue
             here = Import(top, str(file.relative_to(folder)), node.lineno, optional)
-            if top not in found or (found[top].optional and not optional):
+            if top not in found or found[top].call or (found[top].optional and not optional):
                 found[top] = here
     return sorted(found.values(), key=lambda each: (each.file, each.line))
 
@@ -200,6 +209,13 @@ def _by_name(node: ast.stmt) -> Iterator[str]:
             name = getattr(called, "attr", getattr(called, "id", ""))
             if name in ("import_module", "__import__") and isinstance(said, ast.Constant):
                 yield str(said.value)
+
+
+def _called(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Each call of a method in `CALLS`, and its line."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and (said := getattr(node.func, "attr", "")) in CALLS:
+            yield said, node.lineno
 
 
 def _catches(handler: ast.ExceptHandler) -> bool:

@@ -66,6 +66,22 @@ def test_what_is_imported_is_compared_with_what_is_listed(repo):
     assert [each.comes_with for each in unlisted(imports, [])][1] == "flops-fl"
 
 
+def test_a_package_that_a_method_of_the_dataset_imports_is_used(repo):
+    (repo / "conda.yaml").write_text("dependencies: [pandas, polars, {pip: [tensorflow-cpu]}]")
+    entries = read_environment(repo).entries
+    assert len(unused(packages_imported(repo), entries)) == 3
+    code = "rows = load_dataset().to_pandas()\nsets = rows.to_tf_dataset(1)\n"
+    (repo / "model_manager.py").write_text(code)
+    imports = packages_imported(repo)
+    assert [(each.module, each.line, each.call) for each in imports] == [
+        ("pandas", 1, "to_pandas"), ("tensorflow", 2, "to_tf_dataset"),
+    ]  # fmt: skip
+    assert [each.name for each in unused(imports, entries)] == ["polars"]
+    assert not unlisted(imports, [])  # as of imports that may fail
+    (repo / "model_manager.py").write_text(f"{code}import pandas\n")
+    assert [each.line for each in packages_imported(repo)] == [2, 3]
+
+
 def test_modules_have_their_packages_names():
     assert distributions_of("yaml") == ("pyyaml",)
     assert distributions_of("no_such_module") == ("no-such-module",)
