@@ -17,9 +17,11 @@ def sentence(text: str, limit: int = SENTENCE) -> str:
     """Put text into one line of at most `limit` characters.
 
     So a foreign message cannot look like several lines, or like lines of our own log. Control
-    characters, which could command a terminal, are shown as escapes.
+    characters, which could command a terminal, are shown as escapes. Passwords in URLs are left
+    out.
     """
-    cut = text if len(text) <= limit else f"{text[: limit - 30]} ... ({len(text)} characters)"
+    safe = without_secrets(text[: 2 * limit])
+    cut = safe if len(text) <= limit else f"{safe[: limit - 30]} ... ({len(text)} characters)"
     return _escaped(" ".join(cut.split("\n")))
 
 

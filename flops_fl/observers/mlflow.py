@@ -76,8 +76,8 @@ class MlflowObserver(Observer):
             raise UsageError(
                 f"MLflow is not installed: {install('aggregator')}, or give --no-tracking"
             )
-        self.tracking_uri = tracking_uri
-        self._where = without_secrets(tracking_uri)
+        self.tracking_uri = without_secrets(tracking_uri)  # as people see it
+        self._uri = tracking_uri
         self._timeout = timeout
         self.store: MlflowStore | None = None
         self._artifacts = artifacts
@@ -106,7 +106,7 @@ class MlflowObserver(Observer):
 
     def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
         training = TrainingRun(run, self._settings, history)
-        self.store = MlflowStore(self.tracking_uri, self._artifacts, run, training)
+        self.store = MlflowStore(self._uri, self._artifacts, run, training)
         self._history = history
         self._thread.start()
         self._put(_Job("experiment", self.store.connect))
@@ -195,7 +195,7 @@ class MlflowObserver(Observer):
         elif missing:
             log.warning(
                 "MLflow at %s did not take: %s%s. Run the same command with --resume to deliver "
-                "this when %s", self._where, missing, f" ({self._why})" if self._why else "",
+                "this when %s", self.tracking_uri, missing, f" ({self._why})" if self._why else "",
                 "the server is back" if self.tracking_uri.startswith("http") else
                 "it can be written",
             )  # fmt: skip
@@ -232,7 +232,7 @@ class MlflowObserver(Observer):
         total = len(self._jobs)
         shown = console.is_terminal
         if not shown:
-            log.info("%d entries are on their way to MLflow at %s", total, self._where)
+            log.info("%d entries are on their way to MLflow at %s", total, self.tracking_uri)
         with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
             bar = progress.add_task("", total=total)
             while self._thread.is_alive():
@@ -293,6 +293,6 @@ class MlflowObserver(Observer):
             known = isinstance(error, RoundMissing) or reason(error) == self._why
             if not known and time.monotonic() < (self._deadline or math.inf):
                 self._why = reason(error)
-                log.warning("MLflow at %s: %s; trying again", self._where, self._why)
+                log.warning("MLflow at %s: %s; trying again", self.tracking_uri, self._why)
 
         return delivered(do, lambda: self._deadline or math.inf, away, longest=MAX_BACKOFF)

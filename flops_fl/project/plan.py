@@ -24,7 +24,7 @@ from flops_fl.project.sla import Sla, read_sla
 from flops_fl.project.team import Team, team_of
 from flops_fl.repo.source import Checkout, checkout, is_url
 from flops_fl.run.folder import next_folder, shown
-from flops_fl.text import counted, numbered
+from flops_fl.text import counted, numbered, without_secrets
 
 ROOT = Address("127.0.0.1", PORT)
 PARTS = "parts"
@@ -65,6 +65,7 @@ def print_plan(options: ProjectPlanOptions, stdout: TextIO) -> None:
     notes = list(asked.notes(sla))
     if options.json_:
         project = sla.model_dump(mode="json", by_alias=True)
+        project["ml_repo_url"] = without_secrets(sla.ml_repo_url)
         found = [asdict(each) | {"command": shlex.join(each.command)} for each in starts]
         document = {"project": project, "notes": notes, "starts": found}
         stdout.write(json.dumps(document, indent=2) + "\n")
@@ -89,7 +90,8 @@ def script(sla: Sla, team: Team, starts: Sequence[Start]) -> Iterator[str]:
 
 def summary(sla: Sla, team: Team) -> str:
     """What a project trains, how long, and with whom."""
-    return f"{sla.ml_repo_url}: {sla.training.mode}, {_rounds(sla)}, {_members(team)}"
+    repo = without_secrets(sla.ml_repo_url)
+    return f"{repo}: {sla.training.mode}, {_rounds(sla)}, {_members(team)}"
 
 
 def plan(sla: Sla, team: Team, options: ProjectRunOptions, root: Address = ROOT) -> Iterator[Start]:

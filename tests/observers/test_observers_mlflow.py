@@ -235,13 +235,14 @@ def test_what_a_server_missed_while_it_was_down_arrives_later(tmp_path):
 
 
 def test_a_server_that_is_never_there_costs_a_warning(caplog):
-    observer = MlflowObserver(f"http://127.0.0.1:{free_port()}", timeout=2.0)
+    observer = MlflowObserver(f"http://me:secret@127.0.0.1:{free_port()}", timeout=2.0)
     observer.on_start(RUN, [])
     observer.on_round(record(1), Best(round=1, loss=None, accuracy=0.5))
     started = time.monotonic()
     assert observer.close(1, None) is None
     assert time.monotonic() - started < 10
     assert "did not take" in caplog.text
+    assert "secret" not in caplog.text + observer.tracking_uri
     assert caplog.text.count(f"{observer.tracking_uri}: Connection refused; trying again") == 1
     assert "(Connection refused). Run the same" in caplog.text
 

@@ -148,6 +148,15 @@ def test_words_have_no_password():
     assert shown == "https://example.org/r.git --notify mqtt://me@broker:9027"
 
 
+@pytest.mark.parametrize("how", [(), ("--json",)])
+def test_a_plan_has_no_password(tmp_path, how, capsys):
+    file = project(tmp_path, ml_repo_url="https://me:secret@example.org/r.git")
+    cli.run(["project", "plan", str(file), "--data", "digits=digits", *how])
+    said = capsys.readouterr().out
+    assert "https://example.org/r.git" in said
+    assert "secret" not in said
+
+
 def test_what_is_said_of_the_image_is_the_images(tmp_path, capsys):
     file = project(tmp_path, post_training_steps=["build_image_for_trained_model"])
     *_, image = planned(file, "--data", "digits=digits", "--cpu", "--base", "b:1", capsys=capsys)
