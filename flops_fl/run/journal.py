@@ -17,6 +17,7 @@ from flops_fl.run.result import (
     PARTITION,
     PICTURE,
     RESULT,
+    RUNNING,
     read_result,
     result_document,
     write_result,
@@ -65,7 +66,7 @@ class FolderJournal:
         with self._tolerant("its start"):
             if state.round == 0:
                 clear(self._folder, keep=not self._fresh)
-            document = result_document(self._run, state, status="running")
+            document = result_document(self._run, state, status=RUNNING)
             write_result(self._folder / RESULT, document)
             if state.round == 0:
                 self._checkpoints.write(state)

@@ -18,6 +18,7 @@ from flops_fl.run.checkpoint import LAST, save_npz
 from flops_fl.types import RoundRecord, parameters_sha256
 
 RESULT, PICTURE, PARTITION = "result.json", "history.png", "partition.png"
+RUNNING = "running"  # the status of a run at work, and of one that was killed
 
 
 def leave(

@@ -22,6 +22,9 @@ from flops_fl.types import Layout
 log = logging.getLogger(__name__)
 
 
+CYCLE = "rounds_of_a_cycle"  # of a cluster: how many rounds it trains in each of the root
+
+
 def describe(options: AggregatorOptions, repo: Checkout, strategy: Strategy) -> RunInfo:
     """Describe a run with these options that is about to start."""
     return RunInfo(
@@ -38,7 +41,7 @@ def describe(options: AggregatorOptions, repo: Checkout, strategy: Strategy) -> 
             **options.cohort,
             **options.bounds,
             # Versions of a cluster's model count them: they cannot change in a run.
-            **({"rounds_of_a_cycle": options.rounds} if options.is_cluster else {}),
+            **({CYCLE: options.rounds} if options.is_cluster else {}),
         },
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from flops_fl.process.answer import Answer
 from flops_fl.process.lines import be_heard
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.source import Checkout, checkout_of, is_url, split_ref
-from flops_fl.run.checkpoint import BEST, LAST, load_npz
+from flops_fl.run.checkpoint import BEST, LAST, load_checkpoint, load_npz
 from flops_fl.run.folder import shown
-from flops_fl.run.result import RESULT, read_result
+from flops_fl.run.result import RESULT, RUNNING, read_result, result_document
 from flops_fl.types import Array, Layout, Parameters
 from flops_fl.use.formats import Home, write_model
 from flops_fl.use.repository import built, client_for, in_hand
@@ -242,6 +242,11 @@ def result_of(run: Path) -> dict[str, Any]:
             f"no run in {shown(run)} ({RESULT} is not there, or is damaged): expected a run's "
             "folder, such as runs/NAME"
         )
+    if result.get("status") == RUNNING and (found := load_checkpoint(run)):
+        # At work, or killed: result.json has its rounds only at the end.
+        rounds = (*found.history, *filter(None, [found.pending]))
+        so_far = result_document(found.run, replace(found.state, history=rounds), status=RUNNING)
+        result |= {name: so_far[name] for name in ("initial", "rounds", "best")}
     return result
 
 
@@ -253,8 +258,13 @@ def read_run(run: Path, *, best: bool) -> RunModel:
     """
     folder = run.absolute()
     result = result_of(folder)
-    name, other = (BEST, "--last") if best else (LAST, "--best")
-    if not (folder / name).exists():
-        why = "no round was evaluated" if best else f"its status is {result.get('status')}"
-        raise UsageError(f"{run} has no {name} ({why}): wait for the run's end, or take {other}")
-    return RunModel(folder=folder, best=best, result=result, parameters=load_npz(folder / name))
+    name = BEST if best else LAST
+    if (folder / name).exists():
+        parameters = load_npz(folder / name)
+    elif not best and (found := load_checkpoint(folder)):  # at work, or killed
+        parameters = found.parameters
+    else:
+        why = "no round was evaluated" if best else "no round is done"
+        other = "take the last model" if best else "wait for one"
+        raise UsageError(f"{run} has no {name} ({why}): {other}")
+    return RunModel(folder=folder, best=best, result=result, parameters=parameters)

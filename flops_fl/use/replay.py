@@ -30,6 +30,8 @@ from flops_fl.process.temporary import temporary_folder
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.run.checkpoint import Checkpoint, kept_rounds, load_round
 from flops_fl.run.folder import shown
+from flops_fl.run.start import CYCLE
+from flops_fl.text import some
 from flops_fl.types import Evaluation, Parameters, Scalar, Task, Update, parameters_sha256
 from flops_fl.use.model import repository_of, require_fit, result_of
 
@@ -77,6 +79,7 @@ def _recorded(result: Mapping[str, Any], options: ReplayOptions) -> str | None:
         raise UsageError(
             f"--round {options.round}: {shown(options.run)} has {len(result['rounds'])} rounds"
         )
+    _require_task_here(record, result, options)
     failures = {each["learner"]: each for each in record["failures"]}
     took_part = sorted({*record["learners"], *failures})
     if options.learner not in took_part:
@@ -86,6 +89,29 @@ def _recorded(result: Mapping[str, Any], options: ReplayOptions) -> str | None:
         )
     failure = failures.get(options.learner)
     return str(failure["reason"]) if failure else None
+
+
+def _require_task_here(
+    record: Mapping[str, Any], result: Mapping[str, Any], options: ReplayOptions
+) -> None:
+    """Check that the run has the model that the task began from.
+
+    Raises:
+        UsageError: another run has it, since the training is one of clusters.
+    """
+    if clusters := record.get("clusters"):
+        raise UsageError(
+            f"{shown(options.run)} is of a root, whose clusters ({some(clusters)}) train by their "
+            "learners: replay a learner's fit from the folder of its cluster's aggregator. A "
+            "simulation keeps none; flops-fl project plan gives the commands that do"
+        )
+    cycle = (result.get("options") or {}).get(CYCLE)
+    if cycle and (options.stage == "evaluate" or options.round % cycle == 1 % cycle):
+        raise UsageError(
+            f"--stage {options.stage} --round {options.round} began from the root's model, which "
+            f"{shown(options.run)}, of a cluster, has not kept: expected a fit of another round "
+            f"than the first of each {cycle} that the cluster trains"
+        )
 
 
 def _data_of(result: Mapping[str, Any], options: ReplayOptions) -> str | None:
@@ -157,6 +183,7 @@ def _config(model: ManagedModel, start: Checkpoint, options: ReplayOptions) -> M
     """What the strategy told the learner."""
     run = start.run
     told = {**run.options, **_EVERYBODY, **{name: 1 for name in COHORT_OPTIONS if "min" in name}}
+    told.pop(CYCLE, None)
     strategy = strategy_for(model, run.strategy, told, seed=run.seed)
     strategy.restore(start.strategy)
     chosen = strategy.choose(options.round, options.stage, [options.learner], start.parameters)

@@ -1,6 +1,7 @@
 """What a learner did in a past round, good or bad, happens again."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -8,7 +9,9 @@ import pytest
 
 from flops_fl.run.checkpoint import load_round
 from flops_fl.types import parameters_sha256
-from tests.conftest import EXAMPLES, ROOT
+from flops_fl.use.model import read_run, result_of
+from tests.conftest import EXAMPLES, NUMPY, ROOT
+from tests.trees import Tree
 
 SAMPLING = '''
 import numpy as np
@@ -179,3 +182,44 @@ def test_real_learners_fits_are_replayed_from_their_own_data(
     assert code == 0, err
     made = parameters_sha256(load_round(tmp_path / "run", 2).parameters)
     assert json.loads(out)["update_sha256"] == made
+
+
+@pytest.mark.slow
+def test_a_fit_in_a_cluster_is_replayed_from_the_clusters_folder(
+    processes, run_cli, quarters, tmp_path
+):
+    tree = Tree(processes, quarters, NUMPY)
+    actors = [
+        tree.root(1, "--rounds", 2),
+        tree.cluster("c0", 1, "--rounds", 2, "--keep-rounds", "all", "--no-tracking"),
+        tree.learners(["l0"], above="c0"),
+    ]
+    for each in actors:
+        processes.finish(each)
+    told = ["--data", quarters, "--data-tags", "l0"]
+    code, out, err = replay(run_cli, tmp_path / "c0", 4, "l0", "--json", *told)
+    assert code == 0, err
+    made = parameters_sha256(load_round(tmp_path / "c0", 4).parameters)
+    assert json.loads(out)["update_sha256"] == made  # of its only learner
+    for run, learner, more, said in (
+        ("c0", "l0", [], "began from the root's model"),
+        ("c0", "l0", ["--stage", "evaluate"], "began from the root's model"),
+        ("root", "c0", [], "clusters (c0) train by their learners"),
+        ("root", "l0", [], "clusters (c0) train by their learners"),
+    ):
+        code, _, err = replay(run_cli, tmp_path / run, 1, learner, *told, *more)
+        assert code == 2
+        assert said in err
+
+
+def test_a_killed_runs_rounds_are_those_of_its_checkpoints(run_cli, sampled, tmp_path):
+    shutil.copytree(sampled, tmp_path / "run")
+    ended = json.loads((tmp_path / "run" / "result.json").read_text())
+    at_start = {**ended, "status": "running", "rounds": [], "best": None, "initial": None}
+    (tmp_path / "run" / "result.json").write_text(json.dumps(at_start))
+    (tmp_path / "run" / "model-last.npz").unlink()
+    assert result_of(tmp_path / "run")["rounds"] == ended["rounds"]
+    last = read_run(tmp_path / "run", best=False)
+    assert parameters_sha256(last.parameters) == ended["model_sha256"]
+    assert last.round == 30
+    assert read_run(tmp_path / "run", best=True).round == ended["best"]["round"]
