@@ -62,6 +62,7 @@ flops-fl aggregator repo --min-fit-clients 3
 flops-fl aggregator repo --resume --fresh
 flops-fl aggregator repo --learner-id a
 flops-fl aggregator repo --role cluster
+flops-fl simulate repo --learners 20000 --rounds 2000000
 flops-fl simulate repo --learners 2 --clusters 3
 flops-fl simulate repo --learners 2 --cluster-rounds 3
 flops-fl simulate repo --learners 2 --min-available-clients 5

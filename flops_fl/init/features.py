@@ -101,10 +101,17 @@ def _labels(dataset: Any, label: str) -> Sequence[int | str | bool]:
     if type(kind).__name__ == "ClassLabel":
         return range(kind.num_classes)
     found = dataset.unique(label)
+    if str(getattr(kind, "dtype", "")).startswith(("float", "double", "decimal")):
+        raise UsageError(
+            f"the column {label!r} has numbers such as {found[0]!r}, not classes, and init writes "
+            "classifiers only: choose a column of integers or texts with --label, or begin with a "
+            "classifier and write your own model and loss into it (docs/ml-repositories.md)"
+        )
     if not all(isinstance(value, int | str) for value in found) or len(found) > MOST_LABELS:
         raise UsageError(
             f"the column {label!r} has {len(found)} values such as {found[0]!r}: expected at most "
-            f"{MOST_LABELS} classes, as integers or texts. Choose another one with --label"
+            f"{MOST_LABELS} classes, as integers or texts, since init writes classifiers only. "
+            "Choose another one with --label"
         )
     values = sorted(found)
     return range(len(values)) if values == list(range(len(values))) else values

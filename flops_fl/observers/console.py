@@ -64,7 +64,10 @@ class ConsoleObserver(Observer):
         self._rounds = run.rounds
         self._history = list(history)
         self._best = reduce(Best.after, history, None)
-        again = f", resumed after round {history[-1].round}" if history else ""
+        done = history[-1].round if history else 0
+        again = f", resumed after round {done}" if history else ""
+        if history and 0 < run.rounds <= done:
+            again += f": all its rounds are done, ask for more than {done} to go on"
         commit, plus, changes = (run.repo_commit or "").partition("+")
         commit = f" at {commit[:10]}{plus}{changes}" if commit else ""
         planned = f"{run.rounds} rounds" if run.rounds else "rounds as its root asks"
@@ -161,7 +164,8 @@ class ConsoleObserver(Observer):
             self._say(said, "yellow")
 
     def _named(self, round: int) -> str:
-        return f"round {round}/{self._rounds}" if self._rounds else f"round {round}"
+        known = self._rounds and round <= self._rounds
+        return f"round {round}/{self._rounds}" if known else f"round {round}"
 
     def _say_strategys(self, record: RoundRecord) -> None:
         """What the strategy has to say: its own figures, and what it made of the learners'."""
@@ -214,8 +218,11 @@ class ConsoleObserver(Observer):
         table = Table(title=f"training {status}", title_justify="left", show_header=False)
         seconds = sum(record.seconds for record in self._history)
         failures = sum(len(record.failures) for record in self._history)
-        of = f" of {self._rounds}" if self._rounds else ""
-        table.add_row("rounds", f"{len(self._history)}{of} in {seconds:.1f} s")
+        done = str(len(self._history))
+        if self._rounds:  # a run that is resumed may be asked for fewer than it has
+            short = len(self._history) > self._rounds
+            done += f" ({self._rounds} were asked for)" if short else f" of {self._rounds}"
+        table.add_row("rounds", f"{done} in {seconds:.1f} s")
         last = self._history[-1]
         if self._rounds:
             table.add_row("last", f"loss {_figure(last.loss)}, accuracy {_figure(last.accuracy)}")

@@ -132,7 +132,17 @@ def test_arrays_of_any_shape_are_columns_of_images(tmp_path):
     ("columns", "label", "said"),
     [
         ({"a": [1, 2], "b": [1, 2]}, None, "Say --label with one of a, b"),
-        ({"a": [1, 2], "label": [0.5, 1.5]}, None, "has 2 values such as 0.5: expected at most"),
+        ({"a": [1, 2], "label": [0.5, 1.5]}, None, "such as 0.5, not classes, and init writes cl"),
+        (
+            {"a": [1, 2], "Preis €": [0.0, None]},
+            "Preis €",
+            "'Preis €' has numbers such as 0.0, not",
+        ),
+        (
+            {"a": [*range(1001)], "label": [*range(1001)]},
+            None,
+            "has 1001 values .*classifiers only",
+        ),
         ({"a": [1, 2], "label": [0, None]}, None, "expected at most 1000 classes"),
         ({"a": ["x", "y"], "label": [0, 1]}, None, "no column of numbers or images"),
         ({"a": [1, 2], "label": [0, 1]}, "b", "--label b: .* has the columns a, label"),

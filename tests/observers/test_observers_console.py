@@ -113,6 +113,24 @@ def test_a_commit_is_shown_with_whether_the_files_differ(commit, said):
     assert said in stream.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("rounds", "first", "last"),
+    [
+        (2, "2 rounds, resumed after round 3: all its rounds are done, ask for more than 3 to go",
+         "3 (2 were asked for) in 4.5 s"),
+        (3, "3 rounds, resumed after round 3: all its rounds are done", "3 of 3 in 4.5 s"),
+        (4, "4 rounds, resumed after round 3\n", "3 of 4 in 4.5 s"),
+    ],
+)  # fmt: skip
+def test_a_resumed_run_says_whether_rounds_are_left(rounds, first, last):
+    stream = io.StringIO()
+    observer = ConsoleObserver(Console(file=stream, width=200))
+    observer.on_start(replace(RUN, rounds=rounds), [record(number) for number in (1, 2, 3)])
+    observer.on_end("completed", None)
+    assert first in stream.getvalue()
+    assert last in stream.getvalue()
+
+
 def _watch(console, learners=3):
     observer = ConsoleObserver(console)
     names = [f"l{n:04}" for n in range(learners)]
