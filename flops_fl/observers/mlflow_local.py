@@ -42,5 +42,6 @@ def make_store(uri: str, aside: Path) -> None:
     with closing(sqlite3.connect(made)) as database:
         # The mode is stored in the file. A commit then waits for the disk once, not three times.
         database.execute("PRAGMA journal_mode=WAL")
+    path.parent.mkdir(parents=True, exist_ok=True)  # as MLflow does
     with suppress(FileExistsError):  # another process has made it meanwhile, and may use it
         create(path, made.read_bytes(), made.stat().st_mode & 0o777)

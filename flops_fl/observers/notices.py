@@ -21,7 +21,7 @@ from flops_fl.errors import UsageError
 from flops_fl.net.target import Target
 from flops_fl.observers.channels import Notice, channel_to
 from flops_fl.observers.tries import delivered
-from flops_fl.text import counted, sentence
+from flops_fl.text import counted, reason, sentence
 from flops_fl.types import RoundRecord
 
 NOTICE_TIMEOUT = 75.0  # seconds: a broker that restarts is away for a minute
@@ -124,7 +124,7 @@ class _Sender:
         self._channel = channel_to(target, ca)
         self._notices: queue.SimpleQueue[Notice | None] = queue.SimpleQueue()
         self._deadline = float("inf")
-        self._undelivered: list[str] = []
+        self._due: list[Notice] = []  # all that it has not been told
         self._thread = threading.Thread(target=self._work, name="flops-notices", daemon=True)
         self._started = False
 
@@ -132,6 +132,7 @@ class _Sender:
         if not self._started:
             self._started = True
             self._thread.start()
+        self._due.append(notice)
         self._notices.put(notice)
 
     def close(self, deadline: float) -> None:
@@ -144,19 +145,18 @@ class _Sender:
         if self._thread.is_alive():
             log.info("telling %s how it ended; Ctrl-C does without", self._target)
             self._thread.join(max(0.0, deadline - time.monotonic()))
-        if self._thread.is_alive() or self._undelivered:
-            untold = ", ".join(self._undelivered) or "the last notices"
+        if untold := ", ".join(notice.event for notice in self._due):
             log.warning("%s was not told: %s", self._target, untold)
 
     def _work(self) -> None:
         while (notice := self._notices.get()) is not None:
-            if not self._sent(notice):
-                self._undelivered.append(notice.event)
+            if self._sent(notice):
+                self._due.remove(notice)
         self._channel.close()
 
     def _sent(self, notice: Notice) -> bool:
         def away(error: Exception) -> None:
-            log.warning("%s cannot be told (%s); trying again", self._target, error)
+            log.warning("%s cannot be told (%s); trying again", self._target, reason(error))
 
         send = partial(self._channel.send, notice)
         try:

@@ -147,8 +147,8 @@ def _require_ours(folder: Path, target: Target, files: Mapping[str, str]) -> Non
                 changed.append(name)
     if changed:
         raise UsageError(
-            f"--out {folder}: {', '.join(changed)} would be overwritten, and not flops-fl has "
-            "written it as it is: move it away, or give another folder"
+            f"--out {folder}: {', '.join(changed)} would be overwritten, and what stands there "
+            "now is not from flops-fl: move it away, or give another folder"
         )
 
 

@@ -62,8 +62,10 @@ def replay(options: ReplayOptions, answer: Answer) -> None:
     was = _data_of(result, options)
     if was and now != was:
         log.warning(
-            "these are not the data that %s had in round %d: their hash was %s and is %s",
+            "these are not the data that %s had in round %d: their hash was %s and is %s%s",
             options.learner, options.round, was, now or "not known",
+            "" if options.data_tags or options.learners else
+            ". Give its --data-tags, too, if it had any (in a project: data_tags of its file)",
         )  # fmt: skip
     if options.json_:
         answer.give({**document, "data": now or None, "recorded_data": was, "recorded": then})
@@ -139,7 +141,8 @@ def _checkpoint(options: ReplayOptions, result: Mapping[str, Any]) -> Checkpoint
         kept = [n + later for n in kept_rounds(options.run) if n + later in there]
         raise UsageError(
             f"--round {options.round} cannot be replayed, its model is not kept: expected one of "
-            f"{', '.join(map(str, kept)) or 'none'} for --stage {options.stage}. Train with "
+            f"{', '.join(map(str, kept)) or 'none'} for --stage {options.stage}"
+            f"{', which begins from the model of the round before' if later else ''}. Train with "
             "--keep-rounds all to keep every round"
         )
     return found

@@ -32,7 +32,6 @@ def test_a_database_that_is_named_keeps_its_artifacts_and_the_working_folder_sta
     run_cli, tmp_path
 ):
     (tmp_path / "cwd").mkdir()
-    (tmp_path / "tracks").mkdir()
     code, _, err = run_cli(
         "flops_fl", "simulate", NUMPY, "--learners", 2, "--rounds", 1, "--output",
         tmp_path / "run", "--tracking-uri", "sqlite:///../tracks/x.db",

@@ -91,6 +91,13 @@ def test_a_webhook_gets_documents_in_order_and_is_asked_again_while_it_is_overlo
     }  # fmt: skip
 
 
+def test_what_a_url_cannot_hold_is_encoded(hook):
+    with aggregator(hook.url.replace("/told?by=us", "/hook/ä b%20?100%&ü=[1]")) as notices:
+        notices.succeeded(WINNER)
+    assert [path for path, _, _ in hook.heard] == ["/hook/%C3%A4%20b%20?100%25&%C3%BC=%5B1%5D"]
+    assert Target.parse("mqtt://me@bücher.example").host == "xn--bcher-kva.example"
+
+
 def test_a_webhook_that_refuses_is_not_asked_again(hook, caplog):
     hook.answers = [403]
     with aggregator(hook.url) as notices:
@@ -110,7 +117,8 @@ def test_one_who_is_away_holds_up_nobody_and_the_end_is_bounded(monkeypatch, cap
         notices.succeeded(WINNER)
     listener.wait_for(2)
     assert time.monotonic() - began < 60
-    assert "was not told" in caplog.text
+    assert "cannot be told (Connection refused)" in caplog.text
+    assert "was not told: started, success" in caplog.text
 
 
 def test_one_who_comes_late_hears_all_in_order():
@@ -144,6 +152,7 @@ def test_a_learner_that_cannot_start_tells_why(run_cli):
         ("ftp://HOST", "expected mqtt://HOST"),
         ("mqtt://", "expected mqtt://HOST"),
         ("tcp://h:99999", "expected mqtt://HOST"),
+        ("http://a b/hook", "expected mqtt://HOST"),
         ("mqtt://h/topic", "expected nothing after the port of mqtt://"),
     ],
 )

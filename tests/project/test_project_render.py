@@ -233,7 +233,7 @@ def test_written_again_it_is_the_same_and_what_others_wrote_stays(folder):
     assert more["README.md"] != first["README.md"]
 
     (folder / target / "README.md").write_text("mine")
-    with pytest.raises(UsageError, match=r"README.md would be overwritten"):
+    with pytest.raises(UsageError, match=r"README.md would be overwritten, and what stands there"):
         written(folder, target)
     assert (folder / target / "README.md").read_text() == "mine"
     (folder / target / "README.md").unlink()
@@ -242,7 +242,7 @@ def test_written_again_it_is_the_same_and_what_others_wrote_stays(folder):
     shutil.rmtree(folder / target)
     (folder / target).mkdir()
     (folder / target / "README.md").write_text("mine")
-    with pytest.raises(UsageError, match=r"README.md would be overwritten"):
+    with pytest.raises(UsageError, match=r"README.md would be overwritten, and what stands there"):
         written(folder, target)
 
 

@@ -153,7 +153,17 @@ def test_a_round_that_is_not_kept_says_which_are(run_cli, sampled, tmp_path):
     assert code == 0, err
     code, _, err = replay(run_cli, tmp_path / "run", 2, "learner-0")
     assert code == 2
-    assert "its model is not kept: expected one of 5, 6 for --stage fit" in err
+    assert "its model is not kept: expected one of 5, 6 for --stage fit, which begins from" in err
+
+
+@pytest.mark.parametrize(("tags", "asked"), [([], 1), (["--data-tags", "b"], 0)])
+def test_other_data_may_lack_the_learners_tags(run_cli, run, digits, tmp_path, tags, asked):
+    (file,) = (digits / "part-1").glob("*.parquet")
+    (tmp_path / "b.1.parquet").symlink_to(file)
+    code, _, err = replay(run_cli, run, 3, "learner-0", "--data", tmp_path, *tags)
+    assert code == 0, err
+    assert err.count("these are not the data that learner-0 had") == 1
+    assert err.count("Give its --data-tags, too") == asked
 
 
 PROXIMAL = ["--strategy", "FedProx", "--strategy-option", "proximal_mu=0.1"]
