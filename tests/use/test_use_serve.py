@@ -57,6 +57,54 @@ def test_a_runs_best_model_predicts_until_it_is_stopped(processes, digits, tmp_p
     assert "WARNING" not in processes.stderr(server)
 
 
+NAMED = """
+import numpy as np
+import pandas as pd
+
+
+class ModelManager:
+    input_example = pd.DataFrame({"rooms": [1.0], "age": [2.0]})
+
+    def __init__(self):
+        self.prices = np.zeros(2)
+
+    def set_model_data(self):
+        pass
+
+    def get_model(self):
+        return self
+
+    def get_model_parameters(self):
+        return [self.prices]
+
+    def set_model_parameters(self, parameters):
+        (self.prices,) = parameters
+
+    def fit_model(self):
+        self.prices[:] = 3, -1
+        return 1
+
+    def evaluate_model(self):
+        return 0.0, 1.0, 1
+
+    def predict(self, rows):
+        return rows["rooms"] * self.prices[0] + rows["age"] * self.prices[1]
+"""
+
+
+@pytest.mark.slow
+def test_a_model_of_named_columns_takes_csv(processes, tmp_path):
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    (repo / "model_manager.py").write_text(NAMED)
+    _, url = served(processes, made(tmp_path, repo, None))
+    asked = urllib.request.Request(
+        f"{url}/invocations", b"rooms,age\n2,1\n4,5\n", {"Content-Type": "text/csv"}
+    )
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        assert json.load(answer)["predictions"] == [5, 7]
+
+
 @pytest.mark.slow
 def test_a_registered_model_is_served_with_tls(processes, authority, digits_28, tmp_path):
     run = tmp_path / "run"
