@@ -109,7 +109,7 @@ class MlflowObserver(Observer):
         self.store = MlflowStore(self._uri, self._artifacts, run, training)
         self._history = history
         self._thread.start()
-        self._put(_Job("experiment", self.store.connect))
+        self._put(_Job("the experiment", self.store.connect))
         for record in history:
             self._deliver(record, {})
         system_load()  # a processor's load is that since the call before

@@ -47,7 +47,7 @@ def test_each_training_adds_one_version_and_moves_the_alias(tmp_path, caplog):
 @pytest.mark.slow
 def test_a_name_that_the_registry_refuses_costs_a_warning(tmp_path, caplog):
     client, run_id = trained(tmp_path, RUN, "a/b")  # the option does not let it pass
-    assert "the name was not logged to MLflow" in caplog.text
+    assert "the name a/b was not logged to MLflow" in caplog.text
     assert run_id
     assert not client.search_registered_models()
 
