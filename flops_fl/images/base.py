@@ -86,6 +86,21 @@ def fetch_base(name: str, platform: str, layout: Layout, cache: Layout) -> Base:
     return Base(label, manifest.digest, platform, content, layers, *found)
 
 
+def require_base(name: str, platforms: Sequence[str]) -> None:
+    """Check that there is a base image for some platforms, without its layers.
+
+    Raises:
+        UsageError: there is none, or its registry cannot be reached.
+    """
+    source = Layout(Path(name))
+    if source.exists:
+        for platform in platforms:
+            _chosen(source.index(), platform, name, source)
+    else:
+        reference = Reference.parse(name)
+        Registry(reference).manifest(reference.tag)
+
+
 def seen(base: Base) -> str:
     """What was found in a base image: a manifest on top of it says so to the next build."""
     return json.dumps([__version__, base.digest, base.folder, base.python, base.uv_platform])

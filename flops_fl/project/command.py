@@ -8,6 +8,7 @@ from typing import Any
 
 from flops_fl.actors.lead import DONE
 from flops_fl.actors.simulation import federate
+from flops_fl.images.base import require_base
 from flops_fl.images.command import build_images
 from flops_fl.net.listening import bound
 from flops_fl.options.project import ProjectRunOptions
@@ -47,6 +48,7 @@ def run_project(options: ProjectRunOptions, answer: Answer) -> int:
         log.info("training %s", summary(sla, team))
         for note in asked.notes(sla):
             log.info("%s", note)
+    team.require_data(options)
     document: dict[str, Any] = {}
 
     def ended(folder: Path, result: dict[str, Any]) -> None:
@@ -69,7 +71,8 @@ def _require(sla: Sla, options: ProjectRunOptions) -> None:
         UsageError: there is such a thing.
     """
     if sla.builds_image:
-        asked.image(sla, options, Path("run"))
+        image = asked.image(sla, options, Path("run"))
+        require_base(image.base, image.platform)
     if sla.deploys_image:
         require_mlflow()
         with bound(options.serve, "--serve"):

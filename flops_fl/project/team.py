@@ -12,10 +12,11 @@ from typing import Any
 
 from flops_fl.actors.simulation import Share, learner_ids, tree
 from flops_fl.data.folder import choose_files, is_data_file
+from flops_fl.data.local import DataPlace, place_of
 from flops_fl.errors import UsageError
 from flops_fl.limits import MOST_LEARNERS
 from flops_fl.net.address import PLAIN, WITH_TLS
-from flops_fl.options.data import NO_DATA
+from flops_fl.options.data import NO_DATA, DataOptions
 from flops_fl.options.learner import LearnerOptions
 from flops_fl.options.project import ProjectRunOptions
 from flops_fl.options.reading import build
@@ -47,6 +48,16 @@ class Team:
         if not self.places:
             return {}
         return {"data": self.places[index % len(self.places)], "data_tags": list(self.tags)}
+
+    def require_data(self, options: ProjectRunOptions) -> None:
+        """Look for the data in each place, without reading them; a server is waited for.
+
+        Raises:
+            FlopsError: a place has no data of the project's tags, or a server is away.
+        """
+        for place in self.places:
+            values = {"data": place, "insecure": options.insecure}
+            DataPlace(place_of(build(DataOptions, values)), self.tags, "learner").state()
 
     @contextmanager
     def shares(self, options: ProjectRunOptions) -> Iterator[list[Share]]:

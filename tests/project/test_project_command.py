@@ -9,11 +9,14 @@ import subprocess
 import pytest
 
 from flops_fl import cli
-from flops_fl.errors import FlopsError, UsageError
+from flops_fl.errors import DataError, FlopsError, UsageError
 from flops_fl.options.reading import parse
 from flops_fl.options.told import words
+from flops_fl.project.sla import BUILD
 from flops_fl.table import COMMANDS
 from tests.conftest import NUMPY
+from tests.data.serving import DataServer
+from tests.images import tiny
 from tests.project.test_project_sla import GOOD, WRONG
 
 SLA = {
@@ -213,3 +216,24 @@ def test_a_folder_without_a_repository_is_refused_by_plan_as_by_run(tmp_path, re
     for command in ("plan", "run"):
         with pytest.raises(FlopsError, match=re.escape(said.format(place))):
             cli.run(["project", command, str(file), "--data", "none"])
+
+
+def test_a_base_that_is_not_there_is_found_before_the_training(tmp_path, nothing_starts):
+    base = tiny.base(tmp_path / "base", "linux/amd64")
+    file = project(
+        tmp_path, post_training_steps=[BUILD], supported_platforms=["linux/amd64", "linux/arm64"]
+    )
+    with pytest.raises(UsageError, match="has no image for linux/arm64"):
+        cli.run(["project", "run", str(file), "--data", "digits=digits", "--base", str(base)])
+
+
+def test_data_that_are_not_there_are_found_before_the_training(tmp_path, monkeypatch):
+    server = DataServer(tmp_path / "store")
+    monkeypatch.chdir(tmp_path)
+    file = project(tmp_path)
+    try:
+        with pytest.raises(DataError, match="no data with a tag among digits at grpc://"):
+            cli.run(["project", "run", str(file), "--data", f"grpc://{server.address}"])
+    finally:
+        server.stop()
+    assert not (tmp_path / "runs").exists()
