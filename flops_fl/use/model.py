@@ -264,7 +264,7 @@ def read_run(run: Path, *, best: bool) -> RunModel:
     elif not best and (found := load_checkpoint(folder)):  # at work, or killed
         parameters = found.parameters
     else:
-        why = "no round was evaluated" if best else "no round is done"
-        other = "take the last model" if best else "wait for one"
-        raise UsageError(f"{run} has no {name} ({why}): {other}")
+        why = "no round was evaluated" if best else f"its status is {result.get('status')}"
+        other = "the last model: --last, or in Python best=False" if best else "the best model"
+        raise UsageError(f"{run} has no {name} ({why}): take {other}")
     return RunModel(folder=folder, best=best, result=result, parameters=parameters)

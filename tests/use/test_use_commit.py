@@ -94,8 +94,11 @@ def test_lines_of_an_older_commit_open_the_run(run_of_repo):
 def test_a_run_without_the_model_that_is_asked_for_says_which_it_has(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / "model-best.npz").unlink()
-    with pytest.raises(UsageError, match=r"no model-best.npz \(no round.*take --last"):
+    with pytest.raises(
+        UsageError, match=r"no model-best.npz \(no round.*take the last model: --last"
+    ):
         flops_fl.load(tmp_path / "run")
     (tmp_path / "run" / "model-last.npz").unlink()
+    shutil.rmtree(tmp_path / "run" / "checkpoints")  # whose newest would do
     with pytest.raises(UsageError, match=r"no model-last.npz \(its status is completed"):
         flops_fl.load(tmp_path / "run", best=False)
