@@ -22,6 +22,7 @@ from flops_fl.options.project import ProjectRunOptions
 from flops_fl.options.reading import build
 from flops_fl.process.temporary import temporary_folder
 from flops_fl.project.sla import Sla
+from flops_fl.run.folder import shown
 from flops_fl.text import counted, some
 
 log = logging.getLogger(__name__)
@@ -194,7 +195,10 @@ def _places(said: str, tags: Sequence[str], options: ProjectRunOptions) -> list[
 
 def _below(path: Path) -> list[Path]:
     """The folders with data in a folder, in the order of the numbers in their names."""
-    found = [each for each in path.iterdir() if each.is_dir() and _has_data(each)]
+    folders = [each for each in path.iterdir() if each.is_dir()]
+    found = [each for each in folders if _has_data(each)]
+    if found and (empty := [each.name for each in folders if each not in found]):
+        log.warning("no data in %s of %s: no learner takes it", some(empty), shown(path))
     return sorted(found, key=lambda each: _numbers(each.name))
 
 

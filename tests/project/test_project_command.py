@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 
 import pytest
@@ -73,6 +74,14 @@ def test_each_place_of_data_gets_a_learner(tmp_path, digits, capsys):
         said = shlex.split(start["command"])
         assert said[said.index("--data") + 1] == str(digits / f"part-{index}")
         assert said[said.index("--data-tags") + 1] == "digits"
+
+
+def test_a_place_without_data_is_named(tmp_path, digits, capsys, caplog):
+    shutil.copytree(digits, tmp_path / "parts")
+    (tmp_path / "parts" / "part-9").mkdir()
+    starts = planned(project(tmp_path), "--data", tmp_path / "parts", capsys=capsys)
+    assert len(starts) == 1 + 3
+    assert "no data in part-9 of" in caplog.text
 
 
 def test_learners_take_turns_where_there_are_fewer_places(tmp_path, digits, capsys, caplog):
