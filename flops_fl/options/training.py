@@ -38,6 +38,7 @@ from flops_fl.options.kinds import (
 
 Flavor: TypeAlias = Literal["sklearn", "pytorch", "keras", "tensorflow", "xgboost", "lightgbm"]
 MINIMUMS = ("min_available_clients", "min_fit_clients", "min_evaluate_clients")
+BOUNDS = ("max_failures", "max_update_norm", "large_updates", "grace")
 COHORT_OPTIONS = (*MINIMUMS, "fraction_fit", "fraction_evaluate")
 
 
@@ -215,10 +216,9 @@ class RunningOptions(StrategyOptions):
     @property
     def bounds(self) -> dict[str, Any]:
         """The options that bound updates and learners; only those that were given."""
-        names = ("max_failures", "max_update_norm", "grace")
-        found = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        if self.max_update_norm is not None:
-            found["large_updates"] = self.large_updates
+        found = {name: getattr(self, name) for name in BOUNDS if getattr(self, name) is not None}
+        if self.max_update_norm is None:
+            del found["large_updates"]
         return found
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -23,6 +24,8 @@ from flops_fl.run.result import RESULT, RUNNING, read_result, result_document
 from flops_fl.types import Array, Layout, Parameters
 from flops_fl.use.formats import Home, write_model
 from flops_fl.use.repository import built, client_for, in_hand
+
+log = logging.getLogger(__name__)
 
 
 def load(
@@ -107,6 +110,7 @@ def export(options: ExportOptions, answer: Answer) -> None:
     if options.out.exists() and not options.force:
         raise UsageError(f"--out {options.out} is there: choose another name, or give --force")
     out = options.out.absolute()  # user code has another working folder
+    log.info("writing %s", found)
     with found.repository(options.repo) as repo:
         place = place_of(options)
         model = built(repo.path, place, options.data_tags, options.learner, seed=found.seed)
@@ -267,4 +271,7 @@ def read_run(run: Path, *, best: bool) -> RunModel:
         why = "no round was evaluated" if best else f"its status is {result.get('status')}"
         other = "the last model: --last, or in Python best=False" if best else "the best model"
         raise UsageError(f"{run} has no {name} ({why}): take {other}")
-    return RunModel(folder=folder, best=best, result=result, parameters=parameters)
+    read = RunModel(folder=folder, best=best, result=result, parameters=parameters)
+    if read.round == 0 and result.get("rounds") is not None:
+        log.warning("%s: the initial model, since no round is done", read)
+    return read

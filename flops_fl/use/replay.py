@@ -23,7 +23,7 @@ from flops_fl.flower.client import LearnerClient
 from flops_fl.options.data import DataOptions
 from flops_fl.options.federation import FederationOptions
 from flops_fl.options.reading import build
-from flops_fl.options.training import COHORT_OPTIONS
+from flops_fl.options.training import BOUNDS, COHORT_OPTIONS
 from flops_fl.options.use import ReplayOptions
 from flops_fl.process.answer import Answer
 from flops_fl.process.temporary import temporary_folder
@@ -185,8 +185,8 @@ def _replayed(client: LearnerClient, start: Checkpoint, options: ReplayOptions) 
 def _config(model: ManagedModel, start: Checkpoint, options: ReplayOptions) -> Mapping[str, Scalar]:
     """What the strategy told the learner."""
     run = start.run
-    told = {**run.options, **_EVERYBODY, **{name: 1 for name in COHORT_OPTIONS if "min" in name}}
-    told.pop(CYCLE, None)
+    own = {name: each for name, each in run.options.items() if name not in (*BOUNDS, CYCLE)}
+    told = {**own, **_EVERYBODY, **{name: 1 for name in COHORT_OPTIONS if "min" in name}}
     strategy = strategy_for(model, run.strategy, told, seed=run.seed)
     strategy.restore(start.strategy)
     chosen = strategy.choose(options.round, options.stage, [options.learner], start.parameters)

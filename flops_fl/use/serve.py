@@ -88,6 +88,7 @@ def require_mlflow() -> None:
 
 def _of_run(options: ServeOptions, folder: Path) -> Any:
     found = read_run(Path(options.model), best=not options.last)
+    log.info("it is %s", found)
     with (
         found.repository(options.repo) as repo,
         found.importable(repo.path) as user,  # MLflow may import the user's modules

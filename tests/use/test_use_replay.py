@@ -59,6 +59,7 @@ def sampled(tmp_path_factory, run_cli):
     code, _, err = run_cli(
         "flops_fl", "simulate", repo, "--learners", 2, "--rounds", 30, "--data", "none",
         "--no-tracking", "--keep-rounds", "all", "--min-evaluate-clients", 1,
+        "--max-failures", 30, "--max-update-norm", 1e6, "--grace", 60,
         "--output", folder / "run",
     )  # fmt: skip
     assert code == 0, err
@@ -233,3 +234,13 @@ def test_a_killed_runs_rounds_are_those_of_its_checkpoints(run_cli, sampled, tmp
     assert parameters_sha256(last.parameters) == ended["model_sha256"]
     assert last.round == 30
     assert read_run(tmp_path / "run", best=True).round == ended["best"]["round"]
+
+
+def test_an_untrained_model_is_called_so(sampled, tmp_path, caplog):
+    shutil.copytree(sampled / "checkpoints", tmp_path / "checkpoints")
+    for file in (tmp_path / "checkpoints").iterdir():
+        if not file.name.startswith("000000"):
+            file.unlink()
+    (tmp_path / "result.json").write_text(json.dumps({"status": "running", "rounds": []}))
+    assert read_run(tmp_path, best=False).round == 0
+    assert "round 0: the initial model, since no round is done" in caplog.text
