@@ -54,6 +54,9 @@ class Observer:
         `reason` is empty if a person need not hear of it.
         """
 
+    def on_put_aside(self, learner: str, reason: str) -> None:
+        """A learner is asked no more; told before each round."""
+
     def on_return(self, learner: str) -> None:
         """A learner whose connection was lost is back."""
 
@@ -100,6 +103,9 @@ class Observers(Observer):
 
     def on_cut_off(self, learner: str, reason: str, seconds: float) -> None:
         self._each(lambda o: o.on_cut_off(learner, reason, seconds))
+
+    def on_put_aside(self, learner: str, reason: str) -> None:
+        self._each(lambda o: o.on_put_aside(learner, reason))
 
     def on_return(self, learner: str) -> None:
         self._each(lambda o: o.on_return(learner))

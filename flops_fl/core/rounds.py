@@ -109,7 +109,9 @@ class Training:
         get another task, so the model must be on disk by then.
         """
         for learner in excluded(self.state.history, self.plan.max_failures):
-            cohort.dismiss(learner, f"it failed in {self.plan.max_failures} rounds in a row")
+            reason = f"it failed in {self.plan.max_failures} rounds in a row"
+            cohort.dismiss(learner, reason)
+            self._observer.on_put_aside(learner, reason)
         if len(present := cohort.present()) < self.plan.min_available:
             self._observer.on_wait(present, self.plan.min_available)
         await cohort.gather(self.plan.min_available, self.plan.join_timeout)

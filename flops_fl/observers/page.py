@@ -49,6 +49,8 @@ class PageObserver(Observer):
         self._run: dict[str, Any] = {}
         self._status, self._error = "starting", ""
         self._present = self._required = 0
+        self._lacking: float | None = None
+        """Since when too few learners are present."""
         self._stage: dict[str, Any] = {}
         self._awaited: set[str] = set()
         self._records: list[RoundRecord] = []
@@ -84,6 +86,8 @@ class PageObserver(Observer):
     def on_wait(self, present: Sequence[str], minimum: int) -> None:
         with self._changed:
             self._present, self._required = len(present), minimum
+            lacking = len(present) < minimum
+            self._lacking = (self._lacking or time.time()) if lacking else None
             self._tell()
 
     def on_join(self, learner: str, setup: Setup) -> None:
@@ -94,6 +98,12 @@ class PageObserver(Observer):
     def on_cut_off(self, learner: str, reason: str, seconds: float) -> None:
         with self._changed:
             self._away[learner] = {"since": time.time(), "reason": sentence(reason)}
+            self._tell()
+
+    def on_put_aside(self, learner: str, reason: str) -> None:
+        with self._changed:
+            away = self._away.setdefault(learner, {"since": time.time()})
+            away |= {"aside": True, "reason": sentence(reason)}
             self._tell()
 
     def on_return(self, learner: str) -> None:
@@ -151,7 +161,7 @@ class PageObserver(Observer):
             records, best = self._records[rounds:], self._best
             stage, waiting = dict(self._stage), len(self._awaited)
             awaited = list(islice(self._awaited, LISTED))
-            present, required = self._present, self._required
+            present, required, lacking = self._present, self._required, self._lacking
             clusters = {name: dict(counts) for name, counts in self._clusters.items()}
             away = dict(islice(self._away.items(), LISTED))  # those away for longest
         learners = [self._row(name, answer) for name, (_, answer) in fresh]
@@ -165,6 +175,7 @@ class PageObserver(Observer):
             "error": error,
             "required": required,
             "present": present,
+            "lacking_since": lacking,
             "away": away,
             "stage": stage,
             "waiting": waiting,

@@ -136,8 +136,16 @@ def test_a_training_that_fails_keeps_its_state_and_the_round_that_failed():
 
 
 def test_a_learner_that_fails_again_and_again_is_put_aside_and_told_why():
-    cohort = FakeCohort(["l1", "l2", "l3"], broken=["l2"])
-    state = play(cohort, 4, more={"max_failures": 2})
+    class Watch(Observer):
+        def __init__(self):
+            self.aside = {}
+
+        def on_put_aside(self, learner, reason):
+            self.aside[learner] = reason
+
+    cohort, watch = FakeCohort(["l1", "l2", "l3"], broken=["l2"]), Watch()
+    state = play(cohort, 4, more={"max_failures": 2}, observer=watch)
+    assert watch.aside == cohort.dismissed
     assert cohort.dismissed == {"l2": "it failed in 2 rounds in a row"}
     assert [len(r.failures) > 0 for r in state.history] == [True, True, False, False]
     assert play(FakeCohort(["l1", "l2"], broken=["l2"]), 4).history[-1].failures

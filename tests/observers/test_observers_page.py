@@ -64,6 +64,23 @@ def test_a_learner_has_its_last_answer_and_its_failures(watched):
     assert len(why) < 300
 
 
+def test_who_is_put_aside_is_called_so_and_a_wait_has_its_begin(watched):
+    watched.on_join("a", Setup())
+    watched.on_wait(["a"], 1)
+    assert watched.state()["lacking_since"] is None
+    watched.on_cut_off("a", "", 0.0)
+    watched.on_put_aside("a", "it failed in 2 rounds in a row")
+    watched.on_wait([], 1)
+    state = watched.state()
+    began, away = state["lacking_since"], state["away"]["a"]
+    assert (away["aside"], away["reason"]) == (True, "it failed in 2 rounds in a row")
+    assert abs(began - time.time()) < 20
+    watched.on_put_aside("a", "it failed in 2 rounds in a row")
+    watched.on_wait([], 1)
+    assert watched.state()["lacking_since"] == began
+    assert watched.state()["away"]["a"]["since"] == away["since"]
+
+
 def test_who_is_not_connected_is_said_until_it_is_back(watched):
     for name in ("a", "b"):
         watched.on_join(name, Setup())
