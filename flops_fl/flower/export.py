@@ -19,6 +19,7 @@ from flops_fl.errors import RepositoryError, UsageError
 from flops_fl.flower.building import require_known, strategy_for
 from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.options.federation import FederationOptions, FlowerExportOptions
+from flops_fl.process.files import atomic, why
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.source import Checkout, checkout
 
@@ -44,18 +45,28 @@ def export(options: FlowerExportOptions) -> list[Path]:
         The repository's files that Flower will not bundle.
 
     Raises:
-        FlopsError: there is no repository, no such strategy, or the folder holds something else.
+        FlopsError: there is no repository, no such strategy, or the folder holds something else or
+            cannot be written.
     """
     # This checks the options now; otherwise the mistake would show on the SuperLink only.
     told, out = options.for_aggregator(), options.out
     require_known(options.strategy)
     with checkout(options.repo, options.clone_timeout) as repo:
         _try_strategy(told, repo.path)
-        _clear(out)
         target = out / REPO_FOLDER
-        shutil.copytree(repo.path, target, ignore=shutil.ignore_patterns(*_LEFT_OUT))
-        (out / "pyproject.toml").write_text(_MARK + _pyproject(options, repo))
-        (out / ".gitignore").write_text("runs/\nbuild/\n*.egg-info/\n*.fab\n")
+        try:
+            _clear(out)
+            shutil.copytree(repo.path, target, ignore=shutil.ignore_patterns(*_LEFT_OUT))
+            with atomic(out / "pyproject.toml") as file:
+                file.write((_MARK + _pyproject(options, repo)).encode())
+            with atomic(out / ".gitignore") as file:
+                file.write(b"runs/\nbuild/\n*.egg-info/\n*.fab\n")
+        except OSError as error:
+            shutil.rmtree(target, ignore_errors=True)  # so that the folder can be given again
+            raise UsageError(
+                f"--out {out}: the app cannot be written ({why(error)}): make room there, or give "
+                "another folder"
+            ) from error
     files = (path for path in target.rglob("*") if path.is_file())
     return sorted(path for path in files if path.suffix not in _BUNDLED)
 

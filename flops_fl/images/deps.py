@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,12 +40,15 @@ def propose_dependencies(options: DepsOptions, answer: Answer) -> None:
 
     Raises:
         RepositoryError: a file cannot be read, or no versions fit together.
-        UsageError: uv or the network is missing, or the repository is not on this disk.
+        UsageError: uv or the network is missing, or the repository cannot be written.
     """
     raise_on_signals()
     if options.write and not Path(options.repo).is_dir():
         raise UsageError(f"--write {options.repo}: expected a folder, which can be written")
     with checkout(options.repo) as repo:
+        if options.write:  # said before the work, which takes a while
+            with _writing(repo.path), tempfile.TemporaryFile(dir=repo.path):
+                pass
         log.info("choosing versions for %s", ", ".join(options.platform))
         proposal = propose(repo.path, repo.name, options.python)
         targets = [
@@ -62,7 +67,10 @@ def propose_dependencies(options: DepsOptions, answer: Answer) -> None:
         if why:
             note = f"MLflow was not asked, since the code does not run here: {why}"
             proposal = replace(proposal, notes=[*proposal.notes, note])
-        written = _write(repo.path, proposal, lock) if options.write else []
+        written: list[str] = []
+        if options.write:
+            with _writing(repo.path):
+                written = _write(repo.path, proposal, lock)
     if answer.as_json:
         answer.give(_document(proposal, lock, inferred, written))
     else:
@@ -82,6 +90,18 @@ def _inferred(folder: Path, options: DepsOptions) -> tuple[list[str], str]:
         trial = run_trial(order_of(options, folder, kept, kind="inferred", limit=PATIENCE), INSIDE)
     found: list[str] = trial.facts.get("requirements", [])
     return found, next((each.what for each in trial.remarks), "")
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Say in a sentence that the repository cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"--write: {folder} cannot be written ({error.strerror}): make room there, give a "
+            "folder that can, or leave --write out, which prints the file"
+        ) from error
 
 
 def _write(folder: Path, proposal: Proposal, lock: Lock) -> list[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -108,8 +110,11 @@ def _failed(error: FlopsError, answer: Answer) -> int:
 
 def _lacking(error: OSError) -> str:
     """Which resource of the machine ran out, and what to do; empty if none did."""
-    where = f" in {error.filename}" if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    # A write does not say which file it was, and it mostly is a temporary one.
+    perhaps = f", perhaps in {tempfile.tempdir}" if tempfile.tempdir else ""
+    where = f" in {error.filename}" if error.filename else perhaps
+    copied = isinstance(error, shutil.Error) and os.strerror(errno.ENOSPC) in str(error)
+    if copied or error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no room is left{where}: make room there, or set TMPDIR to a folder with more"
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return (

@@ -8,12 +8,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from flops_fl.errors import UsageError
 
 
 @contextmanager
-def temporary_folder(prefix: str, where: Path | None = None) -> Iterator[Path]:
+def temporary_folder(
+    prefix: str, where: Path | None = None, remedy: str = "set TMPDIR to another folder"
+) -> Iterator[Path]:
     """A new folder that lasts as long as the context.
 
     Its lock ends with this process. Folders of the same prefix and user that nobody has locked were
@@ -23,22 +27,27 @@ def temporary_folder(prefix: str, where: Path | None = None) -> Iterator[Path]:
         prefix: What its name begins with, such as ``flops-fl-data-``. Nothing else may be called
             so: folders that another program has made have no lock.
         where: The folder to make it in; default: that of the system for temporary files.
+        remedy: What a person can do where it cannot be made.
 
     Raises:
-        OSError: it cannot be made.
+        UsageError: it cannot be made.
     """
     where = where or Path(tempfile.gettempdir())
     for left in where.glob(f"{glob.escape(prefix)}*"):
         with suppress(OSError), _locked(left):
             shutil.rmtree(left, ignore_errors=True)
     # Locked before it has its name: no other process can take it for a left one.
-    unnamed = Path(tempfile.mkdtemp(prefix=".flops-new-", dir=where))
-    with _locked(unnamed):
-        folder = unnamed.rename(where / f"{prefix}{unnamed.name.rpartition('-')[2]}")
+    with ExitStack() as cleanup:
         try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            unnamed = Path(tempfile.mkdtemp(prefix=".flops-new-", dir=where))
+            cleanup.enter_context(_locked(unnamed))
+            folder = unnamed.rename(where / f"{prefix}{unnamed.name.rpartition('-')[2]}")
+        except OSError as error:
+            raise UsageError(
+                f"no folder can be made in {where} ({error.strerror}): make room there, or {remedy}"
+            ) from error
+        cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+        yield folder
 
 
 @contextmanager

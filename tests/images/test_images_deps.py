@@ -1,5 +1,6 @@
 """What a repository should list: from its imports, from MLflow, proved by resolving it."""
 
+import errno
 import json
 import os
 import re
@@ -170,6 +171,17 @@ def test_a_repository_without_a_dependency_file_gets_one(propose, repo):
 def test_a_url_cannot_be_written(wheels):
     with pytest.raises(UsageError, match="expected a folder, which can be written"):
         run(["deps", "https://example.org/me/x.git", "--write"])
+
+
+@pytest.mark.parametrize("what", ["tempfile.TemporaryFile", "atomic"])
+def test_a_repository_that_cannot_be_written_is_one_sentence(propose, repo, monkeypatch, what):
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", "conda.yaml.part")
+
+    monkeypatch.setattr(f"flops_fl.images.deps.{what}", read_only)
+    said = rf"--write: {repo} cannot be written \(Read-only file system\): .*leave --write out"
+    with pytest.raises(UsageError, match=said):
+        propose("--write")
 
 
 def test_code_that_does_not_run_here_is_judged_by_its_imports(repo):

@@ -1,9 +1,11 @@
 """What keeps images from being built is one sentence, and leaves what was there."""
 
+import errno
 import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -173,3 +175,26 @@ def test_a_folder_that_is_something_else_is_not_replaced(image, tmp_path):
     with pytest.raises(UsageError, match="--out .* is there and is no OCI layout"):
         image()
     assert (tmp_path / "out" / "thesis.tex").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(repo, wheels, tmp_path, capsys):
+    line = ["image", str(repo), "--base", str(tmp_path / "base"), "--out"]
+    with pytest.raises(UsageError, match=r"made in /proc/self \(.*give a folder elsewhere with --"):
+        run([*line, "/proc/self/out"])  # which nobody can write, not even root
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"--out .*file/x/out cannot be made \(.*give another"):
+        run([*line, str(tmp_path / "file" / "x" / "out")])
+
+
+def test_a_folder_that_cannot_be_replaced_is_one_sentence(image, monkeypatch):
+    image()
+    rename = Path.rename
+
+    def no_rename(path, to):
+        if to.name == "earlier":
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", no_rename)
+    with pytest.raises(UsageError, match=r"out cannot be replaced \(Device or resource busy\)"):
+        image()

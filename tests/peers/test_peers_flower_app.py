@@ -238,6 +238,23 @@ def test_a_strategy_that_cannot_be_built_is_refused_before_anything_is_written(
     assert not (tmp_path / "app").exists()
 
 
+def test_an_app_that_cannot_be_written_is_one_sentence_and_can_be_written_later(run_cli, tmp_path):
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    (repo / "model_manager.py").write_text("import no_such_framework\n")
+    told = ["flops_fl", "flower", "export", repo, "--learners", 3, "--out"]
+    code, _, err = run_cli(*told, "/proc/self/app")  # which nobody can write, not even root
+    assert code == 2
+    assert "--out /proc/self/app: the app cannot be written (" in err
+    assert "Traceback" not in err
+    (repo / "lost").symlink_to("nowhere")  # as on a full disk, shutil collects what it cannot copy
+    code, _, err = run_cli(*told, tmp_path / "app")
+    assert code == 2
+    assert "the app cannot be written ([Errno 2] No such file or directory: " in err
+    (repo / "lost").unlink()
+    assert run_cli(*told, tmp_path / "app")[0] == 0
+
+
 def test_a_model_that_needs_more_than_is_here_is_exported_and_the_command_has_its_nodes(
     run_cli, tmp_path
 ):

@@ -5,8 +5,10 @@ import io
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
+import tempfile
 from contextlib import nullcontext
 
 import pytest
@@ -43,6 +45,17 @@ def test_a_sentence_and_no_traceback(capsys, number, text, said):
     assert code == 2
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_a_full_disk_is_a_sentence_where_no_file_is_named(capsys, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/small")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    code, err = ending(capsys, full)
+    assert code == 2
+    assert "no room is left, perhaps in /small: make room there, or set TMPDIR" in err
+    code, err = ending(capsys, shutil.Error([("a", "b", str(full))]))
+    assert code == 2
+    assert "no room is left" in err
 
 
 def test_another_error_is_a_bug(capsys):

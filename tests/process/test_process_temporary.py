@@ -2,10 +2,14 @@
 
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
+from flops_fl.cli import run
+from flops_fl.errors import UsageError
 from flops_fl.process.temporary import temporary_folder
+from tests.conftest import NUMPY
 
 MAKES_ONE = """
 import sys, time
@@ -56,3 +60,17 @@ def test_two_of_a_process_stay_and_a_link_is_not_followed(tmp_path):
     assert (tmp_path / "mine").is_dir()
     assert not one.exists()
     assert not two.exists()
+
+
+def test_where_none_can_be_made_a_sentence_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/self")  # which nobody can write, not even root
+    said = r"no folder can be made in /proc/self \(.*\): make room there, or set TMPDIR to another"
+    repo = str(NUMPY)
+    for line in (
+        ["run", repo, "--", "true"],
+        ["check", repo],
+        ["simulate", repo, "--learners", "1", "--data", "digits"],
+        ["deps", f"file://{repo}"],
+    ):
+        with pytest.raises(UsageError, match=said):
+            run(line)
