@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -216,3 +217,19 @@ def quarters(tmp_path_factory):
 @pytest.fixture
 def tree(processes, quarters):
     return Tree(processes, quarters, NUMPY)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mounts a disk of some KiB; gives its folder."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+
+    def mount(size):
+        words = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", folder]
+        if shutil.which("mount") is None or subprocess.run(words, check=False).returncode:
+            pytest.skip("no disk can be mounted here")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", folder], check=False, capture_output=True)

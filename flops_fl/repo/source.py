@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +25,17 @@ log = logging.getLogger(__name__)
 CHANGES = "+changes"
 ORIGIN = ".flops-origin.json"
 """A file in images, which have no Git: the repository's source and commit."""
+_DISK = (
+    "unable to write",  # a file of a checkout; Git does not say why
+    *(os.strerror(each) for each in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)),
+)
+_ONLY_WHOLE = "does not support shallow capabilities"
+"""Git of a server that only has files (dumb HTTP): all of a branch's history must be fetched."""
 _URL = re.compile(r"^(?:[a-z][a-z0-9+.-]*://|[\w.-]+@[\w.-]+:)", re.IGNORECASE)
+
+
+class _NoDisk(UsageError):
+    """Git cannot write where the repository is to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +138,8 @@ def _checked_out(folder: Path, commit: str, target: Path) -> bool:
         # Objects are shared: none is copied, and those are found that no branch has.
         _git(folder, top, "clone", "-q", "--shared", "--no-checkout", "--", top, str(target))
         _git(target, top, "checkout", "-q", "--detach", commit, "--")
+    except _NoDisk:
+        raise
     except UsageError:
         return False
     return True
@@ -167,14 +181,18 @@ def _clone(source: str, target: Path, timeout: float) -> str:
     git("init", "--quiet")
     try:
         git("fetch", "--quiet", "--depth", "1", "--", url, ref)
-    except UsageError:
-        # A server may refuse a commit id that no branch points at. Then fetch everything.
-        if not re.fullmatch(r"[0-9a-f]{7,40}", ref):
+    except _NoDisk:
+        raise
+    except UsageError as error:
+        if re.fullmatch(r"[0-9a-f]{7,40}", ref):
+            # A server may refuse a commit id that no branch points at. Then fetch everything.
+            git("fetch", "--quiet", "--", url, "+refs/*:refs/remotes/all/*")
+            git("checkout", "--quiet", "--detach", ref)
+            return git("rev-parse", "HEAD")
+        if _ONLY_WHOLE not in str(error):
             raise
-        git("fetch", "--quiet", "--", url, "+refs/*:refs/remotes/all/*")
-        git("checkout", "--quiet", "--detach", ref)
-    else:
-        git("checkout", "--quiet", "--detach", "FETCH_HEAD")
+        git("fetch", "--quiet", "--", url, ref)
+    git("checkout", "--quiet", "--detach", "FETCH_HEAD")
     return git("rev-parse", "HEAD")
 
 
@@ -255,6 +273,12 @@ def _git(folder: Path, source: str, *arguments: str, timeout: float = CLONE_TIME
             f"{source!r} did not answer within {timeout:g} s (--clone-timeout): check the address"
         ) from None
     if done.returncode:
+        own = [line for line in done.stderr.splitlines() if not line.startswith("remote:")]
+        if said := next((line for line in own if any(each in line for each in _DISK)), ""):
+            raise _NoDisk(
+                f"{source!r} cannot be written below {tempfile.gettempdir()} ({said}): make room "
+                "there, or set TMPDIR to another folder"
+            )
         raise UsageError(
             f"Git cannot fetch {source!r} ({_reason(without_secrets(done.stderr))}): check "
             "the address, the part after @, and that the repository may be read from here"

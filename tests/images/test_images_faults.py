@@ -1,7 +1,6 @@
 """What keeps images from being built is one sentence, and leaves what was there."""
 
 import errno
-import shutil
 import signal
 import subprocess
 import sys
@@ -51,22 +50,6 @@ def test_without_uv_one_sentence_says_so(image, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(FlopsError, match="uv is needed to build images, but not installed"):
         image()
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """Mounts a disk of some KiB; gives its folder."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-
-    def mount(size):
-        words = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", folder]
-        if shutil.which("mount") is None or subprocess.run(words, check=False).returncode:
-            pytest.skip("no disk can be mounted here")
-        return folder
-
-    yield mount
-    subprocess.run(["umount", folder], check=False, capture_output=True)
 
 
 # KiB at which the base, the packages, their bytecode, and the layers have no room.

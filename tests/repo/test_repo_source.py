@@ -1,13 +1,18 @@
 """Where a repository comes from: a folder, or a Git URL with a ref."""
 
+import os
 import subprocess
+import tempfile
 import textwrap
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from flops_fl.errors import RepositoryError, UsageError
 from flops_fl.repo.contract import ManagedModel
-from flops_fl.repo.source import checkout, split_ref
+from flops_fl.repo.source import checkout, checkout_of, split_ref
 from tests.repo.good import replaced
 
 
@@ -36,6 +41,11 @@ def _git(folder, *arguments):
         ["git", "-C", folder, *identity, *arguments], check=True, capture_output=True, text=True
     )
     return done.stdout.strip()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
 
 
 @pytest.fixture
@@ -115,4 +125,59 @@ def test_a_source_that_cannot_be_had_is_a_usage_error(origin, tmp_path):
     assert "t0ken" not in str(failed.value)
     (folder / "model_manager.py").unlink()
     with pytest.raises(RepositoryError, match="no model_manager.py"), checkout(str(folder)):
+        pass
+
+
+def test_a_full_disk_is_not_taken_for_a_wrong_address(origin, small_disk, monkeypatch):
+    folder, (old, _) = origin
+    (folder / "data.bin").write_bytes(os.urandom(1 << 20))
+    _git(folder, "add", ".")
+    _git(folder, "commit", "-qm", "data")
+    small = small_disk(512)
+    monkeypatch.setattr(tempfile, "tempdir", str(small))
+    said = rf"cannot be written below {small} \(.*\): make room there, or set TMPDIR"
+    for ref in ("", f"@{_git(folder, 'rev-parse', 'HEAD')}"):
+        with pytest.raises(UsageError, match=said), checkout(f"file://{folder}{ref}"):
+            pass
+    _git(folder, "commit", "-qm", "more", "--allow-empty")
+    _git(folder, "rm", "-q", "data.bin")
+    _git(folder, "commit", "-qm", "none")
+    with (
+        pytest.raises(UsageError, match=said),
+        checkout_of(str(folder), _git(folder, "rev-parse", "HEAD~1")),
+    ):
+        pass
+    with checkout_of(str(folder), old) as repo:
+        assert repo.commit == old
+
+
+def test_a_server_that_only_has_files_is_read(origin, tmp_path):
+    folder, (old, new) = origin
+    _git(tmp_path, "clone", "-q", "--bare", str(folder), str(tmp_path / "served.git"))
+    _git(tmp_path / "served.git", "update-server-info")
+    serve = partial(Quiet, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/served.git"
+        for ref, commit in [("", new), ("@old", old), ("@main", new), (f"@{old}", old)]:
+            with checkout(f"{url}{ref}") as repo:
+                assert repo.commit == commit
+        with pytest.raises(UsageError, match="couldn't find remote ref nowhere.*check the address"):
+            checkout(f"{url}@nowhere").__enter__()
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("fatal: write error: No space left on device", "set TMPDIR to another folder"),
+        ("remote: fatal: write error: No space left on device", "check the address"),
+    ],
+)
+def test_whose_disk_is_full_is_told_apart(tmp_path, monkeypatch, line, said):
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\necho '{line}' >&2\nexit 255\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH", str(ssh))
+    with pytest.raises(UsageError, match=said), checkout("git@example.org:x/y.git"):
         pass
