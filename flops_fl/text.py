@@ -12,6 +12,11 @@ _CONTROL = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
+# A password with characters that should be written as %2F and so on. A port is none.
+_UNQUOTED = r"(?!\d*[/?#,]|//)\S*"
+# Where a query ends: before the marks of the sentence around it, or before the next URL of a list.
+_END = r"[])}'\",;:.]*(?:\s|$)|,\w+://"
+
 
 def sentence(text: str, limit: int = SENTENCE) -> str:
     """Put text into one line of at most `limit` characters.
@@ -99,11 +104,25 @@ def amount(count: float, ones: str = "B") -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Remove the credentials before the host's @ from all URLs: of other schemes than HTTP's, the
-    password alone.
+    """Remove what may be secret from all URLs in a text.
+
+    That is what stands before the host's @ (of other schemes than HTTP's, the password alone), and
+    the query, for which three dots stand.
     """
-    text = re.sub(r"(https?://)[^/@\s]*@", r"\1", text)
-    return re.sub(r"(\w://[^/@:\s]*):[^/@\s]*@", r"\1@", text)
+    text = re.sub(rf"(https?://)(?:[^/?#\s]*|[^/?#:@\s\[]*:{_UNQUOTED})@", r"\1", text)
+    text = re.sub(rf"(\w://[^/?#:@\s\[]*):(?:[^/?#\s]*|{_UNQUOTED})@", r"\1@", text)
+    return re.sub(rf"(\w://[^?\s]*\?)\S+?(?={_END})", r"\1...", text)
+
+
+def without_login(value: str) -> str:
+    """Remove what may be secret from one value that was meant as a URL or address, or several.
+
+    They may lack the scheme: of ``me:secret@host`` the password is removed. The digest of an image,
+    ``python:3.12@sha256:...``, stays. White space is taken for a part of a password.
+    """
+    safe = without_secrets(re.sub(r"\s", "\0", value))
+    safe = re.sub(r"(^|[,\0])([^/:@,\0]*):(?!/)\S*@(?!sha256:)", r"\1\2@", safe)
+    return safe.replace("\0", " ")
 
 
 def _escaped(text: str) -> str:

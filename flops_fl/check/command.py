@@ -25,7 +25,7 @@ from flops_fl.process.signals import raise_on_signals
 from flops_fl.process.temporary import temporary_folder
 from flops_fl.repo.dependencies import installed_requirements
 from flops_fl.repo.source import checkout
-from flops_fl.text import amount, counted
+from flops_fl.text import amount, counted, without_secrets
 
 BROKEN = RepositoryError.exit_code
 
@@ -55,7 +55,11 @@ def check(options: CheckOptions, answer: Answer) -> int:
     raise_on_signals()
     found = _checked(options)
     if options.json_:
-        document = {"repo": options.repo, "errors": found.errors, "warnings": found.warnings}
+        document = {
+            "repo": without_secrets(options.repo),
+            "errors": found.errors,
+            "warnings": found.warnings,
+        }
         listed = [asdict(finding) for finding in found.findings]
         answer.give({**document, "findings": listed, "facts": dict(found.facts)})
     else:

@@ -21,6 +21,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 from flops_fl.errors import UsageError
 from flops_fl.images.layout import CONFIG, INDEX, LAYER, MANIFEST, Descriptor, Layout
+from flops_fl.text import without_login
 
 TIMEOUT = 60.0  # seconds without a byte
 _DOCKER = "application/vnd.docker."
@@ -56,7 +57,7 @@ class Reference:
         found = _REFERENCE.fullmatch(text)
         if found is None:
             raise UsageError(
-                f"no image {text!r}: expected a name such as python:3.12-slim or "
+                f"no image {without_login(text)!r}: expected a name such as python:3.12-slim or "
                 "registry.example.org/me/base:1, or a folder with an OCI layout"
             )
         host, name = found["host"] or "docker.io", found["name"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
+from flops_fl.text import without_login
+
 PLAIN, WITH_TLS = "grpc", "grpc+tls"  # schemes of Arrow Flight's locations
 
 
@@ -27,7 +29,8 @@ class Address:
         known = _is_ip(host) if ":" in host else host and not set(host) & set("/@ ")
         if not (colon and known and port.isdecimal() and int(port) < 65536):
             raise ValueError(
-                f"{text!r} is not an address, expected HOST:PORT such as 127.0.0.1:8080"
+                f"{without_login(text)!r} is not an address, expected HOST:PORT such as "
+                "127.0.0.1:8080"
             )
         return cls(host, int(port))
 
@@ -68,7 +71,8 @@ class DataServer:
         scheme, _, rest = text.partition("://")
         if scheme not in (PLAIN, WITH_TLS):
             raise ValueError(
-                f"{text!r} is no data server, expected {PLAIN}://HOST:PORT or {WITH_TLS}://HOST:PORT"
+                f"{without_login(text)!r} is no data server, expected {PLAIN}://HOST:PORT or "
+                f"{WITH_TLS}://HOST:PORT"
             )
         return cls(Address.parse(rest), scheme == WITH_TLS)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlsplit
 
 from flops_fl.net.address import Address
+from flops_fl.text import without_secrets
 
 PORTS = {"mqtt": 9027, "mqtts": 8883, "tcp": 2727, "http": 80, "https": 443}
 """The schemes and their default ports; 9027 and 2727 are FLOps' own."""
@@ -17,12 +18,12 @@ EXPECTED = "expected mqtt://HOST, mqtts://HOST, tcp://HOST or https://HOST/PATH,
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A URL's parts. Its text hides user and password, which a broker may want."""
+    """A URL's parts. Its text hides what may be secret: user, password and query."""
 
     scheme: str
     host: str
     port: int
-    path: str = ""
+    path: str = field(default="", repr=False)
     user: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
 
@@ -33,8 +34,12 @@ class Target:
         What a URL cannot hold is encoded: a path as UTF-8 by percents, a host by IDNA.
 
         Raises:
-            ValueError: `text` is no such URL, or has a scheme that is not in `PORTS`.
+            ValueError: `text` is no such URL, has white space, or a scheme that is not in `PORTS`.
         """
+        if re.search(r"\s", text):
+            raise ValueError(
+                "expected no white space: commas separate several, a space in a path is %20"
+            )
         try:
             url = urlsplit(text)
             port, host = url.port, _encoded(url.hostname or "")
@@ -60,8 +65,13 @@ class Target:
         """Whether messages are sent over TLS."""
         return self.scheme in ("mqtts", "https")
 
-    def __str__(self) -> str:
+    @property
+    def url(self) -> str:
+        """What is asked: all but user and password."""
         return f"{self.scheme}://{Address(self.host, self.port)}{self.path}"
+
+    def __str__(self) -> str:
+        return without_secrets(self.url)
 
 
 def _encoded(host: str) -> str:
@@ -70,6 +80,6 @@ def _encoded(host: str) -> str:
     Raises:
         ValueError: it is no name.
     """
-    if re.search(r"[\s%]", host):
+    if "%" in host:
         raise ValueError(host)
     return host if host.isascii() else host.encode("idna").decode()

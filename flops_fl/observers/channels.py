@@ -155,7 +155,7 @@ class Webhook:
             secret = f"{self._target.user}:{self._target.password or ''}".encode()
             headers["Authorization"] = f"Basic {base64.b64encode(secret).decode()}"
         body = json.dumps(document).encode()
-        request = urllib.request.Request(str(self._target), body, headers)
+        request = urllib.request.Request(self._target.url, body, headers)
         try:
             urllib.request.urlopen(request, timeout=TIMEOUT, context=self._tls).close()
         except urllib.error.HTTPError as error:

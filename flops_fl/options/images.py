@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -29,6 +30,15 @@ def _python(said: str) -> str:
     major, _, minor = said.partition(".")
     if major != "3" or not minor.isdecimal() or int(minor) < 11:
         raise ValueError("expected 3.11 or a newer version, such as 3.12")
+    return said
+
+
+def _registry(said: str) -> str:
+    if re.search(r"://|[@\s]", said):
+        raise ValueError(
+            "expected a registry without a scheme and a login, such as registry.example.org; "
+            "docker login stores the login"
+        )
     return said
 
 
@@ -86,7 +96,7 @@ class ImageOptions(ImagesOptions):
         Path("images"),
         metavar="FOLDER",
     )
-    push: str | None = option(
+    push: Annotated[str, AfterValidator(_registry)] | None = option(
         "a registry to push the images to, such as registry.example.org",
         NETWORK,
         None,

@@ -16,7 +16,10 @@ from flops_fl.net.address import PLAIN, WITH_TLS, Address, DataServer
 from flops_fl.net.identity import EXPECTED, is_name, is_numbered
 from flops_fl.net.target import Target
 from flops_fl.process.drawing import FORMATS
-from flops_fl.text import without_secrets
+from flops_fl.text import without_login
+
+# HOST:PORT, USER@HOST:PORT, or USER:PASSWORD@HOST, where file:a@b is a path.
+_MEANT_AS_HOST = re.compile(r"([\w.-]+@)?[\w.-]+:\d+(/.*)?|(?!file:)[^/:@]+:(?!/).*@.*")
 
 
 def _existing(path: Path) -> Path:
@@ -43,8 +46,8 @@ def _registered(text: str) -> str:
 
 def _tracking(uri: str) -> str:
     """Make a relative SQLite path absolute, since user code later has another working folder."""
-    if re.fullmatch(r"[\w.-]+:\d+(/.*)?", uri):  # to MLflow a folder, or a scheme it lacks
-        raise ValueError(f"expected a scheme, such as http://{uri}")
+    if _MEANT_AS_HOST.fullmatch(uri):  # to MLflow a folder, or a scheme it lacks
+        raise ValueError(f"expected a scheme, such as http://{uri.rpartition('@')[2]}")
     head, name = "sqlite:///", uri.removeprefix("sqlite:///")
     relative = uri.startswith(head) and name and name[0] not in "/:"
     return head + str(Path(name).absolute()) if relative else uri
@@ -108,7 +111,7 @@ def _pairs(value: Any) -> Any:
     for item in _commas(value):
         key, equals, text = (part.strip() for part in item.partition("="))
         if not (key and equals):
-            raise ValueError(f"{item!r}, expected KEY=VALUE")
+            raise ValueError(f"{without_login(item)!r}, expected KEY=VALUE")
         out[key.replace("-", "_")] = _literal(text)
     return out
 
@@ -161,7 +164,7 @@ def _target(text: str) -> Target:
     try:
         return Target.parse(text)
     except ValueError as error:
-        raise ValueError(f"{without_secrets(text)!r}, {error}") from None
+        raise ValueError(f"{without_login(text)!r}, {error}") from None
 
 
 def _address(value: Any) -> Any:

@@ -22,7 +22,7 @@ from flops_fl.errors import UsageError
 from flops_fl.options.common import Options
 from flops_fl.options.described import described, flag, variable
 from flops_fl.options.help import HELP_ALL, help_text
-from flops_fl.text import without_secrets
+from flops_fl.text import without_login
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,8 @@ def parse(
         given, unknown = _parser(cls).parse_known_args(argv)
     except argparse.ArgumentError as error:  # a switch that was given a value
         value = error.message.partition("argument ")[2]
-        problems.append(f"{error.argument_name}: a switch, which takes no value such as {value}")
+        value = without_login(value.strip("'"))
+        problems.append(f"{error.argument_name}: a switch, which takes no value such as {value!r}")
         read = False
     else:
         problems += [_stranger(cls, item) for item in unknown]
@@ -82,7 +83,7 @@ def parse(
     sources = _sources(cls, environ)
     meant = cls.meant({key: environ[name] for key, name in sources.items()}, values)
     sources = {key: name for key, name in sources.items() if key in meant and key not in values}
-    told = [f"{name}={without_secrets(environ[name])}" for name in sources.values()]
+    told = [f"{name}={without_login(environ[name])}" for name in sources.values()]
     try:
         options = cls(**(meant | values))
     except ValidationError as error:
@@ -167,9 +168,10 @@ def _shown(cls: type[Options], key: str) -> str:
 
 def _stranger(cls: type[Options], item: str) -> str:
     if not item.startswith("-"):
-        return f"{item}: not expected"
+        return f"{without_login(item)}: not expected"
     known = [flag(name) for name in cls.model_fields]
-    return f"{item}: no such option{similar(item.partition('=')[0], known)}"
+    name, equals, value = item.partition("=")
+    return f"{name}{equals}{without_login(value)}: no such option{similar(name, known)}"
 
 
 def similar(name: str, known: Sequence[str], least: float = 0.6) -> str:
@@ -229,8 +231,6 @@ def _sentence(cls: type[Options], error: Any, sources: Mapping[str, str]) -> str
     if error["type"] == "missing":
         return f"{shown} is missing: {info.description if info else message}"
     value = error["input"]
-    if key in sources:
-        given = f"{sources[key]}={value}"
-    else:
-        given = f"{shown} {','.join(map(str, value)) if isinstance(value, list) else value}"
-    return f"{without_secrets(given)}: {message[0].lower()}{message[1:]}"
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    before = f"{sources[key]}=" if key in sources else f"{shown} "
+    return f"{before}{without_login(text)}: {message[0].lower()}{message[1:]}"

@@ -19,6 +19,7 @@ from flops_fl.process.files import allow_many_files, open_files_allowed
 from flops_fl.process.lines import speak, stamp
 from flops_fl.process.signals import ignore_signals
 from flops_fl.process.streams import outlive_streams
+from flops_fl.text import without_secrets
 
 THREADS_GRACE = 3.0  # seconds to wait at exit for threads that user code has left running
 POOLS_GRACE = 0.5  # seconds of these in which executors may shut down by themselves
@@ -28,7 +29,7 @@ def report(error: FlopsError, stream: TextIO) -> None:
     """Write the error for a person: the user's own traceback if there is one, then one line."""
     if isinstance(error, RepositoryError) and error.traceback:
         stream.write(error.traceback.rstrip("\n") + "\n")
-    stream.write(f"{stamp(terminal=stream.isatty())}error: {error}\n")
+    stream.write(f"{stamp(terminal=stream.isatty())}error: {without_secrets(str(error))}\n")
     stream.flush()
 
 
@@ -104,7 +105,7 @@ def _failed(error: FlopsError, answer: Answer) -> int:
     ignore_signals()
     with suppress(OSError, ValueError):  # user code may have closed stderr
         report(error, sys.stderr)
-    answer.fail(str(error), error.exit_code)
+    answer.fail(without_secrets(str(error)), error.exit_code)
     return error.exit_code
 
 

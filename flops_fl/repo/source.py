@@ -18,7 +18,7 @@ from pathlib import Path
 from flops_fl.errors import RepositoryError, UsageError
 from flops_fl.limits import CLONE_TIMEOUT
 from flops_fl.process.temporary import temporary_folder
-from flops_fl.text import without_secrets
+from flops_fl.text import without_login, without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -85,13 +85,14 @@ def checkout(source: str, timeout: float = CLONE_TIMEOUT) -> Iterator[Checkout]:
             yield _inspect(target, without_secrets(source), _clone(source, target, timeout))
     else:
         local, _, ref = source.rpartition("@")
+        shown = without_login(source)
         if Path(local).is_dir() and local:
             raise UsageError(
-                f"no ML repository at {source!r}: @{ref} is for Git URLs. Give the folder "
+                f"no ML repository at {shown!r}: @{ref} is for Git URLs. Give the folder "
                 f"alone, {local}, or file://{Path(local).resolve()}@{ref}"
             )
         raise UsageError(
-            f"no ML repository at {source!r}: expected a folder with model_manager.py, or a "
+            f"no ML repository at {shown!r}: expected a folder with model_manager.py, or a "
             "Git URL such as https://example.org/me/model.git@main"
         )
 
