@@ -12,7 +12,7 @@ from rich.table import Table
 from flops_fl.images.build import Built, Image, Wanted, build
 from flops_fl.images.config import INFERENCE
 from flops_fl.images.layout import Layout
-from flops_fl.images.push import push
+from flops_fl.images.push import push, require_registry
 from flops_fl.images.served import served_model
 from flops_fl.options.images import ImageOptions
 from flops_fl.process.answer import Answer
@@ -27,9 +27,11 @@ def build_images(options: ImageOptions, answer: Answer) -> None:
     """Build the images of a repository, or of a model, and push them if that is wanted.
 
     Raises:
-        FlopsError: see `build`, `served_model` and `push`.
+        FlopsError: see `build`, `served_model`, `require_registry` and `push`.
     """
     raise_on_signals()
+    if options.push:
+        require_registry(options.push)
     wanted = Wanted(
         roles=options.roles,
         platforms=options.platform,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 
+from flops_fl.errors import UsageError
 from flops_fl.images.build import Built
 from flops_fl.images.layout import Descriptor, Layout
 from flops_fl.images.registry import Reference, Registry
+from flops_fl.text import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +26,8 @@ def push(built: Built, registry: str) -> list[str]:
     pushed: list[str] = []
     other = ""
     for name, top in built.tags.items():
+        reference, to = _named(registry, name)
         full = f"{registry.rstrip('/')}/{name}"
-        reference = Reference.parse(full)
-        to = Registry(reference)
         inner = layout.manifests(top)
         for manifest in inner:
             for blob in _blobs(manifest, layout):
@@ -40,6 +41,26 @@ def push(built: Built, registry: str) -> list[str]:
         pushed.append(f"{full}@{top.digest}")
         other = reference.name
     return pushed
+
+
+def require_registry(registry: str) -> None:
+    """Check that there is a registry to push to, before anything is built.
+
+    Raises:
+        UsageError: it is no name of one, or nobody answers.
+    """
+    _named(registry, "owner/repository/role:commit")[1].require()
+
+
+def _named(registry: str, name: str) -> tuple[Reference, Registry]:
+    try:
+        reference = Reference.parse(f"{registry.rstrip('/')}/{name}")
+    except UsageError:
+        raise UsageError(
+            f"--push {without_secrets(registry)}: expected a registry such as registry.example.org "
+            "or localhost:5000/team, without https:// and without a tag"
+        ) from None
+    return reference, Registry(reference, "leave --push out")
 
 
 def _blobs(manifest: Descriptor, layout: Layout) -> list[Descriptor]:

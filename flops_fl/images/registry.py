@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -77,11 +78,36 @@ class Reference:
 
 
 class Registry:
-    """The images of one name at a registry."""
+    """The images of one name at a registry.
 
-    def __init__(self, reference: Reference) -> None:
+    Args:
+        remedy: What else a person can do if nobody answers.
+    """
+
+    def __init__(
+        self, reference: Reference, remedy: str = "give --base a folder with an OCI layout"
+    ) -> None:
         self._at = reference
+        self._remedy = remedy
         self._token = ""
+
+    def require(self) -> None:
+        """Check that there is a registry to push to, whomever it lets in.
+
+        Raises:
+            UsageError: nobody answers, or something else.
+        """
+        try:
+            self._open("GET", urljoin(self._at.url, "/v2/"), None, None).close()
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code not in (401, 403):  # it wants a login
+                raise UsageError(
+                    f"{self._at.host} is no registry that works ({error.code} {error.reason} at "
+                    f"/v2/): check the name, or {self._remedy}"
+                ) from None
+        except (OSError, ValueError, HTTPException) as error:
+            raise self._away(error, "--push") from None
 
     def manifest(self, tag: str) -> tuple[str, dict[str, Any], bytes]:
         """A manifest or an index: its OCI media type, what it says, and its bytes.
@@ -188,12 +214,8 @@ class Registry:
             if error.code in allowed:
                 raise FileNotFoundError(place) from None
             raise self._refused(error) from None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            raise UsageError(
-                f"{self._at.host} cannot be reached for {self._at} ({reason}): check the network "
-                "and the name, or give --base a folder with an OCI layout"
-            ) from None
+        except (OSError, ValueError, HTTPException) as error:
+            raise self._away(error, str(self._at)) from None
         with answer:
             yield answer
 
@@ -205,6 +227,13 @@ class Registry:
             # Not sent along to the store that a registry may redirect to.
             request.add_unredirected_header("Authorization", self._token)
         return urllib.request.urlopen(request, timeout=TIMEOUT)
+
+    def _away(self, error: Exception, purpose: str) -> UsageError:
+        reason = getattr(error, "reason", error)
+        return UsageError(
+            f"{self._at.host} cannot be reached for {purpose} ({reason}): check the network "
+            f"and the name, or {self._remedy}"
+        )
 
     def _refused(self, error: urllib.error.HTTPError) -> UsageError:
         if error.code in (401, 403):

@@ -10,6 +10,7 @@ from flops_fl.actors.lead import DONE
 from flops_fl.actors.simulation import federate
 from flops_fl.images.base import require_base
 from flops_fl.images.command import build_images
+from flops_fl.images.push import require_registry
 from flops_fl.net.listening import bound
 from flops_fl.options.project import ProjectRunOptions
 from flops_fl.process.answer import Answer
@@ -73,6 +74,8 @@ def _require(sla: Sla, options: ProjectRunOptions) -> None:
     if sla.builds_image:
         image = asked.image(sla, options, Path("run"))
         require_base(image.base, image.platform)
+        if image.push:
+            require_registry(image.push)
     if sla.deploys_image:
         require_mlflow()
         with bound(options.serve, "--serve"):

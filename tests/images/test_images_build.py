@@ -6,6 +6,7 @@ import tarfile
 
 import pytest
 
+from flops_fl.errors import UsageError
 from flops_fl.images import base as base_images
 from flops_fl.images import build as building
 from flops_fl.images.layout import INDEX, Layout
@@ -202,6 +203,23 @@ def test_images_are_pushed_once(image, repo):
         kept.calls.clear()
         image("--push", kept.address)
         assert not [call for call in kept.calls if call.startswith("POST")]
+
+
+def test_a_registry_that_cannot_be_used_is_found_before_the_build(image, tmp_path, monkeypatch):
+    def not_yet(*_):
+        pytest.fail("it builds")
+
+    monkeypatch.setattr("flops_fl.images.command.build", not_yet)
+    for wrong in ("https://registry.example.org", "registry.example.org:1/x:2", "a b"):
+        said = rf"^--push {wrong}: expected a registry such as registry.example.org"
+        with pytest.raises(UsageError, match=said):
+            image("--push", wrong)
+    with tiny.registry() as kept:
+        kept.is_else = True
+        with pytest.raises(UsageError, match=rf"^{kept.address} is no registry .*404 Not Found at"):
+            image("--push", f"{kept.address}/team")
+    with pytest.raises(UsageError, match=r"for --push \(.*refused\): .* or leave --push out"):
+        image("--push", kept.address)
 
 
 def test_a_wheel_of_the_repository_is_installed(image, repo, wheels, tmp_path):

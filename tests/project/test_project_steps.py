@@ -36,6 +36,7 @@ def called(monkeypatch, tmp_path):
     note = vars(found).update
     monkeypatch.setattr(command, "federate", federate)
     monkeypatch.setattr(command, "require_base", lambda *told: note(base=told))
+    monkeypatch.setattr(command, "require_registry", lambda told: note(registry=told))
     monkeypatch.setattr(command, "build_images", lambda options, answer: note(image=options))
     monkeypatch.setattr(command, "serve", lambda options, **_: note(server=options))
     return found
@@ -54,6 +55,7 @@ def test_the_steps_are_the_commands_for_the_models_image_and_server(called, tmp_
     image, server = called.image, called.server
     assert (image.repo, image.role) == (str(tmp_path / "run"), "inference")
     assert (image.platform, image.push) == (["linux/arm64"], "registry.example.org")
+    assert called.registry == "registry.example.org"
     assert image.base == f"python:{THIS_PYTHON}-slim"
     assert called.base == (image.base, ["linux/arm64"])
     assert image.out == tmp_path / "run" / "images"
