@@ -111,7 +111,7 @@ def without_secrets(text: str) -> str:
     """
     text = re.sub(rf"(https?://)(?:[^/?#\s]*|[^/?#:@\s\[]*:{_UNQUOTED})@", r"\1", text)
     text = re.sub(rf"(\w://[^/?#:@\s\[]*):(?:[^/?#\s]*|{_UNQUOTED})@", r"\1@", text)
-    return re.sub(rf"(\w://[^?\s]*\?)\S+?(?={_END})", r"\1...", text)
+    return re.sub(rf"(\w://[^?\s]*\?)(?!\.{{3}}(?:{_END}))\S+?(?={_END})", r"\1...", text)
 
 
 def without_login(value: str) -> str:

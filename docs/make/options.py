@@ -23,8 +23,9 @@ All options of all commands, as `--help-all` has them. `docs/make/options.py` wr
 
 An option is taken from the command line, else from the environment, else it has its default. In the
 environment `--round-timeout 600` is `FLOPS_ROUND_TIMEOUT=600`. An option that may be repeated takes
-several values with commas in between, too. Defaults are in brackets. Times are seconds. Sizes are
-bytes, or `256MiB`.
+several values with commas in between, too (but for `--data` of `flops-fl project`, where they stand
+between the servers of one learner). Defaults are in brackets. Times are seconds. Sizes are bytes,
+or `256MiB`.
 """
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from flops_fl.errors import RepositoryError, UsageError
 from flops_fl.limits import CLONE_TIMEOUT
 from flops_fl.process.temporary import temporary_folder
+from flops_fl.repo.git_errors import why_and_remedy
 from flops_fl.text import without_login, without_secrets
 
 log = logging.getLogger(__name__)
@@ -85,15 +86,14 @@ def checkout(source: str, timeout: float = CLONE_TIMEOUT) -> Iterator[Checkout]:
             yield _inspect(target, without_secrets(source), _clone(source, target, timeout))
     else:
         local, _, ref = source.rpartition("@")
-        shown = without_login(source)
         if Path(local).is_dir() and local:
             raise UsageError(
-                f"no ML repository at {shown!r}: @{ref} is for Git URLs. Give the folder "
+                f"no ML repository at {source!r}: @{ref} is for Git URLs. Give the folder "
                 f"alone, {local}, or file://{Path(local).resolve()}@{ref}"
             )
         raise UsageError(
-            f"no ML repository at {shown!r}: expected a folder with model_manager.py, or a "
-            "Git URL such as https://example.org/me/model.git@main"
+            f"no ML repository at {without_login(source)!r}: expected a folder with "
+            "model_manager.py, or a Git URL such as https://example.org/me/model.git@main"
         )
 
 
@@ -253,7 +253,7 @@ def _is_run(top: Path, line: str) -> bool:
 
 
 def _git(folder: Path, source: str, *arguments: str, timeout: float = CLONE_TIMEOUT) -> str:
-    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}  # `_reason` reads it
+    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}  # we read what it says
     source = without_secrets(source)
     try:
         done = subprocess.run(
@@ -280,18 +280,5 @@ def _git(folder: Path, source: str, *arguments: str, timeout: float = CLONE_TIME
                 f"{source!r} cannot be written below {tempfile.gettempdir()} ({said}): make room "
                 "there, or set TMPDIR to another folder"
             )
-        raise UsageError(
-            f"Git cannot fetch {source!r} ({_reason(without_secrets(done.stderr))}): check "
-            "the address, the part after @, and that the repository may be read from here"
-        )
+        raise UsageError(f"Git cannot fetch {source!r} {why_and_remedy(done.stderr)}")
     return done.stdout.strip()
-
-
-def _reason(stderr: str) -> str:
-    """The line of Git's words that says why it failed; what it advises comes after it."""
-    lines = [line for line in stderr.splitlines() if line.strip()]
-    for before, line in zip(["", *lines], lines, strict=False):
-        if line.startswith(("fatal:", "error:")):
-            # Where ssh failed, its own line says why.
-            return before if before and "Could not read from remote" in line else line
-    return lines[-1] if lines else "no reason given"

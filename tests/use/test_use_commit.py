@@ -10,6 +10,7 @@ import flops_fl
 from flops_fl.errors import UsageError
 from flops_fl.use.model import read_run
 from tests.conftest import NUMPY
+from tests.private_git import LOGIN, private_git
 
 
 def git(repo, *words):
@@ -102,3 +103,21 @@ def test_a_run_without_the_model_that_is_asked_for_says_which_it_has(run, tmp_pa
     shutil.rmtree(tmp_path / "run" / "checkpoints")  # whose newest would do
     with pytest.raises(UsageError, match=r"no model-last.npz \(its status is completed"):
         flops_fl.load(tmp_path / "run", best=False)
+
+
+def test_a_private_repository_is_had_with_a_login(run_of_repo, tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")  # no credential helper of the user's
+    run, repo, _ = run_of_repo
+    commit = committed(repo)
+    git(tmp_path, "clone", "-q", "--bare", repo, tmp_path / "served" / "mlp.git")
+    result = json.loads((run / "result.json").read_text())
+    with private_git(tmp_path / "served") as server:
+        url = f"{server}/mlp.git"
+        result["repo"] = {"source": url, "commit": commit}
+        (run / "result.json").write_text(json.dumps(result))
+        with pytest.raises(UsageError, match="could not read Username.*private.*--repo") as failed:
+            flops_fl.load(run)
+        with pytest.raises(UsageError, match=r"Authentication failed.*user and token") as wrong:
+            flops_fl.load(run, repo=url.replace("://", "://me:wrong1@"))
+        assert "wrong1" not in str(failed.value) + str(wrong.value)
+        assert flops_fl.load(run, repo=url.replace("://", f"://{LOGIN}@")).bias.shape == (10,)
