@@ -90,8 +90,8 @@ def numbered(before: str, count: int) -> list[str]:
 
 
 def counted(number: int, name: str) -> str:
-    """``1 learner``, ``2 learners``."""
-    return f"{number} {name}" + ("" if number == 1 else "s")
+    """``1 learner``, ``2 learners``, ``2 processes``."""
+    return f"{number} {name}" + ("" if number == 1 else "es" if name.endswith("s") else "s")
 
 
 def amount(count: float, ones: str = "B") -> str:

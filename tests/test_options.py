@@ -216,6 +216,26 @@ def test_a_variable_that_no_command_knows_is_named(caplog):
     ]
 
 
+def test_an_option_of_this_command_is_meant_before_that_of_another(caplog):
+    with caplog.at_level(logging.WARNING):
+        aggregator("r", FLOPS_ROUNDZ="5", FLOPS_LEARNER_IDD="x")
+    assert caplog.messages == [
+        "FLOPS_LEARNER_IDD is no option of any command (did you mean FLOPS_LEARNER_ID?)",
+        "FLOPS_ROUNDZ is no option of any command (did you mean FLOPS_ROUNDS?)",
+    ]
+
+
+def test_without_tracking_a_server_is_refused_unless_the_machine_names_it():
+    uri = "http://127.0.0.1:5000"
+    with pytest.raises(UsageError, match="--no-tracking and --tracking-uri exclude each other"):
+        aggregator("r", "--no-tracking", "--tracking-uri", uri)
+    with pytest.raises(UsageError, match="exclude each other.*FLOPS_NO_TRACKING=1"):
+        aggregator("r", "--tracking-uri", uri, FLOPS_NO_TRACKING="1")
+    assert aggregator("r", "--no-tracking", FLOPS_TRACKING_URI=uri).tracking_uri is None
+    assert not aggregator("r", FLOPS_NO_TRACKING="yes", FLOPS_TRACKING_URI=uri).tracks
+    assert aggregator("r", FLOPS_NO_TRACKING="no", FLOPS_TRACKING_URI=uri).tracking_uri == uri
+
+
 @pytest.mark.parametrize(
     "command",
     [

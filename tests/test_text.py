@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flops_fl.text import SENTENCE, TRACEBACK, paragraph, reason, sentence
+from flops_fl.text import SENTENCE, TRACEBACK, counted, paragraph, reason, sentence
 from flops_fl.types import LearnerFailure
 
 HOSTILE = st.text(
@@ -66,3 +66,8 @@ def test_an_error_that_says_more_than_its_cause_is_the_reason():
     assert reason(wrapped(KeyError("x"), said)) == said
     assert reason(wrapped(OSError("aside"), said)) == said
     assert reason(wrapped(KeyError("x"), "no {} there.\nMore lines")) == "no 'x' there"
+
+
+def test_one_is_no_plural():
+    assert [counted(n, "round") for n in (0, 1, 2)] == ["0 rounds", "1 round", "2 rounds"]
+    assert [counted(n, "process") for n in (1, 2)] == ["1 process", "2 processes"]

@@ -22,7 +22,7 @@ from flops_fl.process.prints import LEARNERS
 from flops_fl.process.signals import ending_at_once, raise_on_signals
 from flops_fl.process.temporary import temporary_folder
 from flops_fl.repo.source import checkout
-from flops_fl.text import numbered
+from flops_fl.text import counted, numbered
 
 if TYPE_CHECKING:
     from flops_fl.actors.lead import Ended
@@ -119,8 +119,8 @@ def federate(
                     shutil.rmtree(prints, ignore_errors=True)
                 hosted = list(_hosted(shares, processes))
                 log.info(
-                    "%d learners, %d processes; they print to %s",
-                    len(ids), len(hosted), shown(prints),
+                    "%s, %s; they print to %s",
+                    counted(len(ids), "learner"), counted(len(hosted), "process"), shown(prints),
                 )  # fmt: skip
                 common = {
                     "repo": str(repo.path),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from flops_fl.errors import FederationError
+from flops_fl.text import counted
 from flops_fl.types import Array, Evaluation, Parameters, Scalar, Stage, Update
 
 
@@ -118,7 +119,7 @@ class Strategy(Protocol):
 
 def not_accepted(name: str, failures: int) -> str:
     """Why a strategy that accepts no failures makes no model of a round."""
-    return f"strategy {name} accepts no failures, and {failures} learners gave no answer"
+    return f"strategy {name} accepts no failures, and {counted(failures, 'learner')} gave no answer"
 
 
 def require_accepted(name: str, failures: int, accepts: bool) -> None:

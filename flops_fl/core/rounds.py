@@ -30,6 +30,7 @@ from flops_fl.core.stages import (
     maybe_off_loop,
 )
 from flops_fl.errors import FederationError
+from flops_fl.text import counted
 from flops_fl.types import Best, RoundRecord
 
 
@@ -109,7 +110,7 @@ class Training:
         get another task, so the model must be on disk by then.
         """
         for learner in excluded(self.state.history, self.plan.max_failures):
-            reason = f"it failed in {self.plan.max_failures} rounds in a row"
+            reason = f"it failed in {counted(self.plan.max_failures or 0, 'round')} in a row"
             cohort.dismiss(learner, reason)
             self._observer.on_put_aside(learner, reason)
         if len(present := cohort.present()) < self.plan.min_available:

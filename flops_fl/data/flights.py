@@ -17,7 +17,7 @@ from flops_fl.data.servers import Dialled, FlightData
 from flops_fl.data.store import Found, Store, opened
 from flops_fl.data.tables import join_tables
 from flops_fl.errors import DataError, NoSuchFlight
-from flops_fl.text import sentence, some
+from flops_fl.text import counted, sentence, some
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ def load_flights(data: FlightData, tags: Sequence[str] = ()) -> Any:
     if missing := without_data(tags, [flight.name for flight in found]):
         said = "no data at %s have a tag among %s: the others are used"
         log.warning(said, _all(data), some(missing, _SHOWN))
-    log.info("data: %d rows in %d flights from %s", total, len(found), _all(data))
+    rows, flights = counted(total, "row"), counted(len(found), "flight")
+    log.info("data: %s in %s from %s", rows, flights, _all(data))
     return join_tables(named, fingerprint=_fingerprint(found))
 
 

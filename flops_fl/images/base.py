@@ -67,6 +67,11 @@ def fetch_base(name: str, platform: str, layout: Layout, cache: Layout) -> Base:
             blobs = _blobs(said)
             for blob in blobs:
                 layout.take(blob.digest, source)
+                if not layout.holds(blob.digest):
+                    raise UsageError(
+                        f"--base {name} is damaged: {source.path(blob.digest)} has other bytes "
+                        "than its name says, get the image again"
+                    )
         elif Path(name).exists():
             raise UsageError(
                 f"--base {name} is no OCI image layout: expected a folder with oci-layout and "
@@ -81,7 +86,7 @@ def fetch_base(name: str, platform: str, layout: Layout, cache: Layout) -> Base:
         found = _seen(manifest.digest, cache) or _looked_through(
             layers, layout, name, MACHINES[platform]
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, FileNotFoundError) as error:
         raise UsageError(f"--base {name} is a broken image ({error}): give another") from None
     return Base(label, manifest.digest, platform, content, layers, *found)
 

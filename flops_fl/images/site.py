@@ -19,6 +19,7 @@ from flops_fl.images.layers import Member
 from flops_fl.images.lock import Lock, Pin
 from flops_fl.images.uv import Target, install
 from flops_fl.repo.runtime import RUNTIME
+from flops_fl.text import counted
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def build_site(
     wanted = [pin for pin in pins if pin.name not in LEFT_OUT]
     requirements, folder = work / "requirements.txt", work / "site"
     requirements.write_text("\n".join([*lock.options, *(pin.lines() for pin in wanted)]))
-    log.info("installing %d packages for %s", len(wanted), target.platform)
+    log.info("installing %s for %s", counted(len(wanted), "package"), target.platform)
     install(requirements, target, repo, folder, cpu=cpu)
     site = Site(site_path(target.python))
     for info in sorted(folder.glob("*.dist-info")):

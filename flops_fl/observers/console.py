@@ -70,7 +70,7 @@ class ConsoleObserver(Observer):
             again += f": all its rounds are done, ask for more than {done} to go on"
         commit, plus, changes = (run.repo_commit or "").partition("+")
         commit = f" at {commit[:10]}{plus}{changes}" if commit else ""
-        planned = f"{run.rounds} rounds" if run.rounds else "rounds as its root asks"
+        planned = counted(run.rounds, "round") if run.rounds else "rounds as its root asks"
         self._say(f"{run.project_id}: {run.repo_source}{commit}, {planned}{again}")
         used = ", ".join(f"{name} {value}" for name, value in run.options.items())
         self._say(f"strategy {run.strategy}: {used}")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from flops_fl.core.observer import Observer, RunInfo
 from flops_fl.process.drawing import BLUE, LACKING, ORANGE, can_draw, figure, save
+from flops_fl.text import counted
 from flops_fl.types import Best, RoundRecord
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class PictureObserver(Observer):
 
     def on_start(self, run: RunInfo, history: Sequence[RoundRecord]) -> None:
         self._history = list(history)
-        self._title = f"{run.project_id}: {{}} rounds, {run.strategy}"
+        self._title = f"{run.project_id}: {{}}, {run.strategy}"
         if self._loading:
             self._loading.start()
         else:
@@ -47,8 +48,9 @@ class PictureObserver(Observer):
         if not (self._loading and self._history):
             return
         self._loading.join()
+        title = self._title.format(counted(len(self._history), "round"))
         try:
-            draw_history(self._history, self._path, self._title.format(len(self._history)))
+            draw_history(self._history, self._path, title)
         except OSError as fault:
             log.warning("cannot write the picture to %s (%s)", self._path, fault.strerror)
 

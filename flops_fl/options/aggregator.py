@@ -86,6 +86,7 @@ class AggregatorOptions(
     @classmethod
     def meant(cls, environment: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         """The environment without the options of learners, unless this is a cluster."""
+        environment = super().meant(environment, given)
         if (environment | dict(given)).get("role") == "cluster":
             return environment
         return {name: value for name, value in environment.items() if name not in _AS_OF_LEARNERS}

@@ -13,6 +13,8 @@ from flops_fl.net.tls import Tls
 from flops_fl.options.described import NETWORK, PROCESS, option
 from flops_fl.options.kinds import ExistingFile, HostPort
 
+TRUE = ("1", "t", "true", "y", "yes", "on")  # as pydantic reads a switch
+
 
 class Options(BaseModel):
     """Base of the options of each command."""

@@ -41,7 +41,7 @@ class DialOptions(TlsOptions):
 
     @property
     def acts_as(self) -> Role:
-        """The role that the certificate must name: any that dials will do here."""
+        """The role that the certificate names, if not another that dials."""
         return "device"
 
     @property
@@ -166,7 +166,14 @@ class PutOptions(ServerOptions):
     tag: str = option("data tag, by which learners find it", DATA, metavar="TAG")
 
 
-class ListOptions(ServerOptions):
+class _Reading(ServerOptions):
+    @property
+    def acts_as(self) -> Role:
+        """A learner's certificate is enough to read."""
+        return "learner"
+
+
+class ListOptions(_Reading):
     """Options of ``flops-fl data ls``."""
 
     tag: Listing = option("only data with this tag", DATA, [], metavar="TAG", repeated=True)
@@ -181,7 +188,7 @@ class DropOptions(ServerOptions):
     )
 
 
-class ShowOptions(DropOptions):
+class ShowOptions(DropOptions, _Reading):
     """Options of ``flops-fl data show``."""
 
     label: str = option("the column whose values are counted", DATA, "label", metavar="COLUMN")

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from flops_fl import __version__
 from flops_fl.errors import UsageError
-from flops_fl.options.common import Options
+from flops_fl.options.common import TRUE, Options
 from flops_fl.options.described import described, flag, variable
 from flops_fl.options.help import HELP_ALL, help_text
 from flops_fl.text import without_login
@@ -42,7 +42,7 @@ _MODULES = (
     "images",
     "completion",
 )
-_TRUE = ("1", "t", "true", "y", "yes", "on")  # as pydantic reads a switch
+_CLOSE = 0.9  # how similar a name of this command is, so that no other command's is meant, of 1
 _ALMOST = 0.95  # how similar names are of which one is mistaken for the other, of 1
 _NO_VALUE = "\0"  # stands for a missing value; no command line can contain it
 
@@ -134,7 +134,7 @@ def asks_for_json(
 ) -> bool:
     """Whether the answer is to be JSON, even if the options are wrong."""
     name = "json_"
-    said = "--json" in argv or environ.get(variable(name), "").lower() in _TRUE
+    said = "--json" in argv or environ.get(variable(name), "").lower() in TRUE
     return said and (name in cls.model_fields or "--json" in argv)
 
 
@@ -208,7 +208,8 @@ def _name_strangers(own: Collection[str], environ: Mapping[str, str]) -> None:
         if not name.startswith("FLOPS_") or name in own:
             continue
         if name not in known:
-            log.warning("%s is no option of any command%s", name, similar(name, known))
+            meant = similar(name, sorted(own), _CLOSE) or similar(name, known)
+            log.warning("%s is no option of any command%s", name, meant)
         elif meant := similar(name, sorted(own), _ALMOST):
             log.warning("%s is an option of another command%s", name, meant)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import PositiveInt, field_validator, model_validator
 
 from flops_fl import limits
-from flops_fl.options.common import Options
+from flops_fl.options.common import TRUE, Options
 from flops_fl.options.described import (
     LEARNERS,
     LIMITS,
@@ -213,6 +214,13 @@ class RunningOptions(StrategyOptions):
         advanced=True,
     )
 
+    @classmethod
+    def meant(cls, environment: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """The environment, with --no-tracking without its server: a machine may set that."""
+        if str((environment | dict(given)).get("no_tracking")).lower() not in TRUE:
+            return environment
+        return {name: value for name, value in environment.items() if name != "tracking_uri"}
+
     @property
     def bounds(self) -> dict[str, Any]:
         """The options that bound updates and learners; only those that were given."""
@@ -227,6 +235,8 @@ class RunningOptions(StrategyOptions):
             raise ValueError("--resume and --fresh exclude each other: give one")
         if self.register_ and self.no_tracking:
             raise ValueError("--register needs MLflow: leave out --no-tracking")
+        if self.tracking_uri and self.no_tracking:
+            raise ValueError("--no-tracking and --tracking-uri exclude each other: give one")
         return self
 
 

@@ -31,7 +31,7 @@ from flops_fl.repo.contract import ManagedModel
 from flops_fl.run.checkpoint import Checkpoint, kept_rounds, load_round
 from flops_fl.run.folder import shown
 from flops_fl.run.start import CYCLE
-from flops_fl.text import some
+from flops_fl.text import counted, some
 from flops_fl.types import Evaluation, Parameters, Scalar, Task, Update, parameters_sha256
 from flops_fl.use.model import repository_of, require_fit, result_of
 
@@ -79,7 +79,8 @@ def _recorded(result: Mapping[str, Any], options: ReplayOptions) -> str | None:
     record = _records(result).get(options.round)
     if record is None:
         raise UsageError(
-            f"--round {options.round}: {shown(options.run)} has {len(result['rounds'])} rounds"
+            f"--round {options.round}: {shown(options.run)} has "
+            f"{counted(len(result['rounds']), 'round')}"
         )
     _require_task_here(record, result, options)
     failures = {each["learner"]: each for each in record["failures"]}

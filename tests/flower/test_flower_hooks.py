@@ -228,10 +228,10 @@ def test_a_loss_that_is_no_number_is_said_and_costs_no_more_than_itself(caplog):
 def test_no_failure_is_accepted_by_whoever_is_told_so(name):
     strategy = build(name, {"accept_failures": False}, module=None)
     assert strategy.options["accept_failures"] is False
-    with pytest.raises(FederationError, match="accepts no failures, and 1 learners gave no answer"):
+    with pytest.raises(FederationError, match="accepts no failures, and 1 learner gave no answer"):
         play(strategy, FakeCohort(["l1", "l2", "l3"], broken=["l3"]))
     assert play(strategy, FakeCohort(["l1", "l2"])).history[0].loss is not None
-    assert "accepts no failures, and 1 learners gave" in strategy.judge(1, [], 1).missing
+    assert "accepts no failures, and 1 learner gave" in strategy.judge(1, [], 1).missing
 
 
 def test_objects_are_not_given_as_text():

@@ -1,5 +1,6 @@
 """Base images: from a layout, from a registry; what they have decides what is installed."""
 
+import os
 import re
 from pathlib import Path
 
@@ -77,6 +78,25 @@ def test_a_base_that_is_not_there_is_one_sentence(tmp_path, layout):
 def test_a_base_for_another_platform_is_refused_by_name(tmp_path, layout):
     folder = tiny.base(tmp_path / "base", "linux/arm64")
     with pytest.raises(UsageError, match=re.escape("no image for linux/amd64")):
+        fetch_base(str(folder), AMD64, layout, NONE)
+
+
+@pytest.mark.parametrize(
+    ("hurt", "said"),
+    [
+        (
+            lambda blob: os.truncate(blob, 40),
+            "is damaged: .*/{} has other bytes than",
+        ),
+        (Path.unlink, "is a broken image .*/{}"),
+    ],
+)
+def test_a_base_that_is_damaged_is_named_with_its_file(tmp_path, layout, hurt, said):
+    folder = tiny.base(tmp_path / "base", AMD64)
+    blobs = (folder / "blobs" / "sha256").iterdir()
+    (blob,) = [file for file in blobs if file.read_bytes().startswith(b"\x1f\x8b")]
+    hurt(blob)
+    with pytest.raises(UsageError, match=f"--base {folder} {said.format(blob.name)}"):
         fetch_base(str(folder), AMD64, layout, NONE)
 
 

@@ -116,6 +116,7 @@ def test_a_commit_is_shown_with_whether_the_files_differ(commit, said):
 @pytest.mark.parametrize(
     ("rounds", "first", "last"),
     [
+        (1, "1 round, resumed after round 3: all", "3 (1 "),
         (2, "2 rounds, resumed after round 3: all its rounds are done, ask for more than 3 to go",
          "3 (2 were asked for) in 4.5 s"),
         (3, "3 rounds, resumed after round 3: all its rounds are done", "3 of 3 in 4.5 s"),

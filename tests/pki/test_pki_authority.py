@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from flops_fl.cli import run
 from flops_fl.errors import Refused, UsageError
 from flops_fl.net.tls import Tls
 from tests.certificates import Authority
@@ -70,6 +71,10 @@ def test_a_certificate_is_for_one_role(pki_command, here):
         pair = here / "pki/signed" / f"{name}.pem", here / f"{name}.key"
         with pytest.raises(Refused, match=f"is for another role than {role}: .*--role {role}"):
             Tls.read(*pair, None, role)
+    pair = ["--tls-cert", str(here / "pki/signed/root.pem"), "--tls-key", str(here / "root.key")]
+    for words, role in ((["ls"], "learner"), (["show", "x"], "learner"), (["rm", "x"], "device")):
+        with pytest.raises(Refused, match=f"give one signed with --role {role}$"):
+            run(["data", *words, "--server", "grpc+tls://127.0.0.1:9", *pair])
 
 
 @contextmanager
