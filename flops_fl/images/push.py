@@ -8,7 +8,6 @@ from flops_fl.errors import UsageError
 from flops_fl.images.build import Built
 from flops_fl.images.layout import Descriptor, Layout
 from flops_fl.images.registry import Reference, Registry
-from flops_fl.text import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +56,8 @@ def _named(registry: str, name: str) -> tuple[Reference, Registry]:
         reference = Reference.parse(f"{registry.rstrip('/')}/{name}")
     except UsageError:
         raise UsageError(
-            f"--push {without_secrets(registry)}: expected a registry such as registry.example.org "
-            "or localhost:5000/team, without https:// and without a tag"
+            f"--push {registry}: expected a registry such as registry.example.org or "
+            "localhost:5000/team, without a tag"
         ) from None
     return reference, Registry(reference, "leave --push out")
 

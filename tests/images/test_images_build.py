@@ -210,9 +210,8 @@ def test_a_registry_that_cannot_be_used_is_found_before_the_build(image, tmp_pat
         pytest.fail("it builds")
 
     monkeypatch.setattr("flops_fl.images.command.build", not_yet)
-    for wrong in ("https://registry.example.org", "registry.example.org:1/x:2", "a b"):
-        said = rf"^--push {wrong}: expected a registry such as registry.example.org"
-        with pytest.raises(UsageError, match=said):
+    for wrong in ("https://registry.example.org", "registry.example.org:1/x:2", "/x"):
+        with pytest.raises(UsageError, match=rf"^--push {wrong}: expected a registry .*such as"):
             image("--push", wrong)
     with tiny.registry() as kept:
         kept.is_else = True
