@@ -107,11 +107,11 @@ def without_secrets(text: str) -> str:
     """Remove what may be secret from all URLs in a text.
 
     That is what stands before the host's @ (of other schemes than HTTP's, the password alone), and
-    the query, for which three dots stand.
+    the query, for which three dots stand. A URL that was taken for a path has only one slash.
     """
-    text = re.sub(rf"(https?://)(?:[^/?#\s]*|[^/?#:@\s\[]*:{_UNQUOTED})@", r"\1", text)
-    text = re.sub(rf"(\w://[^/?#:@\s\[]*):(?:[^/?#\s]*|{_UNQUOTED})@", r"\1@", text)
-    return re.sub(rf"(\w://[^?\s]*\?)(?!\.{{3}}(?:{_END}))\S+?(?={_END})", r"\1...", text)
+    text = re.sub(rf"(https?://?)(?:[^/?#\s]*|[^/?#:@\s\[]*:{_UNQUOTED})@", r"\1", text)
+    text = re.sub(rf"(\w://?[^/?#:@\s\[]*):(?:[^/?#\s]*|{_UNQUOTED})@", r"\1@", text)
+    return re.sub(rf"(\w://?[^?\s]*\?)(?!\.{{3}}(?:{_END}))\S+?(?={_END})", r"\1...", text)
 
 
 def without_login(value: str) -> str:

@@ -38,6 +38,9 @@ PASSWORD = LOGIN.partition(":")[2]
             "(see 'sql://me@h/db?...', and http://h/?...).",
         ),
         ("what? http://h/? no", "what? http://h/? no"),
+        ("/a/http:/me:s3@h/x is no folder", "/a/http:/h/x is no folder"),
+        ("/a/sql:/me:s3@h/x?s3", "/a/sql:/me@h/x?..."),
+        ("models:/digits@prod", "models:/digits@prod"),
     ],
 )
 def test_a_text_has_its_urls_without_secrets(text, shown):
@@ -68,6 +71,14 @@ def test_a_value_may_lack_the_scheme(value, shown):
         ("data ls --server grpc://me:s3@h:99", "--server grpc://me@h:99: 'me@h:99' is not an add"),
         ("data ls --server me:s3@h:99", "--server me@h:99: 'me@h:99' is no data server"),
         ("learner r --aggregator h:1 --data grpc://me:s3@h:1", "--data grpc://me@h:1: 'me@h:1' is"),
+        (
+            "learner r --aggregator h:1 --data http://me:s3@h/x",
+            "--data http://h/x: 'http://h/x' is no",
+        ),
+        (
+            "learner r --aggregator h:1 --data me:s3@h:1",
+            "--data me@h:1: 'me@h:1' is no data server",
+        ),
         ("learner r --aggregator me:s3@h:1", "--aggregator me@h:1: 'me@h:1' is not an address"),
         ("image r --push me:s3@h", "--push me@h: expected a registry without a scheme"),
         ("image r --push https://me:s3@h/x", "--push https://h/x: expected a registry without"),
@@ -164,7 +175,20 @@ def test_the_answers_of_programs_have_no_password(run_cli, private):
     assert code == 3, err
     assert json.loads(out)["repo"] == f"{private}@v1"
     assert PASSWORD not in out + err
+    code, out, err = run_cli("flops_fl", "serve", url)  # a line says what is loaded, then it fails
+    assert code == 2, err
+    assert f"loading {private} into" in err
+    assert "no run in http:/127.0.0.1:" in err
+    assert PASSWORD not in out + err
     code, out, err = run_cli("flops_fl", "data", "ls", "--server", f"grpc://{LOGIN}@h:1", "--json")
     assert code == 2, err
     assert "'me@h:1' is not an address" in json.loads(out)["error"]
     assert PASSWORD not in out + err
+
+
+def test_a_folder_of_data_may_be_called_like_a_host(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "part:1").mkdir()
+    argv = ["r", "--aggregator", "127.0.0.1:1", "--insecure", "--data", "part:1"]
+    cls = cli.COMMANDS["learner"].options_class
+    assert parse(cls, "l", "", argv, {}).data == tmp_path / "part:1"

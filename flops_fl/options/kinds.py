@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
 
 from flops_fl.limits import MOST_LEARNERS, MOST_ROUNDS
-from flops_fl.net.address import PLAIN, WITH_TLS, Address, DataServer
+from flops_fl.net.address import Address, DataServer
 from flops_fl.net.identity import EXPECTED, is_name, is_numbered
 from flops_fl.net.target import Target
 from flops_fl.process.drawing import FORMATS
@@ -177,12 +177,18 @@ def _server(value: Any) -> Any:
 
 def _learners_data(value: Any) -> Any:
     """A path, or data servers with commas."""
-    if isinstance(value, str) and value.startswith((f"{PLAIN}://", f"{WITH_TLS}://")):
+    if isinstance(value, str) and _names_servers(value):
         servers = tuple(DataServer.parse(each) for each in _commas(value))
         if twice := [str(server) for server in servers if servers.count(server) > 1]:
             raise ValueError(f"{twice[0]} is given twice: expected each server once")
         return servers
     return Path(value).absolute() if isinstance(value, str | Path) else value
+
+
+def _names_servers(data: str) -> bool:
+    """Whether no path is meant, even if it is no right address."""
+    host = _MEANT_AS_HOST.fullmatch(data) is not None
+    return "://" in data or (host and not Path(data).exists())
 
 
 def _picture(path: Path) -> Path:

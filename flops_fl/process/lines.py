@@ -8,6 +8,8 @@ import time
 from contextlib import suppress
 from typing import TextIO
 
+from flops_fl.text import without_secrets
+
 OURS = "flops_fl"  # our logger; the root logger belongs to user code
 
 
@@ -47,5 +49,6 @@ class _Lines(logging.Handler):
         stream = self._stream or sys.stderr
         with suppress(OSError, ValueError):  # user code may have closed it
             warning = "warning: " if record.levelno >= logging.WARNING else ""
-            stream.write(f"{stamp(terminal=on_terminal(stream))}{warning}{self.format(record)}\n")
+            line = without_secrets(self.format(record))
+            stream.write(f"{stamp(terminal=on_terminal(stream))}{warning}{line}\n")
             stream.flush()
