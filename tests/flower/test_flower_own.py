@@ -96,4 +96,4 @@ def test_a_federation_uses_it(repo, run_cli, tmp_path):
         "flops_fl", "simulate", repo, *options, "--strategy", "mine:Last", "--fresh"
     )
     assert code == 2
-    assert err.count("\n") == 1
+    assert err.count("\n") == 2  # what the data are, and the error

@@ -117,6 +117,7 @@ def base(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # keras' own
 @root_with_umoci
 @pytest.mark.parametrize(
     ("framework", "output"),

@@ -14,6 +14,7 @@ import yaml
 import flops_fl
 from flops_fl.images.uv import program
 from tests.conftest import EXAMPLES
+from tests.images import standins
 
 PREDICT = """
 import json, sys
@@ -94,16 +95,14 @@ def kind_of(document):
 
 
 def fresh(folder, requirements):
-    """A new environment's Python, with these requirements and no more.
-
-    Torch is the one without CUDA, from PyTorch's index or a folder that UV_FIND_LINKS names.
-    """
-    where = ["--python", folder / "bin" / "python"]
-    by_index = "torch" in requirements.read_text() and "UV_FIND_LINKS" not in os.environ
-    cpu = ["--torch-backend", "cpu"] if by_index else []
+    """A new environment's Python, with these requirements and no more; torch is without CUDA."""
+    where, index, cpu = ["--python", folder / "bin" / "python"], None, []
+    if "torch" in requirements.read_text():
+        index = standins.torch_index(folder.parent)
+        cpu = ["--torch-backend", "cpu"] if index is None else []
     subprocess.run([program(), "venv", "-q", "--python", sys.executable, folder], check=True)
     install = [program(), "pip", "install", "-q", *where, *cpu, "-r", requirements]
-    subprocess.run(install, check=True)
+    subprocess.run(install, check=True, env={**os.environ, **(index or {})})
     return folder / "bin" / "python"
 
 

@@ -163,7 +163,7 @@ def test_too_few_updates_fail_the_federation_and_name_who_is_missing(
 def test_a_second_process_under_one_id_is_refused_and_told_so(
     processes, digits, slow_repo, tmp_path
 ):
-    env = {"MARK": str(tmp_path / "one"), "FIT_SECONDS": "4"}
+    env = {"MARK": str(tmp_path / "one"), "FIT_SECONDS": "12"}
     aggregator = processes.aggregator(slow_repo, "--rounds", 1)
     processes.learner(slow_repo, digits / "part-0", "same", env=env)
     _wait_for("one-fit-*", tmp_path)

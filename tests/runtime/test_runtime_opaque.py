@@ -88,5 +88,5 @@ def test_what_does_not_go_together_is_refused_at_the_start(run_cli, tmp_path):
 def assert_one_sentence(err, said):
     import re
 
-    assert err.count("\n") == 1, err
+    assert err.count("\n") == 2, err  # what the data are, and the error
     assert re.search(said, err), err
