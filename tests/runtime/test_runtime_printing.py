@@ -66,7 +66,7 @@ def test_lines_of_both_actors_in_a_container(processes, digits, run_cli):
     processes.result(aggregator)
     processes.finish(learner)
     said = processes.stderr(learner)
-    assert re.search(f"^{STAMP}\\[first\\] waiting for the aggregator at .* refused", said)
+    assert re.search(f"^{STAMP}\\[first\\] waiting for the aggregator at .* refused", said, re.M)
     assert said.count("waiting for") == 1
     assert "disconnected" not in said
     said = processes.stderr(aggregator)
