@@ -151,3 +151,20 @@ def test_help_is_quick_and_imports_nothing_heavy(run_cli):
     assert "pydantic" in imported
     for heavy in ("mlflow", "datasets", "torch", "flwr", "numpy", "pyarrow"):
         assert heavy not in imported
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["simulat", "r"], "no command 'simulat' (did you mean simulate?). See"),
+        (["data", "partitio"], "did you mean data partition?"),
+        (
+            ["nonsense"],
+            "expected init, check, simulate, aggregator, learner, run, evaluate",
+        ),
+    ],
+)
+def test_a_misspelt_command_is_answered_with_what_may_have_been_meant(argv, said):
+    with pytest.raises(UsageError) as caught:
+        cli.run(argv)
+    assert said in str(caught.value)

@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from flops_fl import cli
 from flops_fl.errors import UsageError
 from flops_fl.options.aggregator import AggregatorOptions
 from flops_fl.options.check import CheckOptions
@@ -253,23 +252,6 @@ def test_commands_answer_in_one_line(run_cli, command):
     assert out == ""
     assert unstamped(err).startswith("error: ")
     assert err.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        (["simulat", "r"], "no command 'simulat' (did you mean simulate?). See"),
-        (["data", "partitio"], "did you mean data partition?"),
-        (
-            ["nonsense"],
-            "expected init, check, simulate, aggregator, learner, run, evaluate",
-        ),
-    ],
-)
-def test_a_misspelt_command_is_answered_with_what_may_have_been_meant(argv, said):
-    with pytest.raises(UsageError) as caught:
-        cli.run(argv)
-    assert said in str(caught.value)
 
 
 def test_simulate_waits_for_all_its_learners(capsys):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flops_fl.observers.flavors import example_for, flavor_of
+from flops_fl.observers.flavors import example_for
 from flops_fl.observers.mlflow import MlflowObserver
 from flops_fl.observers.mlflow_local import local_store
 from flops_fl.observers.mlflow_store import BestModel
@@ -183,26 +183,6 @@ def test_the_best_model_has_a_signature_and_is_stored_once(tmp_path):
     assert info.saved_input_example_info
 
 
-def test_a_row_that_a_model_predicts_from_is_derived_where_the_model_tells():
-    from sklearn.linear_model import LogisticRegression, SGDClassifier
-
-    class Keras:
-        input_shape = (None, 28, 28, 1)
-
-    class Forest:
-        def num_features(self):
-            return 7
-
-    bare = SGDClassifier()
-    bare.coef_ = np.zeros((10, 5))  # as a ModelManager sets it
-    assert example_for(bare).shape == (1, 5)
-    assert example_for(LogisticRegression().fit(np.eye(4), [0, 1, 0, 1])).shape == (1, 4)
-    assert example_for(Keras()).shape == (1, 28, 28, 1)
-    assert example_for(Forest()).shape == (1, 7)
-    assert example_for(LogisticRegression()) is None
-    assert example_for({"w": 3}) is None
-
-
 @pytest.mark.slow
 def test_what_a_server_missed_while_it_was_down_arrives_later(tmp_path):
     port = free_port()
@@ -293,13 +273,3 @@ def test_what_a_server_missed_that_was_killed_and_never_came_back_arrives_with_r
         assert version.run_id == found["run_id"]
     finally:
         kill(server)
-
-
-def test_a_models_flavor_is_that_of_its_class_or_a_parents():
-    from sklearn.linear_model import LinearRegression
-
-    class Mine(LinearRegression):
-        pass
-
-    assert flavor_of(Mine()) == "sklearn"
-    assert flavor_of({}) is None

@@ -16,7 +16,6 @@ from flops_fl.cli import run
 from flops_fl.data.content import hash_of
 from flops_fl.data.folder import load_folder
 from flops_fl.errors import FederationError, UsageError
-from tests.conftest import NUMPY
 
 TaskIdentity = flwr.supercore.task_identity.TaskIdentity
 
@@ -220,58 +219,6 @@ def test_an_app_says_nothing_of_the_machine_that_wrote_it(app, tmp_path):
     assert str(tmp_path) not in (tmp_path / "app" / "pyproject.toml").read_text()
 
 
-@pytest.mark.parametrize(
-    ("options", "why"),
-    [
-        (["--strategy", "NoSuch"], "no strategy 'NoSuch': choose from Bulyan"),
-        (["--strategy", "FedProx"], "let fit_model take an argument config"),
-        (["--strategy", "FedAdam", "--strategy-option", "nosuch=1"], "nosuch"),
-    ],
-)
-def test_a_strategy_that_cannot_be_built_is_refused_before_anything_is_written(
-    options, why, run_cli, tmp_path
-):
-    told = ["--learners", 3, "--out", tmp_path / "app", *options]
-    code, out, err = run_cli("flops_fl", "flower", "export", NUMPY, *told)
-    assert (code, out) == (2, "")
-    assert why in err
-    assert not (tmp_path / "app").exists()
-
-
-def test_an_app_that_cannot_be_written_is_one_sentence_and_can_be_written_later(run_cli, tmp_path):
-    repo = tmp_path / "repo"
-    repo.mkdir()
-    (repo / "model_manager.py").write_text("import no_such_framework\n")
-    told = ["flops_fl", "flower", "export", repo, "--learners", 3, "--out"]
-    code, _, err = run_cli(*told, "/proc/self/app")  # which nobody can write, not even root
-    assert code == 2
-    assert "--out /proc/self/app: the app cannot be written (" in err
-    assert "Traceback" not in err
-    (repo / "lost").symlink_to("nowhere")  # as on a full disk, shutil collects what it cannot copy
-    code, _, err = run_cli(*told, tmp_path / "app")
-    assert code == 2
-    assert "the app cannot be written ([Errno 2] No such file or directory: " in err
-    (repo / "lost").unlink()
-    assert run_cli(*told, tmp_path / "app")[0] == 0
-
-
-def test_a_model_that_needs_more_than_is_here_is_exported_and_the_command_has_its_nodes(
-    run_cli, tmp_path
-):
-    repo = tmp_path / "repo"
-    repo.mkdir()
-    (repo / "model_manager.py").write_text("print('user')\nimport no_such_framework\n")
-    told = ["--learners", 3, "--out", tmp_path / "app", "--strategy", "FedAdam"]
-    code, out, err = run_cli("flops_fl", "flower", "export", repo, *told)
-    assert code == 0
-    assert "its strategy is not tried" in err
-    assert out.split("flwr run ")[1] == (
-        f"{tmp_path}/app --stream --federation-config num-supernodes=3\n"
-    )
-    told[-1] = "NoSuch"
-    assert run_cli("flops_fl", "flower", "export", repo, *told)[0] == 2
-
-
 @pytest.mark.slow
 def test_an_app_can_be_installed_after_a_run_in_its_folder(app, tmp_path):
     export, play = app
@@ -290,23 +237,6 @@ def test_an_option_that_is_wrong_is_named(app):
         play(exported, parts(2), rounds=-1)
     with pytest.raises(UsageError, match="--typo"):
         play(exported, parts(2), typo=1)
-
-
-def test_export_leaves_a_folder_of_something_else_alone(tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UsageError, match="holds something else"):
-        run(
-            [
-                "flower",
-                "export",
-                "examples/mnist_sklearn",
-                "--learners",
-                "2",
-                "--out",
-                str(tmp_path),
-            ]
-        )
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 @pytest.mark.slow
