@@ -70,7 +70,7 @@ def _split(options: SimulateOptions, on_split: Callable[[Split], None]) -> Itera
 
             require_source(options.data)
             log.info("data: %s (--data), %s", options.data, options.partition)
-        parts, split = _written(options, ids, Path(folder))
+        parts, split = _written(options, ids, folder)
         if split:
             from flops_fl.data.split import table
 

@@ -212,7 +212,7 @@ def _resolved(
                 text = compile_requirements(lines, target, folder, None, cpu=cpu)
             found[target.platform] = [_known(pin) for pin, _ in parse_pins(text)]
             if first is None:
-                first = Path(temporary, "constraints")
+                first = temporary / "constraints"
                 first.write_text("\n".join(pin.spec for pin in found[target.platform]))
     return found
 

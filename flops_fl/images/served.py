@@ -63,7 +63,7 @@ def served_model(options: ImageOptions) -> Iterator[tuple[Checkout, Served]]:
 
     require_mlflow()
     with temporary_folder("flops-fl-model-") as temporary:
-        folder = Path(temporary, "model")
+        folder = temporary / "model"
         if not options.in_mlflow:
             with _of_run(options, folder) as found:
                 yield found

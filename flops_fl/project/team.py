@@ -73,7 +73,7 @@ class Team:
             return
         with temporary_folder("flops-fl-data-") as folder:
             for tag, source in self.sources.items():
-                self._split(tag, source, Path(folder), options)
+                self._split(tag, source, folder, options)
             yield [Share(self.learners, {"data": str(folder), "data_tags": "{id}"})]
 
     def _split(self, tag: str, source: str, folder: Path, options: ProjectRunOptions) -> None:

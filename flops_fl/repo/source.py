@@ -82,7 +82,7 @@ def checkout(source: str, timeout: float = CLONE_TIMEOUT) -> Iterator[Checkout]:
         yield _inspect(folder.resolve(), source, _commit_of(folder))
     elif is_url(source):
         with temporary_folder("flops-fl-repo-") as temporary:
-            target = Path(temporary) / "repo"
+            target = temporary / "repo"
             yield _inspect(target, without_secrets(source), _clone(source, target, timeout))
     else:
         local, _, ref = source.rpartition("@")
@@ -117,7 +117,7 @@ def checkout_of(
         return
     now = _commit_of(folder)
     with temporary_folder("flops-fl-repo-") as temporary:
-        target = Path(temporary) / "repo"
+        target = temporary / "repo"
         if commit is None or (now == commit and not commit.endswith(CHANGES)):
             yield _inspect(folder.resolve(), source, now)
         elif _checked_out(folder, commit, target):

@@ -18,7 +18,7 @@ from flops_fl.process.answer import Answer
 from flops_fl.process.lines import be_heard
 from flops_fl.repo.contract import ManagedModel
 from flops_fl.repo.source import Checkout, checkout_of, is_url, split_ref
-from flops_fl.run.checkpoint import BEST, LAST, load_checkpoint, load_npz
+from flops_fl.run.checkpoint import BEST, LAST, Checkpoint, load_checkpoint, load_npz
 from flops_fl.run.folder import shown
 from flops_fl.run.result import RESULT, RUNNING, read_result, result_document
 from flops_fl.types import Array, Layout, Parameters
@@ -240,7 +240,12 @@ def result_of(run: Path) -> dict[str, Any]:
     Raises:
         UsageError: the folder is no run's.
     """
-    result = read_result(run)
+    return _read(run)[0]
+
+
+def _read(run: Path) -> tuple[dict[str, Any], Checkpoint | None]:
+    """See `result_of`; also the newest checkpoint of a run that is at work, or was killed."""
+    result, found = read_result(run), None
     if not result:
         raise UsageError(
             f"no run in {shown(run)} ({RESULT} is not there, or is damaged): expected a run's "
@@ -251,7 +256,7 @@ def result_of(run: Path) -> dict[str, Any]:
         rounds = (*found.history, *filter(None, [found.pending]))
         so_far = result_document(found.run, replace(found.state, history=rounds), status=RUNNING)
         result |= {name: so_far[name] for name in ("initial", "rounds", "best")}
-    return result
+    return result, found
 
 
 def read_run(run: Path, *, best: bool) -> RunModel:
@@ -261,11 +266,11 @@ def read_run(run: Path, *, best: bool) -> RunModel:
         UsageError: the folder is no run's, or has no such model.
     """
     folder = run.absolute()
-    result = result_of(folder)
+    result, found = _read(folder)
     name = BEST if best else LAST
     if (folder / name).exists():
         parameters = load_npz(folder / name)
-    elif not best and (found := load_checkpoint(folder)):  # at work, or killed
+    elif not best and (found := found or load_checkpoint(folder)):
         parameters = found.parameters
     else:
         why = "no round was evaluated" if best else f"its status is {result.get('status')}"

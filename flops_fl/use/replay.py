@@ -11,7 +11,6 @@ import pdb
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 from flops_fl.actors.learner import build_learner
@@ -160,7 +159,7 @@ def _data(options: ReplayOptions, seed: int) -> Iterator[tuple[Place | None, lis
     values |= {"data": options.data} if options.data else {}
     with temporary_folder("flops-fl-data-") as folder:
         split = build(FederationOptions, values)
-        yield write_parts(split, learner_ids(options.learners), Path(folder)), [options.learner]
+        yield write_parts(split, learner_ids(options.learners), folder), [options.learner]
 
 
 def _replayed(client: LearnerClient, start: Checkpoint, options: ReplayOptions) -> dict[str, Any]:

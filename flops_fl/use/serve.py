@@ -56,7 +56,7 @@ def serve(
         if options.in_mlflow:
             model = logged(options.model, options.tracking_uri)
         else:
-            model = _of_run(options, Path(folder, "model"))
+            model = _of_run(options, folder / "model")
 
         import uvicorn
 
