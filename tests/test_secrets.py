@@ -192,3 +192,11 @@ def test_a_folder_of_data_may_be_called_like_a_host(tmp_path, monkeypatch):
     argv = ["r", "--aggregator", "127.0.0.1:1", "--insecure", "--data", "part:1"]
     cls = cli.COMMANDS["learner"].options_class
     assert parse(cls, "l", "", argv, {}).data == tmp_path / "part:1"
+
+
+def test_a_url_is_no_folder_and_its_password_is_not_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="expected a path on this machine, not a URL") as told:
+        cli.run(["init", "http://me:PW@h", "--framework", "numpy"])
+    assert "PW" not in str(told.value)
+    assert not [*tmp_path.iterdir()]

@@ -1,6 +1,7 @@
 """The shape of the source tree, as sentences."""
 
 import ast
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -42,6 +43,11 @@ RANKS = {
     "manager": 16,
     "learner": 16,
     "aggregator": 16,
+}
+TOP = {
+    *(".ci", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md"),
+    *("aggregator", "benchmarks", "docs", "examples", "flops_fl", "learner", "mkdocs.yml"),
+    *("pyproject.toml", "requirements.lock", "tests"),
 }
 NOT_IN = {
     "core": {"grpc", "datasets", "torch", "sklearn", "mlflow", "socket", "flops_fl.repo"},
@@ -103,6 +109,15 @@ def test_a_package_is_imported_in_its_own_rooms_only(package: str) -> None:
 @pytest.mark.parametrize("file", FILES, ids=module_of)
 def test_files_are_short_enough_to_be_read(file: Path) -> None:
     assert len(file.read_text().splitlines()) <= 300
+
+
+def test_nothing_lies_about_at_the_top() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("a copy without Git")
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert {Path(name).parts[0] for name in listed.stdout.splitlines()} == TOP
 
 
 def test_what_is_not_python_is_packaged_too() -> None:

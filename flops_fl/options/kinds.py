@@ -22,6 +22,12 @@ from flops_fl.text import without_login
 _MEANT_AS_HOST = re.compile(r"([\w.-]+@)?[\w.-]+:\d+(/.*)?|(?!file:)[^/:@]+:(?!/).*@.*")
 
 
+def _no_url(value: Any) -> Any:
+    if isinstance(value, str) and "://" in value:  # a Path would be a folder with the name https:
+        raise ValueError("expected a path on this machine, not a URL")
+    return value
+
+
 def _existing(path: Path) -> Path:
     if not path.is_file():
         raise ValueError("expected an existing file")
@@ -80,7 +86,7 @@ _ALIAS = re.compile(r"(?!latest$|v\d+$)[\w-]+", re.ASCII | re.IGNORECASE)
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 # Relative paths start at the user's working folder; user code later runs in another one.
-LocalPath = Annotated[Path, AfterValidator(Path.absolute)]
+LocalPath = Annotated[Path, BeforeValidator(_no_url), AfterValidator(Path.absolute)]
 ExistingFile = Annotated[LocalPath, AfterValidator(_existing)]
 TrackingUri = Annotated[str, AfterValidator(_tracking)]
 Rounds = Annotated[PositiveInt, FEW_ROUNDS]
